@@ -1,0 +1,37 @@
+//! What does the operator want?
+//!
+//! Files become one [`model::Config`] of plain values; every mistake on the way has a place and a help. What needs
+//! work (patterns, keys, addresses) is built by its owner's `compile`, which reports in the same form.
+//! Nothing else reads the configuration.
+
+pub mod mcp_servers;
+pub mod model;
+pub mod problem;
+pub mod secret;
+pub mod sources;
+
+mod bounded;
+mod directories;
+mod files;
+mod include;
+mod interpolate;
+mod json_tree;
+mod load;
+mod mask;
+mod merge;
+mod names;
+mod nearest;
+mod schema;
+mod shape;
+mod toml_tree;
+mod tree;
+
+pub use load::LoadError;
+pub use load::Loaded;
+pub use load::load;
+pub use load::load_and;
+pub use load::load_with;
+pub use names::ServerNameError;
+pub use names::check_names;
+pub use names::check_server_name;
+pub use schema::schema;

@@ -1,0 +1,454 @@
+//! What can an operator write?
+//!
+//! Plain values, as close to the file as possible: nothing here is checked, compiled or resolved. Whatever needs
+//! work (a pattern, a key, an index) is built by its owner's `compile`. Every table refuses unknown keys.
+//! No `flatten`, no untagged or internally tagged enum: they lose the place of a mistake.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::config::secret::Secret;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Further files, relative to this one; `*` matches within a file name. TOML files add tables and entries of tables,
+    /// `.json` files of the `mcpServers` form add servers. An entry that stands in two files is an error, and an included
+    /// file includes none.
+    pub include: Vec<String>,
+    /// Where the gateway listens, and the limits of its edge.
+    pub listen: Listen,
+    /// Which paths lead to which server.
+    pub routes: Routes,
+    /// How callers present themselves.
+    pub auth: Auth,
+    /// How refusals are told.
+    pub policy: Policy,
+    /// Keys that seal session ids.
+    pub seal: Seal,
+    /// Where the gateway keeps what must survive a restart.
+    pub state: State,
+    /// The record of every request.
+    pub audit: Audit,
+    /// The gateway's own log, on standard error.
+    pub log: Log,
+    /// MCP servers behind the gateway, by name.
+    pub servers: BTreeMap<String, Server>,
+    /// API keys, by name.
+    pub keys: BTreeMap<String, Key>,
+    /// Agents, by name: what a key's `agent` may do on each server.
+    pub agents: BTreeMap<String, Agent>,
+}
+
+/// `[listen]`: where the gateway listens, and the limits of its edge.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Address of the data listener, where agents connect. Changing it needs a restart.
+    pub data: String,
+    /// Address of the admin listener: `"127.0.0.1:9090"` (loopback only) or `"unix:/path"`. Changing it needs a restart.
+    pub admin: String,
+    /// The URL clients know this gateway by, without a path: `"https://mcp.example.com"`. May hold references such as
+    /// `${env:NAME}`.
+    pub public_url: Option<String>,
+    /// Hosts accepted in the `Host` header, with or without a port. Default: loopback names on a loopback listener, else the host of
+    /// `public_url`, else any host with a warning.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Origins accepted from browsers. Default: the gateway's own. A request without `Origin` passes, `null` never does.
+    pub allowed_origins: Option<Vec<String>>,
+    /// Worker threads of the data listener. Default: one per core. Changing it needs a restart.
+    pub threads: Option<usize>,
+    /// Open connections at once. Default: what the descriptor limit allows, at most 20,000. Changing it needs a restart.
+    pub connections_max: Option<usize>,
+    /// Event streams open at once. Default: what the descriptor limit allows, at most 10,000.
+    pub streams_max: Option<usize>,
+    /// From a request's first byte to the end of its header block.
+    pub header_timeout_ms: u64,
+    /// Header lines of one request.
+    pub header_count_max: usize,
+    /// Bytes of one request's header block, request line included.
+    pub header_block_bytes_max: usize,
+    /// Bytes of one header line, and of the request line.
+    pub header_line_bytes_max: usize,
+    /// From the end of the header block to the end of the body.
+    pub body_timeout_ms: u64,
+    /// Bytes of one request body.
+    pub body_bytes_max: usize,
+    /// How long an idle connection is kept for its next request.
+    pub keepalive_timeout_ms: u64,
+    /// How long one write to a client that does not read may take.
+    pub write_timeout_ms: u64,
+    /// How long calls in flight may take to finish after SIGTERM.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            data: "127.0.0.1:8080".into(),
+            admin: "127.0.0.1:9090".into(),
+            public_url: None,
+            allowed_hosts: None,
+            allowed_origins: None,
+            threads: None,
+            connections_max: None,
+            streams_max: None,
+            header_timeout_ms: 10_000,
+            header_count_max: 64,
+            header_block_bytes_max: 16 * 1024,
+            header_line_bytes_max: 8 * 1024,
+            body_timeout_ms: 30_000,
+            body_bytes_max: 4 * 1024 * 1024,
+            keepalive_timeout_ms: 60_000,
+            write_timeout_ms: 30_000,
+            drain_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// `[routes]`: which paths lead to which server.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routes {
+    /// Paths on which servers are reached. `{server}` is a server's name, `{prefix}` any one segment; a literal
+    /// segment beats a placeholder.
+    pub templates: Vec<String>,
+    /// Whole paths that lead to one server: `"/mcp" = "github"`.
+    pub fixed: BTreeMap<String, String>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            templates: ["/mcp/{server}", "/gateway/mcp/{server}", "/{server}/mcp", "/{prefix}/{server}/v1/stream"]
+                .map(String::from)
+                .to_vec(),
+            fixed: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[auth]`: how callers present themselves.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Header names that may carry an API key, beside `Authorization: Bearer`, `X-API-Key` and `API-Key`.
+    pub key_headers: Vec<String>,
+}
+
+/// `[policy]`: how refusals are told.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// How a refused tool call is answered.
+    pub denial_form: DenialForm,
+    /// Whether a client is told which rule refused its call. Operators see it in the record either way.
+    pub explain_to_client: bool,
+}
+
+/// How a refused tool call is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialForm {
+    /// A JSON-RPC error.
+    #[default]
+    Error,
+    /// A tool result with `isError`, which models read more readily.
+    ToolResult,
+}
+
+/// `[seal]`: the keys that seal session ids.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seal {
+    /// Keys of 32 bytes in base64, as references: `["${file:seal.key}"]`. The first seals, all open. Absent: one is made
+    /// in the state directory.
+    pub keys: Option<Vec<Secret>>,
+}
+
+/// `[state]`: what must survive a restart.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Directory of the gateway's own state; made if missing. A relative path starts at the file it stands in. Changing it
+    /// needs a restart.
+    pub directory: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: "state".into() }
+    }
+}
+
+/// `[audit]`: the record of every request.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Directory of the record's segments; made if missing. A relative path starts at the file it stands in. Changing it
+    /// needs a restart.
+    pub directory: String,
+    /// When a record counts as kept. Changing it needs a restart.
+    pub level: AuditLevel,
+    /// Bytes after which a new segment is begun.
+    pub segment_bytes_max: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+/// When a record counts as kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditLevel {
+    /// On the disk (`fdatasync`, many records at once) before the first byte goes upstream: survives a power cut.
+    Durable,
+    /// Handed to the kernel before it: survives `kill -9`.
+    #[default]
+    Written,
+    /// In the gateway's queue before it: a crash loses the last moments.
+    Queued,
+}
+
+/// `[log]`: the gateway's own log, on standard error.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Form of a log line. Changing it needs a restart.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[servers.NAME]`: an MCP server. A name has the letters a-z, 0-9, `_` and `-`, at most 32, begins with a letter or a
+/// digit, and has no `__`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// The server's MCP endpoint: `"https://github.example/mcp"`. Either this or `endpoints`. May hold references such as
+    /// `${env:NAME}`.
+    pub url: Option<String>,
+    /// Replicas of the server: `[{ url = "..", weight = 1 }]`. A session stays on its replica.
+    pub endpoints: Vec<Endpoint>,
+    /// How the server is spoken to: `streamable-http` (the default; synonyms `streamable_http` and `http`), `sse` or
+    /// `stdio`.
+    pub transport: Option<Transport>,
+    /// The same as `transport`, as `mcpServers` files call it. One of the two is enough; both must agree.
+    pub r#type: Option<Transport>,
+    /// Who may call: `key` (the default) or `public`, which lets callers without a key in.
+    pub access: Access,
+    /// What the gateway presents to the server.
+    pub auth: UpstreamAuth,
+    /// Further headers sent to the server, treated as secrets. Values may hold references such as `${env:NAME}`.
+    pub headers: BTreeMap<String, Secret>,
+    /// Tools that may be called, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools that nobody may call; beats every permission.
+    pub blocked_tools: Vec<String>,
+    /// From sending to the answer's head, or to the end of a JSON answer.
+    pub timeout_ms: u64,
+    /// Longest silence on an answering event stream, comments included.
+    pub sse_read_timeout_ms: u64,
+    /// From dialling to an open connection, TLS included.
+    pub connect_timeout_ms: u64,
+    /// Bytes of one message of the server: a JSON answer or one event.
+    pub answer_bytes_max: usize,
+    /// How the endpoints' health is checked.
+    pub health: Health,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            url: None,
+            endpoints: Vec::new(),
+            transport: None,
+            r#type: None,
+            access: Access::Key,
+            auth: UpstreamAuth::default(),
+            headers: BTreeMap::new(),
+            allowed_tools: None,
+            blocked_tools: Vec::new(),
+            timeout_ms: 30_000,
+            sse_read_timeout_ms: 60_000,
+            connect_timeout_ms: 5_000,
+            answer_bytes_max: 16 * 1024 * 1024,
+            health: Health::default(),
+        }
+    }
+}
+
+/// One replica of a server.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The replica's MCP endpoint. May hold references such as `${env:NAME}`.
+    pub url: String,
+    /// Its share of new sessions and calls, relative to the others.
+    #[serde(default = "one")]
+    pub weight: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("x-synonyms" = { "streamable_http": "streamable-http", "http": "streamable-http" }))]
+pub enum Transport {
+    /// Streamable HTTP.
+    #[serde(rename = "streamable-http", alias = "streamable_http", alias = "http")]
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05.
+    #[serde(rename = "sse")]
+    Sse,
+    /// A child process.
+    #[serde(rename = "stdio")]
+    Stdio,
+}
+
+/// Who may call a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Callers with a key.
+    #[default]
+    Key,
+    /// Everybody; a wrong key is still refused.
+    Public,
+}
+
+/// What the gateway presents to a server.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamAuth {
+    /// `none`, `bearer` with `secret`, `header` with `name` and `secret`, or `basic` with `username` and `secret`.
+    /// `bearer_token` and `api_key` are synonyms of `bearer` and `header`.
+    pub r#type: UpstreamAuthType,
+    /// The token, key or password, best as a reference: `"${env:NAME}"`, `"${file:PATH}"` or `"${cred:NAME}"`.
+    pub secret: Option<Secret>,
+    /// The header's name, for `header`.
+    pub name: Option<String>,
+    /// The user, for `basic`.
+    pub username: Option<String>,
+}
+
+/// The form of what the gateway presents to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-synonyms" = { "bearer_token": "bearer", "api_key": "header" }))]
+pub enum UpstreamAuthType {
+    /// Nothing.
+    #[default]
+    None,
+    /// `Authorization: Bearer SECRET`.
+    #[serde(alias = "bearer_token")]
+    Bearer,
+    /// `NAME: SECRET`.
+    #[serde(alias = "api_key")]
+    Header,
+    /// `Authorization: Basic ..`.
+    Basic,
+}
+
+/// `[servers.NAME.health]`: how the endpoints' health is checked.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// `tcp` (a connection can be opened), `http` (`path` answers 2xx) or `none`.
+    pub r#type: HealthType,
+    /// The path asked, for `http`.
+    pub path: String,
+    /// From one check to the next.
+    pub interval_ms: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { r#type: HealthType::Tcp, path: "/".into(), interval_ms: 5_000 }
+    }
+}
+
+/// What a health check does. A server with one endpoint is not checked: there is nowhere else to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthType {
+    /// Opens a connection.
+    #[default]
+    Tcp,
+    /// Asks for a path.
+    Http,
+    /// Checks nothing.
+    None,
+}
+
+/// `[keys.NAME]`: an API key.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Key {
+    /// The key's digest, as `portcullis keys create` prints it. The key itself is nowhere.
+    pub digest: String,
+    /// Servers the key may reach: names, or `["*"]`. Absent: the agent's say.
+    pub mcp_servers: Option<Vec<String>>,
+    /// The team the key belongs to: a label.
+    pub team: Option<String>,
+    /// The agent that uses the key.
+    pub agent: Option<String>,
+}
+
+/// `[agents.NAME]`: an agent.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Servers the agent may reach: names, or `["*"]`. Absent: says nothing.
+    pub mcp_servers: Option<Vec<String>>,
+    /// The agent's tool matrix, by server. A server without an entry is not restricted further.
+    pub servers: BTreeMap<String, AgentServer>,
+}
+
+/// `[agents.NAME.servers.NAME]`: what an agent may do on one server.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentServer {
+    /// Tools the agent may call, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools the agent may not call; beats every permission.
+    pub blocked_tools: Vec<String>,
+    /// Constraints on a tool's arguments, by tool; all of a tool's must hold.
+    pub argument_constraints: BTreeMap<String, Vec<Constraint>>,
+}
+
+/// What one argument must look like.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Constraint {
+    /// Path of the argument: `sql`, `a.b`, `a[*].b`, `"quoted key".b`. Every element it matches must hold.
+    pub arg: String,
+    /// Regular expression searched in the argument's text, case-sensitive, with the author's own anchors.
+    pub pattern: String,
+    /// What the pattern stands for, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Lets a missing argument pass; a null, an object or an array never does.
+    #[serde(default)]
+    pub optional: bool,
+}

@@ -1,0 +1,157 @@
+//! Are names well formed, and does what is referred to exist?
+
+use crate::config::model::Config;
+use crate::config::nearest::nearest;
+use crate::config::problem::At;
+use crate::config::problem::Problems;
+
+/// Characters of a server's name.
+pub(crate) const SERVER_NAME_MAX: usize = 32;
+/// Characters of a key's or an agent's name.
+pub(crate) const NAME_MAX: usize = 64;
+
+/// First segments of the gateway's own paths, which no server may be called by.
+const RESERVED: [&str; 12] = [
+    "mcp", "gateway", "toolset", "sse", "message", "events", "v1", "mcp-rest", "registry", "connect", "approvals", "healthz",
+];
+
+/// Why a text is no server's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ServerNameError {
+    /// Not of the form `[a-z0-9][a-z0-9_-]{0,31}`.
+    #[error("is not a server name")]
+    Form,
+    /// With `__`, which separates a server from its tool in merged lists.
+    #[error("has `__` in it")]
+    DoubleUnderscore,
+    /// A word the gateway's own paths begin with.
+    #[error("is a reserved name")]
+    Reserved,
+}
+
+impl ServerNameError {
+    /// What to write instead.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Form => "use a-z, 0-9, `_` and `-`, at most 32 of them, beginning with a letter or a digit",
+            Self::DoubleUnderscore => "use one `_` or `-`: two separate a server from its tool",
+            Self::Reserved => "the gateway's own paths begin with it; choose another name",
+        }
+    }
+}
+
+/// Whether a server may be called `name`.
+pub fn check_server_name(name: &str) -> Result<(), ServerNameError> {
+    let letter_or_digit = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    if name.len() > SERVER_NAME_MAX
+        || !name.starts_with(letter_or_digit)
+        || !name.chars().all(|letter| letter_or_digit(letter) || matches!(letter, '_' | '-'))
+    {
+        return Err(ServerNameError::Form);
+    }
+    if name.contains("__") {
+        return Err(ServerNameError::DoubleUnderscore);
+    }
+    if RESERVED.contains(&name) {
+        return Err(ServerNameError::Reserved);
+    }
+    Ok(())
+}
+
+/// Reports ill-formed names of servers, keys and agents, and references to servers and agents that are not there.
+pub fn check_names(config: &Config, problems: &mut Problems) {
+    for name in config.servers.keys() {
+        if let Err(error) = check_server_name(name) {
+            problems.error(&At::root().key("servers").key(name), format!("`{name}` {error}"), error.help());
+        }
+    }
+    for (path, server) in &config.routes.fixed {
+        check_server(config, server, &At::root().key("routes").key("fixed").key(path), problems);
+    }
+    for (name, key) in &config.keys {
+        let at = At::root().key("keys").key(name);
+        check_name(name, "a key", &at, problems);
+        check_servers(config, key.mcp_servers.as_deref(), &at, problems);
+        if let Some(agent) = &key.agent
+            && !config.agents.contains_key(agent)
+        {
+            let help = suggestion(agent, config.agents.keys(), "agent");
+            problems.error(&at.key("agent"), format!("there is no agent `{agent}`"), help);
+        }
+    }
+    for (name, agent) in &config.agents {
+        let at = At::root().key("agents").key(name);
+        check_name(name, "an agent", &at, problems);
+        check_servers(config, agent.mcp_servers.as_deref(), &at, problems);
+        for server in agent.servers.keys() {
+            check_server(config, server, &at.key("servers").key(server), problems);
+        }
+    }
+}
+
+fn check_name(name: &str, whose: &str, at: &At, problems: &mut Problems) {
+    let well_formed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(well_formed) {
+        let help = "use letters, digits, `_`, `.` and `-`, at most 64 of them";
+        problems.error(at, format!("`{name}` is not {whose}'s name"), help);
+    }
+}
+
+fn check_servers(config: &Config, servers: Option<&[String]>, at: &At, problems: &mut Problems) {
+    for (index, server) in servers.unwrap_or_default().iter().enumerate() {
+        if server != "*" {
+            check_server(config, server, &at.key("mcp_servers").index(index), problems);
+        }
+    }
+}
+
+fn check_server(config: &Config, server: &str, at: &At, problems: &mut Problems) {
+    if !config.servers.contains_key(server) {
+        let help = suggestion(server, config.servers.keys(), "server");
+        problems.error(at, format!("there is no server `{server}`"), help);
+    }
+}
+
+fn suggestion<'k>(word: &str, known: impl Iterator<Item = &'k String>, noun: &str) -> String {
+    match nearest(word, known) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None if word == "*" => format!("name one {noun}: `*` means all of them only in `mcp_servers`"),
+        None => format!("add `[{noun}s.{word}]`, or name a configured {noun}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_name_is_short_and_plain() {
+        for name in ["a", "0", "github", "my-server_2", &"a".repeat(SERVER_NAME_MAX)] {
+            assert_eq!(check_server_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "-a", "_a", "A", "a.b", "a b", "ä", &"a".repeat(SERVER_NAME_MAX + 1)] {
+            assert_eq!(check_server_name(name), Err(ServerNameError::Form), "{name}");
+        }
+        assert_eq!(check_server_name("a__b"), Err(ServerNameError::DoubleUnderscore));
+    }
+
+    #[test]
+    fn the_gateways_own_words_are_no_server_names() {
+        for name in RESERVED {
+            assert_eq!(check_server_name(name), Err(ServerNameError::Reserved), "{name}");
+            assert_eq!(check_server_name(&format!("{name}1")), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_key_name_has_its_limit() {
+        let found = |name: &str| {
+            let mut problems = Problems::new();
+            check_name(name, "a key", &At::root(), &mut problems);
+            problems.has_errors()
+        };
+        assert!(!found(&"a".repeat(NAME_MAX)));
+        assert!(found(&"a".repeat(NAME_MAX + 1)));
+        assert!(found("a b") && found("") && !found("Agent_1.x-y"));
+    }
+}
