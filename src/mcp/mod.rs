@@ -1,0 +1,22 @@
+//! What do the bytes of the Model Context Protocol mean?
+//!
+//! Pure: bytes in, values or a refusal out. A body is read once, strictly; what is ambiguous is refused, and what is
+//! accepted is never written anew: changes are recorded as substitutions of spans of the received bytes.
+
+pub mod document;
+pub mod error;
+pub mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+pub mod headers;
+pub mod message;
+pub mod method;
+pub mod names;
+pub mod revision;
+pub mod splice;
+pub mod sse;
+pub mod tools;
+
+mod agree;
+mod node;
+mod scan;

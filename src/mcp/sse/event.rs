@@ -1,0 +1,157 @@
+//! What does one event say?
+
+use std::ops::Range;
+
+use bytes::BufMut;
+use bytes::Bytes;
+use bytes::BytesMut;
+
+/// A complete event: its bytes and what a client reads in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    raw: Bytes,
+    name: Option<Range<usize>>,
+    id: Option<Range<usize>>,
+    retry: Option<u64>,
+    data: Option<Bytes>,
+}
+
+impl Event {
+    /// Reads the fields. The bytes are UTF-8 and end with the blank line.
+    pub(super) fn parse(raw: Bytes) -> Event {
+        let mut event = Event { raw: raw.clone(), name: None, id: None, retry: None, data: None };
+        let mut data: Vec<Range<usize>> = Vec::new();
+        for line in lines(&raw) {
+            let (field, value) = split_field(&raw, line);
+            match raw.get(field) {
+                Some(b"data") => data.push(value),
+                Some(b"event") => event.name = Some(value).filter(|value| !value.is_empty()),
+                Some(b"id") if !raw.get(value.clone()).unwrap_or_default().contains(&0) => event.id = Some(value),
+                Some(b"retry") => event.retry = digits(&raw, value).or(event.retry),
+                _ => {}
+            }
+        }
+        event.data = match data.as_slice() {
+            [] => None,
+            // The usual case costs no copy.
+            [line] => Some(raw.slice(line.clone())),
+            lines => Some(joined(&raw, lines)),
+        };
+        event
+    }
+
+    /// Its exact bytes, with the blank line that ends it.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// The event's type; `None` where a client takes it for `message`.
+    pub fn name(&self) -> Option<&str> {
+        self.text(self.name.clone()?)
+    }
+
+    /// The data, its lines joined with LF; `None` if the event has no data line.
+    pub fn data(&self) -> Option<&Bytes> {
+        self.data.as_ref()
+    }
+
+    /// The event's id. An empty one makes a client forget the last id.
+    pub fn id(&self) -> Option<&str> {
+        self.text(self.id.clone()?)
+    }
+
+    /// How many milliseconds a client shall wait before it connects again.
+    pub fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// Whether it carries a message: has data that is not empty, and the type `message` or none. An event with an id and
+    /// empty data only tells where to go on.
+    pub fn is_message(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| !data.is_empty()) && self.name().is_none_or(|name| name == "message")
+    }
+
+    /// The event with other data: type, id and retry stay, comments and unknown fields go.
+    pub fn render(&self, data: &[u8]) -> Bytes {
+        let mut rendered = BytesMut::with_capacity(self.raw.len().saturating_add(data.len()));
+        for (field, value) in [("event: ", self.name()), ("id: ", self.id())] {
+            if let Some(value) = value {
+                rendered.put_slice(field.as_bytes());
+                rendered.put_slice(value.as_bytes());
+                rendered.put_u8(b'\n');
+            }
+        }
+        if let Some(retry) = self.retry {
+            rendered.put_slice(format!("retry: {retry}\n").as_bytes());
+        }
+        put_data(&mut rendered, data);
+        rendered.freeze()
+    }
+
+    fn text(&self, range: Range<usize>) -> Option<&str> {
+        self.raw.get(range).and_then(|text| std::str::from_utf8(text).ok())
+    }
+}
+
+/// An event that carries `data` and nothing else.
+pub fn message_event(data: &[u8]) -> Bytes {
+    let mut rendered = BytesMut::with_capacity(data.len().saturating_add(16));
+    put_data(&mut rendered, data);
+    rendered.freeze()
+}
+
+/// Writes data lines and the blank line. Every line end inside the data begins a line of its own, so that no data can
+/// become a field.
+fn put_data(rendered: &mut BytesMut, data: &[u8]) {
+    let mut rest = data;
+    loop {
+        let end = memchr::memchr2(b'\r', b'\n', rest);
+        let (line, behind) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
+        rendered.put_slice(b"data: ");
+        rendered.put_slice(line);
+        rendered.put_u8(b'\n');
+        match end {
+            Some(_) => rest = behind.strip_prefix(b"\r\n").or(behind.get(1..)).unwrap_or_default(),
+            None => break,
+        }
+    }
+    rendered.put_u8(b'\n');
+}
+
+/// The lines of an event, without their ends.
+fn lines(raw: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = raw.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let line = start..start + length;
+        let ending = if rest.get(length..).is_some_and(|end| end.starts_with(b"\r\n")) { 2 } else { 1 };
+        start = line.end + ending;
+        Some(line)
+    })
+}
+
+/// Name and value of a field. A line without a colon is all name; one space behind the colon is not part of the value.
+fn split_field(raw: &[u8], line: Range<usize>) -> (Range<usize>, Range<usize>) {
+    let text = raw.get(line.clone()).unwrap_or_default();
+    let Some(colon) = memchr::memchr(b':', text) else { return (line.clone(), line.end..line.end) };
+    let space = usize::from(text.get(colon + 1) == Some(&b' '));
+    (line.start..line.start + colon, line.start + colon + 1 + space..line.end)
+}
+
+fn joined(raw: &[u8], lines: &[Range<usize>]) -> Bytes {
+    let mut data = BytesMut::with_capacity(raw.len());
+    for (number, line) in lines.iter().enumerate() {
+        if number > 0 {
+            data.put_u8(b'\n');
+        }
+        data.put_slice(raw.get(line.clone()).unwrap_or_default());
+    }
+    data.freeze()
+}
+
+/// A number written in nothing but digits.
+fn digits(raw: &[u8], value: Range<usize>) -> Option<u64> {
+    let text = std::str::from_utf8(raw.get(value)?).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
