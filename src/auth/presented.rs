@@ -1,0 +1,128 @@
+//! Which key does a request show?
+//!
+//! `Authorization: Bearer`, `X-API-Key`, `API-Key` and the configured headers are read together, every line of them.
+//! The same key twice is one key; two different ones are an attempt to be judged as one caller and seen as another.
+//! A key in the query is refused whatever the headers say: queries end up in logs and histories.
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+
+use crate::auth::key;
+
+/// Headers whose whole value is a key, in every configuration.
+pub(super) const BUILT_IN: [HeaderName; 2] = [HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+
+/// Query parameters that mean a key, whatever their value; written without hyphens and underscores.
+const QUERY_NAMES: [&str; 6] = ["key", "apikey", "xapikey", "token", "accesstoken", "authorization"];
+
+/// What is wrong with what a caller showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// Not a bearer token, not readable, empty or too long.
+    #[error("the key is not shown in a form that can be read")]
+    Malformed,
+    /// A key that no one has.
+    #[error("the key is not known")]
+    Unknown,
+    /// Two different keys.
+    #[error("two different keys are shown")]
+    Conflicting,
+    /// A key in the query.
+    #[error("a key is shown in the query")]
+    InQuery,
+}
+
+impl AuthError {
+    /// Fixed word for records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthError::Malformed => "key_malformed",
+            AuthError::Unknown => "key_unknown",
+            AuthError::Conflicting => "keys_conflicting",
+            AuthError::InQuery => "key_in_query",
+        }
+    }
+}
+
+/// The one key that `headers` show, in `Authorization` or in any of `key_headers`.
+pub(super) fn key_of<'h>(headers: &'h HeaderMap, key_headers: &[HeaderName]) -> Result<Option<&'h str>, AuthError> {
+    let bearers = headers.get_all(header::AUTHORIZATION).into_iter().map(bearer);
+    let plain = key_headers.iter().flat_map(|name| headers.get_all(name)).map(readable);
+    let mut shown: Option<&str> = None;
+    let mut conflicting = false;
+    // Every value is read before two are compared, so that the answer does not depend on the order of the lines.
+    for key in bearers.chain(plain) {
+        let key = key?;
+        conflicting |= shown.is_some_and(|before| before != key);
+        shown = Some(key);
+    }
+    if conflicting { Err(AuthError::Conflicting) } else { Ok(shown) }
+}
+
+/// The token of an `Authorization` line of the Bearer scheme.
+fn bearer(value: &HeaderValue) -> Result<&str, AuthError> {
+    let value = value.to_str().map_err(|_| AuthError::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(AuthError::Malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") { token_of(token) } else { Err(AuthError::Malformed) }
+}
+
+/// The key of a line that holds nothing else.
+fn readable(value: &HeaderValue) -> Result<&str, AuthError> {
+    token_of(value.to_str().map_err(|_| AuthError::Malformed)?)
+}
+
+fn token_of(text: &str) -> Result<&str, AuthError> {
+    let token = text.trim_matches([' ', '\t']);
+    let fits = !token.is_empty() && token.len() <= key::KEY_BYTES_MAX;
+    // A comma would be two values in one line, which others may read apart.
+    let one = token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    if fits && one { Ok(token) } else { Err(AuthError::Malformed) }
+}
+
+/// Whether `query` holds a key, told by a parameter's name or by how its value begins.
+pub(super) fn is_key_in_query(query: &str, key_headers: &[HeaderName]) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decoded(name);
+        let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+        QUERY_NAMES.iter().any(|known| plain.eq_ignore_ascii_case(known))
+            || key_headers.iter().any(|header| name.eq_ignore_ascii_case(header.as_str()))
+            || looks_like_a_key(&name)
+            || looks_like_a_key(&decoded(value))
+    })
+}
+
+fn looks_like_a_key(text: &str) -> bool {
+    let text = text.trim_start();
+    let text = match text.split_at_checked("bearer".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
+        _ => text,
+    };
+    text.starts_with(key::PREFIX)
+}
+
+/// `text` without its percent-encoding; what is not UTF-8 afterwards is replaced, as no key contains it.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after.split_first_chunk::<2>().filter(|_| byte == b'%');
+        match escaped.and_then(|([high, low], left)| Some((hex(*high)? << 4 | hex(*low)?, left))) {
+            Some((value, left)) => {
+                bytes.push(value);
+                rest = left;
+            }
+            None => {
+                bytes.push(if byte == b'+' { b' ' } else { byte });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}

@@ -1,0 +1,202 @@
+//! What do the tables of servers, keys and agents mean together?
+//!
+//! The cascade is resolved here, once: key, then agent, the first level that has `mcp_servers` decides. References to
+//! servers and agents that do not exist are reported by `config::check_names`; here they grant nothing. Patterns are
+//! taken over from the configuration before by their text; the outcome is the same as without it.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::model;
+use crate::config::model::Access;
+use crate::config::model::Agent;
+use crate::config::model::AgentServer;
+use crate::config::model::Config;
+use crate::config::model::Key;
+use crate::config::problem::At;
+use crate::config::problem::Problems;
+use crate::policy::Policy;
+use crate::policy::constraint::Constraint;
+use crate::policy::hash::NameMap;
+use crate::policy::names::Names;
+use crate::policy::path::Path;
+use crate::policy::pattern::Patterns;
+use crate::policy::rules::KeyRules;
+use crate::policy::rules::Matrices;
+use crate::policy::rules::Matrix;
+use crate::policy::rules::ServerIndex;
+use crate::policy::rules::ServerRules;
+use crate::policy::rules::Servers;
+use crate::policy::rules::Tools;
+use crate::policy::verdict::Reason;
+use crate::policy::verdict::ReasonKind;
+
+/// Servers of one configuration.
+pub(super) const SERVERS_MAX: usize = 10_000;
+/// Agents of one configuration.
+pub(super) const AGENTS_MAX: usize = 100_000;
+/// Constraints of one tool of one agent on one server: every call is held against each.
+pub(super) const CONSTRAINTS_MAX: usize = 64;
+
+impl Policy {
+    /// The rules that `config` states. What is wrong with them is added to `problems`; with an error among them the
+    /// policy is not fit to be served.
+    pub fn compile(config: &Config, problems: &mut Problems) -> Self {
+        Self::compile_reusing(config, None, problems)
+    }
+
+    /// The same, with the patterns of `previous` taken over where their text is the same. The policy and the problems
+    /// equal those of [`Policy::compile`].
+    pub fn compile_reusing(config: &Config, previous: Option<&Policy>, problems: &mut Problems) -> Self {
+        limit(&At::root().key("servers"), config.servers.len(), SERVERS_MAX, problems);
+        limit(&At::root().key("agents"), config.agents.len(), AGENTS_MAX, problems);
+        let previous = previous.map(|policy| &policy.patterns);
+        let mut compiler = Compiler {
+            index: NameMap::default(),
+            servers: Vec::new(),
+            patterns: Patterns::default(),
+            previous,
+            problems,
+        };
+        compiler.servers(&config.servers);
+        let agents: HashMap<&str, Arc<Matrices>> =
+            config.agents.iter().map(|(name, agent)| (name.as_str(), Arc::new(compiler.agent(name, agent)))).collect();
+        let keys =
+            config.keys.iter().map(|(name, key)| (name.as_str().into(), compiler.key(name, key, config, &agents)));
+        let keys = keys.collect();
+        Self { index: compiler.index, servers: compiler.servers, keys, patterns: compiler.patterns }
+    }
+}
+
+fn limit(at: &At, count: usize, max: usize, problems: &mut Problems) {
+    if count > max {
+        problems.error(at, format!("{count} entries, and at most {max} are possible"), "remove what is no longer used");
+    }
+}
+
+/// A policy in the making.
+struct Compiler<'c> {
+    index: NameMap<Box<str>, ServerIndex>,
+    servers: Vec<ServerRules>,
+    patterns: Patterns,
+    previous: Option<&'c Patterns>,
+    problems: &'c mut Problems,
+}
+
+impl Compiler<'_> {
+    fn servers(&mut self, servers: &BTreeMap<String, model::Server>) {
+        for (position, (name, server)) in servers.iter().enumerate() {
+            let at = At::root().key("servers").key(name);
+            let tools = self.tools(server.allowed_tools.as_deref(), &server.blocked_tools, &at);
+            let public = (server.access == Access::Public).then(|| reason(ReasonKind::Public, at.key("access")));
+            let listed = server.allowed_tools.is_some();
+            let listed = listed.then(|| reason(ReasonKind::ServerTools, at.key("allowed_tools")));
+            self.index.insert(name.as_str().into(), position);
+            self.servers.push(ServerRules { public, tools, at, listed });
+        }
+    }
+
+    fn tools(&mut self, allowed: Option<&[String]>, blocked: &[String], at: &At) -> Tools {
+        let allowed = allowed.map(|allowed| Names::compile(allowed, &at.key("allowed_tools"), self.problems));
+        Tools { allowed, blocked: Names::compile(blocked, &at.key("blocked_tools"), self.problems) }
+    }
+
+    /// The cascade: the first level that has a list answers for every server.
+    fn key(&self, name: &str, key: &Key, config: &Config, agents: &HashMap<&str, Arc<Matrices>>) -> KeyRules {
+        let nobody = KeyRules { granted: Servers::of(std::iter::empty()), reason: None, matrices: Arc::default() };
+        let agent = key.agent.as_deref().map(|agent| (agent, config.agents.get(agent), agents.get(agent)));
+        // Without the agent's matrices the key would be less restricted than its author meant.
+        let (agent, matrices) = match agent {
+            None => (None, Arc::default()),
+            Some((name, Some(agent), Some(matrices))) => (Some((name, agent)), Arc::clone(matrices)),
+            Some(_) => return nobody,
+        };
+        let of_key =
+            key.mcp_servers.as_ref().map(|list| (list, ReasonKind::KeyServers, At::root().key("keys").key(name)));
+        let of_agent = agent.and_then(|(name, agent)| {
+            let at = At::root().key("agents").key(name);
+            agent.mcp_servers.as_ref().map(|list| (list, ReasonKind::AgentServers, at))
+        });
+        match of_key.or(of_agent) {
+            Some((list, kind, at)) => {
+                KeyRules { granted: self.granted(list), reason: Some(reason(kind, at.key("mcp_servers"))), matrices }
+            }
+            None => KeyRules { matrices, ..nobody },
+        }
+    }
+
+    fn granted(&self, list: &[String]) -> Servers {
+        if list.iter().any(|name| name == "*") {
+            return Servers::All;
+        }
+        Servers::of(list.iter().filter_map(|name| self.index.get(name.as_str()).copied()))
+    }
+
+    fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {
+        let at = At::root().key("agents").key(name).key("servers");
+        let mut matrices = Matrices::default();
+        for (server, rules) in &agent.servers {
+            let matrix = self.matrix(server, rules, at.key(server));
+            if let Some(index) = self.index.get(server.as_str()) {
+                matrices.insert(*index, matrix);
+            }
+        }
+        matrices
+    }
+
+    fn matrix(&mut self, server: &str, rules: &AgentServer, at: At) -> Matrix {
+        let tools = self.tools(rules.allowed_tools.as_deref(), &rules.blocked_tools, &at);
+        let mut constraints = NameMap::default();
+        for (tool, list) in &rules.argument_constraints {
+            let at = at.key("argument_constraints").key(tool);
+            self.check_constrained(tool, server, &tools, &at);
+            constraints.insert(tool.as_str().into(), self.constraints(list, &at));
+        }
+        let reason = reason(ReasonKind::AgentTools, at.clone());
+        Matrix { tools, constraints, at, reason }
+    }
+
+    /// What is odd about constraining `tool` at all.
+    fn check_constrained(&mut self, tool: &str, server: &str, tools: &Tools, at: &At) {
+        if tool.contains('*') {
+            let help =
+                "constraints are for one tool each: write its whole name, and list the same constraints for every tool";
+            self.problems.error(at, format!("`{tool}` is not the name of a tool"), help);
+            return;
+        }
+        let server = self.index.get(server).and_then(|index| self.servers.get(*index));
+        let by_server = server.and_then(|server| Some(server.tools.exclusion(tool)?.at(&server.at)));
+        let by_agent = || tools.exclusion(tool).map(|exclusion| exclusion.at(&at.parent().parent()));
+        if let Some(rule) = by_server.or_else(by_agent) {
+            let message = format!("`{tool}` cannot be called, so its constraints have no effect");
+            self.problems.warning(at, message, format!("`{rule}` excludes it"));
+        }
+    }
+
+    fn constraints(&mut self, list: &[model::Constraint], at: &At) -> Vec<Constraint> {
+        if list.is_empty() {
+            self.problems.warning(at, "no constraint is listed", "list one, or remove the key");
+        }
+        limit(at, list.len(), CONSTRAINTS_MAX, self.problems);
+        let list = list.iter().take(CONSTRAINTS_MAX).enumerate();
+        list.filter_map(|(position, constraint)| self.constraint(constraint, &at.index(position))).collect()
+    }
+
+    /// One constraint; both its path and its pattern are reported if both are wrong.
+    fn constraint(&mut self, constraint: &model::Constraint, at: &At) -> Option<Constraint> {
+        let path = Path::parse(&constraint.arg)
+            .map_err(|error| self.problems.error(&at.key("arg"), error.message, error.help));
+        let pattern = self
+            .patterns
+            .compile(&constraint.pattern, self.previous)
+            .map_err(|error| self.problems.error(&at.key("pattern"), error.message, error.help));
+        let (path, pattern) = (path.ok()?, pattern.ok()?);
+        let description = constraint.description.as_str().into();
+        Some(Constraint { path, pattern, description, optional: constraint.optional })
+    }
+}
+
+fn reason(kind: ReasonKind, at: At) -> Arc<Reason> {
+    Arc::new(Reason { kind, at })
+}

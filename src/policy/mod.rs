@@ -1,0 +1,166 @@
+//! May this caller make this call?
+//!
+//! Pure: the answer depends on the compiled configuration and the call alone. Default deny, in this order:
+//! 1. The server must be within reach: open to everybody, or granted by the first of key and agent that has a list of
+//!    servers. The caller is known by the name of its key; what the key may do is what this configuration says.
+//! 2. The method must be known towards a server in the call's revision, in the form it came in.
+//! 3. A tool must pass the server's lists, then the agent's matrix for the server; blocked beats allowed.
+//! 4. Its arguments must pass every constraint of the matrix.
+
+mod compile;
+mod constraint;
+mod hash;
+mod names;
+mod path;
+mod pattern;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod view;
+
+use std::sync::Arc;
+
+use crate::call::Action;
+use crate::call::Call;
+use crate::config::problem::At;
+use crate::mcp::message::Message;
+use crate::mcp::message::MessageKind;
+use crate::mcp::method;
+use crate::mcp::method::Form;
+use crate::mcp::method::Towards;
+use crate::mcp::revision::Revision;
+use crate::policy::hash::NameMap;
+use crate::policy::pattern::Patterns;
+use crate::policy::rules::KeyRules;
+use crate::policy::rules::ServerIndex;
+use crate::policy::rules::ServerRules;
+use crate::policy::verdict::shown;
+use crate::policy::view::Access;
+use crate::principal::Principal;
+
+pub use crate::policy::verdict::NAMES;
+pub use crate::policy::constraint::Mismatch;
+pub use crate::policy::verdict::ArgumentDenial;
+pub use crate::policy::verdict::Denial;
+pub use crate::policy::verdict::DenialKind;
+pub use crate::policy::verdict::Denied;
+pub use crate::policy::verdict::Permitted;
+pub use crate::policy::verdict::Reason;
+pub use crate::policy::verdict::Told;
+pub use crate::policy::verdict::Whose;
+pub use crate::policy::view::View;
+
+/// The rules of one configuration, compiled. Never changes.
+pub struct Policy {
+    /// Positions of servers, by name.
+    index: NameMap<Box<str>, ServerIndex>,
+    servers: Vec<ServerRules>,
+    keys: NameMap<Box<str>, KeyRules>,
+    patterns: Patterns,
+}
+
+impl Policy {
+    /// Decides one call. What it permits is the only thing that is sent.
+    ///
+    /// `revision` is the one the call is spoken in. Whether a server exists that the caller may not reach cannot be
+    /// told from the answer.
+    pub fn decide(&self, principal: &Principal, revision: Revision, call: Call) -> Result<Permitted, Box<Denied>> {
+        match self.judge(principal, revision, &call) {
+            Ok(reason) => Ok(Permitted::new(call, Arc::clone(reason))),
+            Err(denial) => Err(Box::new(Denied { call, denial: *denial })),
+        }
+    }
+
+    /// What the principal sees of a server; nothing of one that it may not reach.
+    pub fn view<'p>(&'p self, principal: &Principal, server: &str) -> View<'p> {
+        View::new(self.access(principal, server).ok())
+    }
+
+    /// Whether the principal may reach a server at all.
+    pub fn reaches(&self, principal: &Principal, server: &str) -> bool {
+        self.access(principal, server).is_ok()
+    }
+
+    fn judge(&self, principal: &Principal, revision: Revision, call: &Call) -> Result<&Arc<Reason>, Box<Denial>> {
+        let access = match self.access(principal, &call.server) {
+            Ok(access) => access,
+            Err(unreachable) => return Err(unreachable.denial(principal, &call.server)),
+        };
+        let message = match &call.action {
+            Action::EndSession => return Ok(access.grant),
+            Action::Message(message) => message,
+        };
+        if message.kind() == MessageKind::Response {
+            return Ok(access.grant);
+        }
+        let name = message.method().unwrap_or_default();
+        if !is_served(message.kind(), name, revision) {
+            return Err(unknown_method(name));
+        }
+        if name == TOOLS_CALL { judge_tool(access, message) } else { Ok(access.grant) }
+    }
+
+    /// The rules for `principal` on `server`. Making a denial is left to who needs one: views do not.
+    fn access(&self, principal: &Principal, server: &str) -> Result<Access<'_>, Unreachable> {
+        let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
+        let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
+        let Some(name) = &principal.key else {
+            let grant = server.public.as_ref().ok_or(Unreachable::NotGranted(None))?;
+            return Ok(Access { grant, server, matrix: None });
+        };
+        // A key that this configuration no longer has opens nothing, not even what is open to everybody.
+        let key = self.keys.get(&**name).ok_or(Unreachable::NotGranted(None))?;
+        let granted = key.reason.as_ref().filter(|_| key.granted.has(index));
+        let Some(grant) = granted.or(server.public.as_ref()) else {
+            return Err(Unreachable::NotGranted(key.reason.as_ref().map(|reason| reason.at.clone())));
+        };
+        Ok(Access { grant, server, matrix: key.matrices.get(&index) })
+    }
+}
+
+const TOOLS_CALL: &str = "tools/call";
+
+fn judge_tool<'p>(access: Access<'p>, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    // INVARIANT: a `tools/call` request names its tool, or it would not have been read.
+    let tool = message.tool().ok_or_else(|| unknown_method(TOOLS_CALL))?;
+    access.judge_tool(tool, message.arguments())
+}
+
+/// Whether a client may send this method in this form. Tasks and subscriptions need an owner on the gateway's side,
+/// without which one caller could name another's, so they are not served.
+fn is_served(kind: MessageKind, name: &str, revision: Revision) -> bool {
+    let form = match kind {
+        MessageKind::Request => Form::Request,
+        MessageKind::Notification => Form::Notification,
+        MessageKind::Response => return false,
+    };
+    let owned = name.starts_with("tasks/") || name.starts_with("notifications/tasks") || name == "subscriptions/listen";
+    !owned && method::find(name, Towards::Server, revision).is_some_and(|method| method.form == form)
+}
+
+fn unknown_method(name: &str) -> Box<Denial> {
+    Denial::new(DenialKind::MethodUnknown { method: shown(name) }, None)
+}
+
+/// Why a server is out of reach.
+enum Unreachable {
+    /// It does not exist.
+    Unknown,
+    /// It is not granted, by the list that stands here.
+    NotGranted(Option<At>),
+}
+
+impl Unreachable {
+    fn denial(self, principal: &Principal, server: &str) -> Box<Denial> {
+        let server = shown(server);
+        match self {
+            Self::Unknown => Denial::new(DenialKind::ServerUnknown { server }, None),
+            // Where no list speaks, the place is the key that could have one.
+            Self::NotGranted(at) => {
+                let key = || principal.key.as_ref().map(|name| At::root().key("keys").key(name));
+                Denial::new(DenialKind::ServerNotGranted { server }, at.or_else(key))
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Tests of compiling and deciding. What the language means case by case is in `tests/decisions/`.
+
+use bytes::Bytes;
+
+use crate::call::Action;
+use crate::call::Call;
+use crate::config::model::Config;
+use crate::config::problem::Problems;
+use crate::mcp::document::Limits;
+use crate::mcp::message::Message;
+use crate::mcp::message::MessageKind;
+use crate::mcp::revision::Revision;
+use crate::policy::Policy;
+use crate::policy::Told;
+use crate::policy::compile::AGENTS_MAX;
+use crate::policy::compile::CONSTRAINTS_MAX;
+use crate::policy::compile::SERVERS_MAX;
+use crate::policy::is_served;
+use crate::principal::Principal;
+
+const CONFIG: &str = r#"
+    [servers.db]
+    blocked_tools = ["drop_*"]
+    [servers.docs]
+    access = "public"
+    [servers.hidden]
+    [keys.ci]
+    mcp_servers = ["db"]
+    agent = "a"
+    [keys.silent]
+    [agents.a.servers.db]
+    allowed_tools = ["query", "list", "drop_table"]
+    argument_constraints.query = [{ arg = "sql", pattern = '^SELECT', description = "SELECT only" }]
+"#;
+
+fn compile(config: &str) -> (Policy, Vec<String>) {
+    let config: Config = toml::from_str(config).unwrap();
+    let mut problems = Problems::new();
+    let policy = Policy::compile(&config, &mut problems);
+    (policy, problems.iter().map(|problem| format!("{}: {}", problem.at, problem.message)).collect())
+}
+
+fn key(name: &str) -> Principal {
+    Principal { id: format!("key:{name}").into(), key: Some(name.into()), team: None, agent: None }
+}
+
+fn call(server: &str, body: &str) -> Call {
+    let message = Message::read(Bytes::copy_from_slice(body.as_bytes()), &Limits::default()).unwrap();
+    Call { server: server.into(), action: Action::Message(message) }
+}
+
+/// The verdict's name and what a client is told, under [`CONFIG`].
+fn decide(principal: &Principal, revision: Revision, call: Call) -> (&'static str, Option<Told>) {
+    let (policy, problems) = compile(CONFIG);
+    assert_eq!(problems, [""; 0]);
+    match policy.decide(principal, revision, call) {
+        Ok(permitted) => (permitted.reason().name(), None),
+        Err(denied) => (denied.denial.name(), Some(denied.denial.told())),
+    }
+}
+
+fn method(server: &str, method: &str, has_id: bool, revision: Revision) -> (&'static str, Option<Told>) {
+    let id = if has_id { r#""id":1,"# } else { "" };
+    let params = match method {
+        "tools/call" => r#","params":{"name":"list"}"#,
+        "tasks/get" | "tasks/cancel" | "tasks/result" | "tasks/update" => r#","params":{"taskId":"t"}"#,
+        "resources/read" => r#","params":{"uri":"a:b"}"#,
+        _ => "",
+    };
+    decide(&key("ci"), revision, call(server, &format!(r#"{{"jsonrpc":"2.0",{id}"method":"{method}"{params}}}"#)))
+}
+
+#[test]
+fn every_kind_of_action_needs_the_server() {
+    let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let end = |server: &str| Call { server: server.into(), action: Action::EndSession };
+    for principal in [key("ci"), key("silent"), key("removed"), Principal::public()] {
+        for server in ["db", "docs", "hidden", "nowhere"] {
+            let expected = match (principal.key.as_deref(), server) {
+                (Some("ci"), "db") => ("key_servers", None),
+                (None | Some("ci" | "silent"), "docs") => ("public", None),
+                (_, "nowhere") => ("server_unknown", Some(Told::Hidden)),
+                _ => ("server_not_granted", Some(Told::Hidden)),
+            };
+            let calls = [end(server), call(server, response), call(server, notification), call(server, list)];
+            for call in calls {
+                assert_eq!(decide(&principal, Revision::V2025_11_25, call), expected, "{} {server}", principal.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_method_is_known_in_its_revision_and_form_only() {
+    let unknown = ("method_unknown", Some(Told::MethodUnknown));
+    let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
+    assert_eq!(method("db", "ping", true, old), ("key_servers", None));
+    assert_eq!(method("db", "ping", true, new), unknown);
+    assert_eq!(method("db", "server/discover", true, new), ("key_servers", None));
+    assert_eq!(method("db", "server/discover", true, old), unknown);
+    assert_eq!(method("db", "resources/read", true, old), ("key_servers", None));
+    assert_eq!(method("db", "tools/call", true, old), ("agent_tools", None));
+    assert_eq!(method("db", "elicitation/create", true, old), unknown);
+    assert_eq!(method("db", "Tools/list", true, old), unknown);
+    assert_eq!(method("db", "notifications/none", false, old), unknown);
+    // A message in the wrong form is not even read; policy does not depend on that.
+    assert!(is_served(MessageKind::Request, "tools/call", old) && is_served(MessageKind::Request, "tools/call", new));
+    assert!(!is_served(MessageKind::Notification, "tools/call", old));
+    assert!(is_served(MessageKind::Notification, "notifications/initialized", old));
+    assert!(!is_served(MessageKind::Request, "notifications/initialized", old));
+}
+
+#[test]
+fn tasks_and_subscriptions_are_not_served() {
+    let unknown = ("method_unknown", Some(Told::MethodUnknown));
+    for revision in [Revision::V2025_11_25, Revision::V2026_07_28] {
+        for name in ["tasks/get", "tasks/cancel", "tasks/result", "tasks/list", "tasks/update", "subscriptions/listen"]
+        {
+            assert_eq!(method("db", name, true, revision), unknown, "{name}");
+        }
+        assert_eq!(method("db", "notifications/tasks/status", false, revision), unknown);
+    }
+}
+
+#[test]
+fn an_unknown_method_does_not_tell_whether_a_server_exists() {
+    let hidden = method("hidden", "no/such", true, Revision::V2025_11_25).1;
+    assert_eq!(hidden, Some(Told::Hidden));
+    assert_eq!(method("nowhere", "no/such", true, Revision::V2025_11_25).1, hidden);
+}
+
+#[test]
+fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
+    let (policy, _) = compile(CONFIG);
+    let body =
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"query","arguments":{"sql":"S3CRET"}}}"#;
+    let denied = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", body)).unwrap_err();
+    let shown = denied.denial.to_string();
+    let at = "agents.a.servers.db.argument_constraints.query[0]";
+    assert_eq!(shown, format!("argument `sql` of tool `query` does not match `^SELECT`: SELECT only ({at})"));
+    assert_eq!(denied.denial.public_explanation().as_deref(), Some("argument `sql`: SELECT only"));
+    assert!(!format!("{:?}", denied.denial).contains("S3CRET"));
+    assert_eq!(denied.call.tool(), Some("query"));
+
+    let call = Call { server: format!("a\u{202e}\n{}", "x".repeat(500)).into(), action: Action::EndSession };
+    let shown = policy.decide(&key("ci"), Revision::V2025_11_25, call).unwrap_err().denial.to_string();
+    assert!(shown.starts_with(r"there is no server `a\u{202e}\nxx") && shown.chars().count() < 200, "{shown}");
+}
+
+#[test]
+fn a_permission_names_the_last_rule_that_had_a_say() {
+    let (policy, _) = compile(CONFIG);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}"#;
+    let permitted = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", body)).unwrap();
+    assert_eq!(permitted.reason().to_string(), "the agent's tool matrix allows it (agents.a.servers.db)");
+    assert_eq!(permitted.call().tool(), Some("list"));
+    assert_eq!(permitted.into_call().message().unwrap().body(), body.as_bytes());
+}
+
+#[test]
+fn a_key_whose_agent_does_not_exist_is_granted_nothing() {
+    let config =
+        "[servers.db]\n[servers.open]\naccess = \"public\"\n[keys.ci]\nmcp_servers = [\"*\"]\nagent = \"gone\"";
+    let (policy, _) = compile(config);
+    assert!(!policy.reaches(&key("ci"), "db"));
+    assert!(policy.reaches(&key("ci"), "open"));
+}
+
+#[test]
+fn reusing_patterns_changes_neither_policy_nor_problems() {
+    let before: Config = toml::from_str(CONFIG).unwrap();
+    let mistakes = r#"
+        [servers.db]
+        [keys.ci]
+        mcp_servers = ["db"]
+        agent = "a"
+        [agents.a.servers.db.argument_constraints]
+        query = [{ arg = "sql", pattern = '^SELECT' }, { arg = "sql", pattern = '(' }, { arg = "x", pattern = '(' }]
+    "#;
+    for text in [CONFIG, mistakes] {
+        let after: Config = toml::from_str(text).unwrap();
+        let (mut fresh_problems, mut reused_problems) = (Problems::new(), Problems::new());
+        let previous = Policy::compile(&before, &mut Problems::new());
+        let fresh = Policy::compile(&after, &mut fresh_problems);
+        let reused = Policy::compile_reusing(&after, Some(&previous), &mut reused_problems);
+        assert!(fresh_problems.iter().eq(reused_problems.iter()));
+        assert_eq!(fresh_problems.has_errors(), text == mistakes);
+        for sql in ["SELECT", "DROP"] {
+            let arguments = format!(r#"{{"sql":"{sql}","x":1}}"#);
+            let params = format!(r#"{{"name":"query","arguments":{arguments}}}"#);
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+            let verdict = |policy: &Policy| {
+                let decided = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", &body));
+                decided.map(|permitted| permitted.reason().clone()).map_err(|denied| denied.denial)
+            };
+            assert_eq!(verdict(&fresh), verdict(&reused));
+            assert_eq!(verdict(&fresh).is_ok(), sql == "SELECT");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_has_limits() {
+    let constraints = |count: usize| {
+        let list = vec![r#"{ arg = "a", pattern = "x" }"#; count].join(",");
+        compile(&format!("[servers.db]\n[agents.a.servers.db]\nargument_constraints.t = [{list}]")).1
+    };
+    assert_eq!(constraints(CONSTRAINTS_MAX), [""; 0]);
+    let at = "agents.a.servers.db.argument_constraints.t";
+    assert_eq!(constraints(CONSTRAINTS_MAX + 1), [format!("{at}: 65 entries, and at most 64 are possible")]);
+    let tables = |table: &str, count: usize| {
+        compile(&(0..count).map(|i| format!("[{table}.n{i}]\n")).collect::<String>()).1.len()
+    };
+    assert_eq!((tables("servers", SERVERS_MAX), tables("servers", SERVERS_MAX + 1)), (0, 1));
+    assert_eq!((tables("agents", AGENTS_MAX), tables("agents", AGENTS_MAX + 1)), (0, 1));
+}
+
+#[test]
+fn a_set_of_servers_spans_any_number_of_them() {
+    let mut text: String = (0..200).map(|i| format!("[servers.s{i:03}]\n")).collect();
+    text.push_str("[keys.odd]\nmcp_servers = [");
+    text.extend((1..200).step_by(2).map(|i| format!("\"s{i:03}\",")));
+    text.push_str("]\n[keys.all]\nmcp_servers = [\"*\"]");
+    let (policy, _) = compile(&text);
+    for i in 0..200 {
+        let name = format!("s{i:03}");
+        assert_eq!(policy.reaches(&key("odd"), &name), i % 2 == 1, "{name}");
+        assert!(policy.reaches(&key("all"), &name));
+    }
+    assert!(!policy.reaches(&key("all"), "s200"));
+}

@@ -1,0 +1,325 @@
+//! What was decided, and why?
+//!
+//! `Display` and `at` are for operators and records; a client is told what [`Denial::told`] says and, where the
+//! operator turned explanations on, [`Denial::public_explanation`]. Neither shows a value of a call's arguments.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::config::problem::At;
+use crate::policy::constraint::Mismatch;
+
+/// A call that policy permits, together with the reason. It is the only thing that is sent to a server.
+///
+/// It owns the call, so that one call cannot be decided and another sent, and only `Policy::decide` makes one:
+///
+/// ```compile_fail,E0451
+/// # fn forge(call: portcullis::call::Call, reason: std::sync::Arc<portcullis::policy::Reason>) {
+/// let forged = portcullis::policy::Permitted { call, reason };
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Permitted {
+    call: Call,
+    reason: Arc<Reason>,
+}
+
+impl Permitted {
+    pub(super) fn new(call: Call, reason: Arc<Reason>) -> Self {
+        Self { call, reason }
+    }
+
+    /// The call that is permitted.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Why it is permitted.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// The call alone; the permission is gone.
+    pub fn into_call(self) -> Call {
+        self.call
+    }
+}
+
+/// A call that policy does not permit. It comes back whole, for the record.
+#[derive(Debug)]
+pub struct Denied {
+    /// The call.
+    pub call: Call,
+    /// Why it is denied.
+    pub denial: Denial,
+}
+
+/// Why a call is permitted: the last rule that had a say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub(super) kind: ReasonKind,
+    pub(super) at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReasonKind {
+    Public,
+    KeyServers,
+    AgentServers,
+    ServerTools,
+    AgentTools,
+}
+
+impl Reason {
+    /// Fixed word for records and metrics.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            ReasonKind::Public => "public",
+            ReasonKind::KeyServers => "key_servers",
+            ReasonKind::AgentServers => "agent_servers",
+            ReasonKind::ServerTools => "server_tools",
+            ReasonKind::AgentTools => "agent_tools",
+        }
+    }
+
+    /// Where the rule stands in the configuration.
+    pub fn at(&self) -> Option<&At> {
+        Some(&self.at)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.kind {
+            ReasonKind::Public => "the server is open to everybody",
+            ReasonKind::KeyServers => "the key may reach the server",
+            ReasonKind::AgentServers => "the key's agent may reach the server",
+            ReasonKind::ServerTools => "the server's tool list allows it",
+            ReasonKind::AgentTools => "the agent's tool matrix allows it",
+        };
+        write!(f, "{text} ({})", self.at)
+    }
+}
+
+/// Every name that a [`Reason`] or a [`Denial`] can have, for metrics that are registered up front.
+pub const NAMES: &[&str] = &[
+    "public",
+    "key_servers",
+    "agent_servers",
+    "server_tools",
+    "agent_tools",
+    "server_unknown",
+    "server_not_granted",
+    "method_unknown",
+    "tool_not_allowed",
+    "agent_tool_not_allowed",
+    "tool_blocked",
+    "agent_tool_blocked",
+    "argument_missing",
+    "argument_null",
+    "argument_not_scalar",
+    "argument_unreachable",
+    "argument_ambiguous",
+    "argument_mismatch",
+];
+
+/// Why a call is denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    kind: DenialKind,
+    at: Option<At>,
+}
+
+/// What denies a call. Names of servers, tools and methods are the caller's words, cut to a readable length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DenialKind {
+    /// There is no such server.
+    ServerUnknown {
+        /// Its name.
+        server: String,
+    },
+    /// The caller may not reach the server.
+    ServerNotGranted {
+        /// Its name.
+        server: String,
+    },
+    /// The method is not known in the call's revision, or not in this form (a request without an id).
+    MethodUnknown {
+        /// Its name.
+        method: String,
+    },
+    /// The tool is not on the list of allowed tools.
+    ToolNotAllowed {
+        /// Its name.
+        tool: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// The tool is on the list of blocked tools.
+    ToolBlocked {
+        /// Its name.
+        tool: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// An argument is not as it must be.
+    Argument(Box<ArgumentDenial>),
+}
+
+/// Whose list of tools denies a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The server's, for everybody.
+    Server,
+    /// The agent's, on this server.
+    Agent,
+}
+
+/// The constraint that denies a call, and how its argument fails it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArgumentDenial {
+    /// The tool's name.
+    pub tool: String,
+    /// The argument's path, as configured.
+    pub arg: String,
+    /// The pattern, as configured.
+    pub pattern: String,
+    /// What the pattern stands for, as configured; may be empty.
+    pub description: String,
+    /// How the argument fails it.
+    pub mismatch: Mismatch,
+}
+
+/// What a client is told about a denial, unless the operator turned explanations on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// That there is no such thing: the same for what does not exist and for what the caller may not see.
+    Hidden,
+    /// That there is no such method.
+    MethodUnknown,
+    /// That the call is refused: the tool exists and its arguments are not as they must be.
+    Refused,
+}
+
+/// Characters of a caller's word that a denial shows.
+const SHOWN_MAX: usize = 128;
+
+impl Denial {
+    pub(super) fn new(kind: DenialKind, at: Option<At>) -> Box<Self> {
+        Box::new(Self { kind, at })
+    }
+
+    /// What denies the call.
+    pub fn kind(&self) -> &DenialKind {
+        &self.kind
+    }
+
+    /// Where the rule stands in the configuration; `None` if it is the absence of one.
+    pub fn at(&self) -> Option<&At> {
+        self.at.as_ref()
+    }
+
+    /// Fixed word for records and metrics.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            DenialKind::ServerUnknown { .. } => "server_unknown",
+            DenialKind::ServerNotGranted { .. } => "server_not_granted",
+            DenialKind::MethodUnknown { .. } => "method_unknown",
+            DenialKind::ToolNotAllowed { whose: Whose::Server, .. } => "tool_not_allowed",
+            DenialKind::ToolNotAllowed { whose: Whose::Agent, .. } => "agent_tool_not_allowed",
+            DenialKind::ToolBlocked { whose: Whose::Server, .. } => "tool_blocked",
+            DenialKind::ToolBlocked { whose: Whose::Agent, .. } => "agent_tool_blocked",
+            DenialKind::Argument(argument) => match argument.mismatch {
+                Mismatch::Missing => "argument_missing",
+                Mismatch::Null => "argument_null",
+                Mismatch::NotScalar => "argument_not_scalar",
+                Mismatch::Unreachable => "argument_unreachable",
+                Mismatch::Ambiguous => "argument_ambiguous",
+                Mismatch::NotFound => "argument_mismatch",
+            },
+        }
+    }
+
+    /// What the client is told.
+    pub fn told(&self) -> Told {
+        match &self.kind {
+            DenialKind::ServerUnknown { .. }
+            | DenialKind::ServerNotGranted { .. }
+            | DenialKind::ToolNotAllowed { .. }
+            | DenialKind::ToolBlocked { .. } => Told::Hidden,
+            DenialKind::MethodUnknown { .. } => Told::MethodUnknown,
+            DenialKind::Argument(_) => Told::Refused,
+        }
+    }
+
+    /// Whether the client is told that there is no such server or tool.
+    pub fn is_hidden(&self) -> bool {
+        self.told() == Told::Hidden
+    }
+
+    /// What a client may be told when the operator turned explanations on: what the argument must be, in the
+    /// operator's words. `None` for everything else, whose existence an explanation would give away.
+    pub fn public_explanation(&self) -> Option<String> {
+        match &self.kind {
+            DenialKind::Argument(argument) if argument.description.is_empty() => {
+                Some(format!("argument `{}` is not permitted", argument.arg))
+            }
+            DenialKind::Argument(argument) => Some(format!("argument `{}`: {}", argument.arg, argument.description)),
+            DenialKind::ServerUnknown { .. }
+            | DenialKind::ServerNotGranted { .. }
+            | DenialKind::MethodUnknown { .. }
+            | DenialKind::ToolNotAllowed { .. }
+            | DenialKind::ToolBlocked { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            DenialKind::ServerUnknown { server } => write!(f, "there is no server `{server}`")?,
+            DenialKind::ServerNotGranted { server } => write!(f, "the caller may not reach server `{server}`")?,
+            DenialKind::MethodUnknown { method } => {
+                write!(f, "method `{method}` is not known in this revision and form")?
+            }
+            DenialKind::ToolNotAllowed { tool, whose } => write!(f, "{whose} does not allow tool `{tool}`")?,
+            DenialKind::ToolBlocked { tool, whose } => write!(f, "{whose} blocks tool `{tool}`")?,
+            DenialKind::Argument(argument) => argument.fmt(f)?,
+        }
+        self.at.as_ref().map_or(Ok(()), |at| write!(f, " ({at})"))
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Whose::Server => "the server's tool list",
+            Whose::Agent => "the agent's tool matrix",
+        })
+    }
+}
+
+impl fmt::Display for ArgumentDenial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool, arg, pattern, description, mismatch } = self;
+        match mismatch {
+            Mismatch::Missing => write!(f, "argument `{arg}` of tool `{tool}` is missing")?,
+            Mismatch::Null => write!(f, "argument `{arg}` of tool `{tool}` is null")?,
+            Mismatch::NotScalar => write!(f, "argument `{arg}` of tool `{tool}` is an object or an array")?,
+            Mismatch::Unreachable => write!(f, "nothing in the arguments of tool `{tool}` stands at `{arg}`")?,
+            Mismatch::Ambiguous => write!(f, "argument `{arg}` of tool `{tool}` has a second spelling")?,
+            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match `{pattern}`")?,
+        }
+        if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
+    }
+}
+
+/// A caller's word as it may be shown: nothing that cannot be seen, and not more than fits a line.
+pub(super) fn shown(word: &str) -> String {
+    let mut shown: String = word.escape_debug().take(SHOWN_MAX).collect();
+    if word.escape_debug().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}

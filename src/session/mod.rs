@@ -1,0 +1,92 @@
+//! In which conversation is this call?
+//!
+//! The gateway keeps no session: a client's `Mcp-Session-Id` is a sealed token that says which endpoint of which
+//! server, under which id the server knows the session, who opened it, and when. Any node with the keys opens it.
+//! Whatever is wrong with a token (another caller's, another server's, changed, cut, too old), the answer is the
+//! same: there is no such session. Pure: the nonce and the time are arguments.
+
+mod codec;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::seal::Keyring;
+use crate::seal::NONCE_BYTES;
+use crate::session::codec::decode;
+use crate::session::codec::encode;
+
+/// Bytes of an upstream's session id.
+pub const UPSTREAM_ID_BYTES_MAX: usize = 1_024;
+/// Bytes of a principal's id.
+pub const PRINCIPAL_BYTES_MAX: usize = 1_024;
+/// Bytes of a server's name, and of a revision.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a token; what is longer cannot be one of ours and is not even decoded.
+pub const TOKEN_BYTES_MAX: usize = 4_096;
+/// How long a token opens after the session began, however much it is used: 30 days.
+pub const AGE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// How far another node's clock may be ahead of ours.
+pub const SKEW_SECONDS_MAX: u64 = 5 * 60;
+
+const PURPOSE: &[u8] = b"portcullis session";
+
+/// What a session token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The server's configured name.
+    pub server: Arc<str>,
+    /// The endpoint the session lives on, by its stable id.
+    pub endpoint: u64,
+    /// The session's id at that endpoint.
+    pub upstream_id: String,
+    /// Stable id of the caller who opened it.
+    pub principal: Arc<str>,
+    /// The protocol revision that was negotiated.
+    pub revision: String,
+    /// When it began, in seconds since 1970.
+    pub since: u64,
+}
+
+/// Why a session cannot be given a token: the server's fault, never the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsealable {
+    /// One of its texts is longer than its limit.
+    #[error("the upstream's session id, or the name of its server, principal or revision, is too long")]
+    TooLong,
+    /// The upstream's id is empty, or not made of visible ASCII as MCP demands; it could not be sent back in a header.
+    #[error("the upstream's session id is empty or not visible ASCII")]
+    NotVisibleAscii,
+}
+
+/// The token that stands for `session`: base64url, so that it fits a header and a query value as it is.
+pub fn seal(keyring: &Keyring, session: &Session, nonce: [u8; NONCE_BYTES]) -> Result<String, Unsealable> {
+    let within = session.upstream_id.len() <= UPSTREAM_ID_BYTES_MAX
+        && session.principal.len() <= PRINCIPAL_BYTES_MAX
+        && session.server.len() <= NAME_BYTES_MAX
+        && session.revision.len() <= NAME_BYTES_MAX;
+    if !within {
+        return Err(Unsealable::TooLong);
+    }
+    if session.upstream_id.is_empty() || !session.upstream_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Unsealable::NotVisibleAscii);
+    }
+    Ok(URL_SAFE_NO_PAD.encode(keyring.seal(PURPOSE, &encode(session), nonce)))
+}
+
+/// The session `token` stands for, if this principal opened it on this server and it is not too old.
+pub fn open(keyring: &Keyring, token: &str, principal: &str, server: &str, now_seconds: u64) -> Option<Session> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    // The decoder refuses a second spelling of the same bytes, so that each session has one token.
+    let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let session = decode(&keyring.open(PURPOSE, &sealed)?)?;
+    let fits = *session.principal == *principal && *session.server == *server;
+    let begun = session.since <= now_seconds.saturating_add(SKEW_SECONDS_MAX);
+    let young = now_seconds.saturating_sub(session.since) < AGE_SECONDS_MAX;
+    (fits && begun && young).then_some(session)
+}
