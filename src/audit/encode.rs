@@ -1,0 +1,158 @@
+//! Which field holds what?
+//!
+//! The fields of every kind of record, in their one order. A name never changes its meaning once released;
+//! docs/audit.md lists them and a test holds it against what is written here. Unknown values are left out.
+
+use crate::audit::coalesce::Coalesced;
+use crate::audit::line::Line;
+use crate::audit::record::Digested;
+use crate::audit::record::Outcome;
+use crate::audit::record::Permission;
+use crate::audit::record::Phases;
+use crate::audit::record::Refusal;
+use crate::audit::record::Request;
+use crate::audit::segments::Cut;
+use crate::audit::tally::Counts;
+use crate::config::problem::At;
+
+/// Bytes kept of a short word such as a method or a revision.
+const WORD_BYTES_MAX: usize = 64;
+/// Bytes kept of a name: tools, servers, principals, agents.
+const NAME_BYTES_MAX: usize = 128;
+/// Bytes kept of free text: user agents, rules' places, errors of the system.
+const TEXT_BYTES_MAX: usize = 256;
+/// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
+const SESSION_DIGEST_BYTES: usize = 8;
+
+/// Who asked for what.
+pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
+    if let Some(source) = request.source {
+        line.display("source", &source.ip().to_canonical(), WORD_BYTES_MAX);
+        line.number("source_port", u64::from(source.port()));
+    }
+    text(line, "http_method", request.http_method, WORD_BYTES_MAX);
+    if let Some(target) = request.target {
+        line.target(target);
+    }
+    if let Some(user_agent) = request.user_agent {
+        line.text("user_agent", user_agent, TEXT_BYTES_MAX);
+    }
+    text(line, "rpc_method", request.rpc_method, NAME_BYTES_MAX);
+    text(line, "revision", request.revision, WORD_BYTES_MAX);
+    session(line, request.session);
+    if let Some(principal) = request.principal {
+        line.text("principal", principal.id.as_bytes(), NAME_BYTES_MAX);
+        text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
+    }
+    text(line, "server", request.server, NAME_BYTES_MAX);
+    text(line, "tool", request.tool, NAME_BYTES_MAX);
+    text(line, "snapshot", request.snapshot, WORD_BYTES_MAX);
+}
+
+/// Why it may go upstream, and what will.
+pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
+    decision(line, "allowed", permission.reason, permission.rule);
+    digested(line, "sent_sha256", "sent_bytes", permission.sent);
+}
+
+/// Why it was refused, and how it was answered.
+pub(super) fn refusal(line: &mut Line<'_>, refusal: &Refusal<'_>) {
+    decision(line, "refused", refusal.reason, refusal.rule);
+    number(line, "status", refusal.status.map(u64::from));
+    phases(line, &refusal.phases);
+}
+
+/// Refusals of one kind that were only counted.
+pub(super) fn coalesced(line: &mut Line<'_>, coalesced: &Coalesced) {
+    if let Some(prefix) = coalesced.prefix {
+        line.display("source_prefix", &prefix, WORD_BYTES_MAX);
+    }
+    decision(line, "refused", coalesced.reason, None);
+    line.number("count", coalesced.count);
+    line.time("since", coalesced.since_micros);
+}
+
+/// How the request of an intent ended.
+pub(super) fn outcome(line: &mut Line<'_>, intent: u64, outcome: &Outcome<'_>) {
+    line.number("intent", intent);
+    line.word("outcome", outcome.outcome.name());
+    text(line, "reason", outcome.reason, WORD_BYTES_MAX);
+    number(line, "status", outcome.status.map(u64::from));
+    text(line, "revision", outcome.revision, WORD_BYTES_MAX);
+    session(line, outcome.session);
+    if let Some(endpoint) = outcome.endpoint {
+        line.hex("endpoint", &endpoint.to_be_bytes());
+    }
+    line.number("attempts", u64::from(outcome.attempts));
+    digested(line, "sent_sha256", "sent_bytes", outcome.sent);
+    digested(line, "received_sha256", "received_bytes", outcome.received);
+    phases(line, &outcome.phases);
+}
+
+/// What happened to the log itself.
+#[derive(Debug, Default)]
+pub(super) struct Recovery<'a> {
+    /// A word for it.
+    pub(super) cause: &'static str,
+    /// What the system said.
+    pub(super) error: Option<&'a str>,
+    /// Where bytes were cut off or stopped counting.
+    pub(super) cut: Option<&'a Cut>,
+    /// Records that were lost since a record last told.
+    pub(super) lost: Counts,
+    /// How long no record was taken.
+    pub(super) unavailable_micros: Option<u64>,
+}
+
+/// What happened to the log itself, and what is missing from it.
+pub(super) fn recovery(line: &mut Line<'_>, recovery: &Recovery<'_>) {
+    line.word("cause", recovery.cause);
+    text(line, "error", recovery.error, TEXT_BYTES_MAX);
+    if let Some(cut) = recovery.cut {
+        line.text("segment", cut.segment.as_bytes(), WORD_BYTES_MAX);
+        line.number("segment_bytes", cut.kept);
+        line.number("cut_bytes", cut.cut);
+    }
+    line.number("lost_intents", recovery.lost.intents);
+    line.number("lost_results", recovery.lost.results);
+    line.number("lost_refusals", recovery.lost.refusals);
+    number(line, "unavailable_us", recovery.unavailable_micros);
+}
+
+fn decision(line: &mut Line<'_>, decision: &'static str, reason: &'static str, rule: Option<&At>) {
+    line.word("decision", decision);
+    line.text("reason", reason.as_bytes(), WORD_BYTES_MAX);
+    if let Some(rule) = rule {
+        line.display("rule", rule, TEXT_BYTES_MAX);
+    }
+}
+
+fn text(line: &mut Line<'_>, name: &str, text: Option<&str>, bytes_max: usize) {
+    if let Some(text) = text {
+        line.text(name, text.as_bytes(), bytes_max);
+    }
+}
+
+fn number(line: &mut Line<'_>, name: &str, number: Option<u64>) {
+    if let Some(number) = number {
+        line.number(name, number);
+    }
+}
+
+fn session(line: &mut Line<'_>, session: Option<&str>) {
+    if let Some(session) = session {
+        let digest = Digested::of(session.as_bytes()).sha256;
+        line.hex("session", digest.get(..SESSION_DIGEST_BYTES).unwrap_or_default());
+    }
+}
+
+fn digested(line: &mut Line<'_>, digest: &str, bytes: &str, digested: Option<Digested>) {
+    if let Some(digested) = digested {
+        line.hex(digest, &digested.sha256);
+        line.number(bytes, digested.bytes);
+    }
+}
+
+fn phases(line: &mut Line<'_>, phases: &Phases) {
+    line.numbers("phases_us", &phases.named());
+}

@@ -1,0 +1,181 @@
+//! Which file takes the next line?
+//!
+//! A segment is named after its first record and ends when it has its size, or for good at the first error: it is
+//! cut back to what counts and never written to again, because after a failed sync the kernel may have forgotten
+//! what it has not written. The next segment's first record says how much of a failed one counts.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::audit::chain;
+use crate::disk::append::AppendFile;
+use crate::disk::directory::Directory;
+
+/// Makes the file of a new segment; tests put files here that really fail.
+pub(super) type Create = Box<dyn FnMut(&Path) -> io::Result<AppendFile> + Send>;
+
+/// Where a segment stopped counting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The segment's name.
+    pub(super) segment: String,
+    /// Bytes that count.
+    pub(super) kept: u64,
+    /// Bytes that do not.
+    pub(super) cut: u64,
+}
+
+/// The segments of one directory, of which the last is written to.
+pub(super) struct Segments {
+    directory: Directory,
+    create: Create,
+    bytes_max: u64,
+    current: Option<Current>,
+    /// Where the last failed segment stopped counting; kept until a record says so.
+    cut: Option<Cut>,
+    /// A file of a failed attempt in which nothing counts. No new segment is begun beside it.
+    leftover: Option<PathBuf>,
+    /// Whether a segment's name may not be on the disk yet.
+    names_unsynced: bool,
+}
+
+struct Current {
+    name: String,
+    file: AppendFile,
+    synced_bytes: u64,
+}
+
+/// How much of a failed segment counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// What was handed to the kernel whole.
+    Written,
+    /// What a sync has reached.
+    Synced,
+}
+
+impl Segments {
+    /// Goes on with `last`, whose content is on the disk, or begins a new segment at the next line.
+    pub(super) fn new(
+        directory: Directory,
+        create: Create,
+        bytes_max: u64,
+        last: Option<(String, AppendFile)>,
+    ) -> Self {
+        let current = last.map(|(name, file)| Current { name, synced_bytes: file.bytes(), file });
+        Self { directory, create, bytes_max, current, cut: None, leftover: None, names_unsynced: false }
+    }
+
+    /// Hands whole lines to the kernel, of which the first is record `first_seq`. Returns the segment before if this
+    /// one was begun for them: [`Segments::finish`] is due.
+    pub(super) fn append(&mut self, lines: &[u8], first_seq: u64) -> io::Result<Option<AppendFile>> {
+        let mut finished = None;
+        if self.current.as_ref().is_none_or(|current| current.file.bytes() >= self.bytes_max) {
+            let new = self.begin(first_seq)?;
+            finished = self.current.replace(new).map(|old| old.file);
+        }
+        let appended = match &mut self.current {
+            Some(current) => current.file.append(lines),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        if let (Err(_), Some(finished)) = (&appended, &mut finished) {
+            // The error at hand is the one to tell; the segment before is complete either way.
+            let _ = Self::finish(finished);
+        }
+        appended.map(|()| finished)
+    }
+
+    fn begin(&mut self, first_seq: u64) -> io::Result<Current> {
+        if let Some(leftover) = &self.leftover {
+            remove(leftover)?;
+            self.leftover = None;
+        }
+        let name = chain::segment_name(first_seq);
+        let file = (self.create)(&self.directory.path().join(&name))?;
+        self.names_unsynced = true;
+        Ok(Current { name, file, synced_bytes: 0 })
+    }
+
+    /// Returns when everything appended, and its name, is on the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if let Some(current) = &mut self.current {
+            current.file.sync()?;
+            current.synced_bytes = current.file.bytes();
+        }
+        self.sync_names()
+    }
+
+    /// Returns when every segment's name is on the disk.
+    pub(super) fn sync_names(&mut self) -> io::Result<()> {
+        if self.names_unsynced {
+            self.directory.sync()?;
+            self.names_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Puts a segment that takes no more lines on the disk and gives its reserved space back.
+    pub(super) fn finish(file: &mut AppendFile) -> io::Result<()> {
+        file.sync()?;
+        file.cut(file.bytes()).map(|_| ())
+    }
+
+    /// Gives back the space reserved for the current segment, when service ends.
+    pub(super) fn trim(&mut self) -> io::Result<()> {
+        match &mut self.current {
+            Some(current) => current.file.cut(current.file.bytes()).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the current segment for good, after an error.
+    pub(super) fn abandon(&mut self, keep: Keep) {
+        let Some(mut current) = self.current.take() else { return };
+        let kept = match keep {
+            Keep::Written => current.file.bytes(),
+            Keep::Synced => current.synced_bytes,
+        };
+        if kept == 0 {
+            let path = self.directory.path().join(&current.name);
+            self.leftover = remove(&path).err().map(|_| path);
+            return;
+        }
+        let beyond = current.file.torn_bytes() + (current.file.bytes() - kept);
+        let cut = current.file.cut(kept).unwrap_or(beyond);
+        self.cut = Some(Cut { segment: current.name, kept, cut });
+    }
+
+    /// Where the last failed segment stopped counting.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.cut.clone()
+    }
+
+    /// Begins a segment after a failure: its first line is on record when this returns, and on the disk.
+    pub(super) fn resume(&mut self, line: &[u8], seq: u64) -> io::Result<()> {
+        let resumed = self.append(line, seq).and_then(|_| self.sync());
+        match resumed {
+            Ok(()) => self.cut = None,
+            Err(_) => self.abandon_attempt(),
+        }
+        resumed
+    }
+
+    /// The segment that failed first is the one whose cut must be told.
+    fn abandon_attempt(&mut self) {
+        let cut = self.cut.take();
+        if let Some(current) = &mut self.current {
+            current.synced_bytes = 0;
+        }
+        self.abandon(Keep::Synced);
+        self.cut = cut;
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

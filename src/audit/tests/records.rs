@@ -1,0 +1,255 @@
+//! What stands in a record?
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::problem::At;
+use crate::principal::Principal;
+
+const TOKEN: &str = "upstream-session-token";
+
+fn everything(log: &Log) {
+    let principal =
+        Principal { agent: Some("agent_1".into()), key: Some("dev".into()), id: "key:dev".into(), team: None };
+    let rule = At::root().key("agents").key("agent_1").key("servers").key("db").key("argument_constraints").index(2);
+    let request = Request {
+        source: Some("[2001:db8::7]:4711".parse().unwrap()),
+        http_method: Some("POST"),
+        target: Some(b"/mcp/db?sessionId=SECRET"),
+        user_agent: Some(b"agent/1.0"),
+        rpc_method: Some("tools/call"),
+        revision: Some("2025-11-25"),
+        session: Some(TOKEN),
+        principal: Some(&principal),
+        server: Some("db"),
+        tool: Some("execute_query"),
+        snapshot: Some("7"),
+    };
+    let phases = Phases {
+        head: Some(1),
+        auth: Some(2),
+        body: Some(3),
+        judge: Some(4),
+        record: Some(0),
+        upstream: Some(6),
+        answer: Some(7),
+        total: Some(8),
+    };
+    let sent = Some(Digested::of(b"sent"));
+    let permission = Permission { reason: "constraints_hold", rule: Some(&rule), sent };
+    let receipt = wait(log.intent(&request, &permission, NOW)).unwrap();
+    let outcome = Outcome {
+        reason: Some("is_error"),
+        status: Some(200),
+        revision: Some("2025-11-25"),
+        session: Some(TOKEN),
+        endpoint: Some(255),
+        attempts: 1,
+        sent,
+        received: Some(Digested::of(b"received")),
+        phases,
+        ..Outcome::of(Ending::ToolError)
+    };
+    log.result(receipt, &outcome, NOW + 1);
+    let refusal = Refusal { reason: "blocked_tool", rule: Some(&rule), status: Some(200), phases };
+    log.refused(&request, &refusal, NOW).unwrap();
+    log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
+    log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
+    log.flush_coalesced(NOW + 1_000_000);
+}
+
+/// Makes every kind of record with every field there is.
+fn full() -> Fresh {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    everything(&log);
+    log.writer.fail(&mut log.writer.state(), "write_failed", &io::Error::other("disk\u{7f}gone"));
+    eventually("a new segment", || log.available());
+    directory
+}
+
+/// The tables of docs/audit.md under a heading, as rows of cells without backticks.
+fn documented(heading: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.md")).unwrap();
+    let section = text.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect()).collect()
+}
+
+fn first_cells(heading: &str) -> Vec<String> {
+    documented(heading).into_iter().map(|row| row[0].clone()).collect()
+}
+
+/// The documentation's word for what a value is.
+fn type_of(name: &str, value: &serde_json::Value) -> Vec<&'static str> {
+    match value {
+        serde_json::Value::Number(_) => vec!["number"],
+        serde_json::Value::Array(_) => vec!["list of text"],
+        serde_json::Value::Object(_) => vec!["object of number"],
+        serde_json::Value::String(text) => {
+            let mut fit = vec!["text"];
+            let lower = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            if lower {
+                fit.push("word");
+            }
+            if text.len() >= 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                fit = vec!["hex"];
+            }
+            if text.len() == 27 && text.ends_with('Z') {
+                fit = vec!["time"];
+            }
+            fit
+        }
+        other => panic!("{name}: {other}"),
+    }
+}
+
+#[test]
+fn the_documentation_lists_the_fields_their_types_and_kinds() {
+    let directory = full();
+    let mut written: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let documented = documented("Fields");
+    for record in directory.records() {
+        let kind = record["kind"].as_str().unwrap();
+        for (name, value) in record.as_object().unwrap() {
+            let kinds = written.entry(name.clone()).or_default();
+            if !kinds.iter().any(|known| known == kind) {
+                kinds.push(kind.to_owned());
+            }
+            let row =
+                documented.iter().find(|row| row[0] == *name).unwrap_or_else(|| panic!("`{name}` is not documented"));
+            assert!(type_of(name, value).contains(&row[1].as_str()), "`{name}` is no {}: {value}", row[1]);
+        }
+    }
+    for row in documented {
+        let mut kinds = match row[2].as_str() {
+            "all" => vec!["intent", "recovered", "refused", "result"],
+            some => some.split(", ").collect(),
+        };
+        kinds.sort_unstable();
+        let mut seen = written.remove(&row[0]).unwrap_or_default();
+        seen.sort();
+        assert_eq!(seen, kinds, "kinds that have `{}`", row[0]);
+    }
+}
+
+#[test]
+fn fields_stand_in_the_documented_order() {
+    let directory = full();
+    let order = first_cells("Fields");
+    let text: String = directory.segments().iter().map(|segment| fs::read_to_string(segment).unwrap()).collect();
+    for line in text.lines() {
+        let places: Vec<usize> = order.iter().filter_map(|name| line.find(&format!("\"{name}\":"))).collect();
+        assert!(places.is_sorted(), "{line}");
+    }
+}
+
+#[test]
+fn the_documentation_lists_kinds_outcomes_and_phases() {
+    assert_eq!(first_cells("Outcomes"), Ending::ALL.map(Ending::name));
+    assert_eq!(first_cells("Phases"), Phases::default().named().map(|(name, _)| name));
+    let kinds = [Kind::Intent, Kind::Result, Kind::Refused, Kind::Recovered];
+    assert_eq!(first_cells("Kinds"), kinds.map(Kind::name));
+    assert_eq!(first_cells("Causes"), ["torn_tail", "write_failed", "sync_failed", "records_lost"]);
+}
+
+#[test]
+fn the_documentation_names_the_limits() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.md")).unwrap();
+    assert_eq!((QUEUE_RECORDS_MAX, PENDING_MAX, REFUSAL_BYTES_PER_HOUR_MAX >> 20), (8_192, 1_024, 32));
+    for limit in ["8,192 records", "1,024 such kinds", "32 MiB an hour"] {
+        assert!(text.contains(limit), "{limit}");
+    }
+}
+
+#[test]
+fn a_call_leaves_an_intent_and_a_result_that_refers_to_it() {
+    let directory = Fresh::new();
+    everything(&directory.open(AuditLevel::Written));
+    let records = directory.records();
+    let (intent, result, refused) = (&records[0], &records[1], &records[2]);
+    assert_eq!(intent["seq"], 1);
+    assert_eq!(intent["prev"], "0".repeat(64));
+    assert_eq!(intent["time"], "2023-11-14T22:13:20.000000Z");
+    assert_eq!(intent["source"], "2001:db8::7");
+    assert_eq!(intent["query"], serde_json::json!(["sessionId"]));
+    assert_eq!(intent["rule"], "agents.agent_1.servers.db.argument_constraints[2]");
+    assert_eq!(intent["sent_sha256"], "adcc1e3c31ad4caf5e12db6c83f02e25a25b7e7be166602abcc1067f9ef40c71");
+    assert_eq!(result["kind"], "result");
+    assert_eq!(result["intent"], 1);
+    assert_eq!(result["outcome"], "tool_error");
+    assert_eq!(result["endpoint"], "00000000000000ff");
+    assert_eq!(result["phases_us"]["upstream"], 6);
+    assert_eq!(refused["decision"], "refused");
+    assert_eq!(records[4]["count"], 1);
+    assert_eq!(records[4]["source_prefix"], "2001:db8::/64");
+    assert_eq!(directory.verified(), Verified { segments: 1, records: 5, last_seq: 5 });
+}
+
+#[test]
+fn no_secret_that_passes_by_is_on_record() {
+    let directory = full();
+    let text: String = directory.segments().iter().map(|segment| fs::read_to_string(segment).unwrap()).collect();
+    assert!(!text.contains("SECRET"));
+    assert!(!text.contains(TOKEN));
+    let digest = format!("{:016x}", u64::from_be_bytes(*Digested::of(TOKEN.as_bytes()).sha256.first_chunk().unwrap()));
+    assert!(text.contains(&format!("\"session\":\"{digest}\"")));
+}
+
+#[test]
+fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    let attacks = [
+        "x\"}\n{\"seq\":1,\"kind\":\"result\"}\n",
+        "\r\n\u{1b}[2J\u{0}\u{8}\u{7f}\u{85}\u{9b}",
+        "\u{202e}gnp.exe\u{2066}\u{2028}\u{2029}\u{feff}\u{200b}\u{e0041}",
+        "</script><script>alert(1)</script>",
+        &"\u{0}".repeat(1 << 20),
+        &"😀".repeat(1 << 18),
+        "\\",
+    ];
+    for attack in attacks {
+        let principal = Principal { id: attack.into(), agent: Some(attack.into()), key: None, team: None };
+        let rule = At::root().key(attack);
+        let request = Request {
+            source: None,
+            http_method: Some(attack),
+            target: Some(attack.as_bytes()),
+            user_agent: Some(attack.as_bytes()),
+            rpc_method: Some(attack),
+            revision: Some(attack),
+            session: Some(attack),
+            principal: Some(&principal),
+            server: Some(attack),
+            tool: Some(attack),
+            snapshot: Some(attack),
+        };
+        log.refused(&request, &Refusal { rule: Some(&rule), ..refusal("unknown_tool") }, NOW).unwrap();
+    }
+    drop(log);
+    let bytes = fs::read(&directory.segments()[0]).unwrap();
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), attacks.len());
+    assert!(bytes.iter().all(|byte| *byte == b'\n' || (0x20..0x7f).contains(byte)));
+    let longest = bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
+    assert!(longest < 12_000, "{longest} bytes in a line of at most {}", chain::LINE_BYTES_MAX);
+    for (record, attack) in directory.records().iter().zip(attacks) {
+        let tool = record["tool"].as_str().unwrap();
+        assert!(attack.starts_with(tool.trim_end_matches('…')), "{tool}");
+        assert!(tool.len() <= 128 + '…'.len_utf8());
+        assert_eq!(tool.ends_with('…'), attack.len() > 128);
+    }
+    assert_eq!(directory.verified().records, attacks.len() as u64);
+}
+
+#[test]
+fn a_digest_of_pieces_is_the_digest_of_the_whole() {
+    let mut digester = Digester::default();
+    assert_eq!(digester.so_far(), Digested::of(b""));
+    digester.update(b"ab");
+    assert_eq!(digester.so_far(), Digested::of(b"ab"));
+    digester.update(b"c");
+    assert_eq!(digester.so_far(), Digested::of(b"abc"));
+    assert_eq!(digester.so_far().bytes, 3);
+}
