@@ -1,0 +1,25 @@
+//! `portcullis check`: everything `run` would do with a configuration, but serve it.
+
+use std::path::Path;
+
+use crate::server;
+
+use super::Failure;
+
+/// Checks `path`, printing warnings on standard error and a summary on standard output.
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let compiled = server::compile(path, 1, None).map_err(Failure::config)?;
+    let loaded = compiled.loaded;
+    let warnings = loaded.warnings.iter().count();
+    if warnings > 0 {
+        eprintln!("{}", loaded.sources.render(&loaded.warnings));
+    }
+    let config = &loaded.config;
+    super::print(&format!(
+        "{}: ok, {} servers, {} keys, {} agents, {warnings} warnings",
+        path.display(),
+        config.servers.len(),
+        config.keys.len(),
+        config.agents.len()
+    ))
+}

@@ -1,0 +1,293 @@
+//! The entry a request leaves on record: exactly one refusal, or one intent and one result.
+//!
+//! Filled in as the request is understood. Whatever ends the request (an answer, a panic, an aborted task, shutdown)
+//! closes the entry: dropping one that is still open puts it on record as `abandoned`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use http::HeaderValue;
+use http::Uri;
+
+use crate::audit;
+use crate::audit::Digested;
+use crate::audit::Digester;
+use crate::audit::Ending;
+use crate::clock;
+use crate::mcp::message::Message;
+use crate::mcp::message::MessageKind;
+use crate::mcp::revision::Revision;
+use crate::policy::Permitted;
+use crate::principal::Principal;
+use crate::runtime::Active;
+use crate::runtime::InFlight;
+use crate::runtime::Runtime;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::Method;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::metrics::Phase;
+
+use super::refusal::Refusal;
+
+/// What is known about one request, for record and metrics.
+pub(crate) struct Entry {
+    runtime: Arc<Runtime>,
+    active: Arc<Active>,
+    _in_flight: InFlight,
+    stage: Stage,
+    pub(crate) source: Option<SocketAddr>,
+    pub(crate) http_method: http::Method,
+    pub(crate) target: Uri,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) principal: Option<Arc<Principal>>,
+    pub(crate) server: Option<Arc<str>>,
+    pub(crate) revision: Option<Revision>,
+    pub(crate) upstream_session: Option<String>,
+    /// Raw JSON of the request's id: errors echo it.
+    pub(crate) id: Option<Box<str>>,
+    pub(crate) rpc_method: Option<Box<str>>,
+    pub(crate) tool: Option<Box<str>>,
+    pub(crate) kind: Option<MessageKind>,
+    /// Status of the answer, once one was begun.
+    pub(crate) status: Option<u16>,
+    pub(crate) endpoint: Option<u64>,
+    pub(crate) attempts: u32,
+    sent: Option<Digested>,
+    pub(crate) received: Digester,
+    clock: Stopwatch,
+}
+
+enum Stage {
+    Open,
+    Intended(audit::Receipt),
+    Closed,
+}
+
+/// Time spent, phase by phase.
+struct Stopwatch {
+    started: Instant,
+    lap: Instant,
+    record: audit::Phases,
+    metric: metrics::Phases,
+}
+
+impl Entry {
+    /// Opens the entry of a request that has just been read.
+    pub(crate) fn open(runtime: &Arc<Runtime>, active: Arc<Active>, source: Option<SocketAddr>, head: &pingora::http::RequestHeader) -> Self {
+        let now = Instant::now();
+        Self {
+            runtime: Arc::clone(runtime),
+            active,
+            _in_flight: runtime.begin(),
+            stage: Stage::Open,
+            source,
+            http_method: head.method.clone(),
+            target: head.uri.clone(),
+            user_agent: head.headers.get(http::header::USER_AGENT).cloned(),
+            principal: None,
+            server: None,
+            revision: None,
+            upstream_session: None,
+            id: None,
+            rpc_method: None,
+            tool: None,
+            kind: None,
+            status: None,
+            endpoint: None,
+            attempts: 0,
+            sent: None,
+            received: Digester::default(),
+            clock: Stopwatch { started: now, lap: now, record: audit::Phases::default(), metric: metrics::Phases::default() },
+        }
+    }
+
+    /// Takes over what the message says about itself.
+    pub(crate) fn note_message(&mut self, message: &Message) {
+        self.kind = Some(message.kind());
+        self.id = message.id().map(Box::from);
+        self.rpc_method = message.method().map(Box::from);
+        self.tool = message.tool().map(Box::from);
+    }
+
+    /// Ends a phase: the time since the last one is its time.
+    pub(crate) fn lap(&mut self, phase: Phase) {
+        let now = Instant::now();
+        let took = now.duration_since(self.clock.lap);
+        self.clock.lap = now;
+        self.clock.metric.add(phase, took);
+        let record = &mut self.clock.record;
+        let slot = match phase {
+            Phase::Head => &mut record.head,
+            Phase::Auth => &mut record.auth,
+            Phase::Body => &mut record.body,
+            Phase::Parse | Phase::Policy => &mut record.judge,
+            Phase::Record => &mut record.record,
+            Phase::UpstreamWait => &mut record.upstream,
+        };
+        *slot = Some(slot.unwrap_or(0) + micros(took));
+    }
+
+    /// Puts the intent on record. The upstream may be asked only after this returned.
+    ///
+    /// # Errors
+    /// The record cannot be kept.
+    pub(crate) async fn intend(&mut self, permitted: &Permitted) -> Result<(), Refusal> {
+        let sent = permitted.call().message().map(|message| Digested::of(message.body()));
+        self.sent = sent;
+        let reason = permitted.reason();
+        if let Some(meter) = self.meter() {
+            meter.decided(reason.name());
+        }
+        let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent };
+        let receipt = self.runtime.audit.intent(&self.request(), &permission, clock::now_micros()).await;
+        self.stage = Stage::Intended(receipt.map_err(Refusal::Record)?);
+        Ok(())
+    }
+
+    /// Closes the entry of a request that was answered with a refusal.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal) {
+        self.runtime.metrics.refused(refusal.name());
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Intended(receipt) => self.result(receipt, ending_of(refusal), Some(refusal.name())),
+            Stage::Open => self.put_refused(refusal),
+            Stage::Closed => {}
+        }
+    }
+
+    /// Closes the entry of a request that was answered by the upstream.
+    pub(crate) fn settle(&mut self, ending: Ending) {
+        if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
+            self.result(receipt, ending, None);
+        }
+    }
+
+    /// Closes an entry that leaves no record: a health probe.
+    pub(crate) fn forget(&mut self) {
+        self.stage = Stage::Closed;
+    }
+
+    /// Handles of the server's metrics, if it is configured.
+    pub(crate) fn meter(&self) -> Option<&metrics::ServerMetrics> {
+        self.server.as_ref().and_then(|server| self.active.meters.get(server))
+    }
+
+    fn request(&self) -> audit::Request<'_> {
+        audit::Request {
+            source: self.source,
+            http_method: Some(self.http_method.as_str()),
+            target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            rpc_method: self.rpc_method.as_deref(),
+            revision: self.revision.map(Revision::as_str),
+            session: self.upstream_session.as_deref(),
+            principal: self.principal.as_deref(),
+            server: self.server.as_deref(),
+            tool: self.tool.as_deref(),
+            snapshot: Some(&self.active.snapshot.revision_text),
+        }
+    }
+
+    fn put_refused(&self, refusal: &Refusal) {
+        let rule = match refusal {
+            Refusal::Denied(denial, _) => denial.at(),
+            _ => None,
+        };
+        if let (Refusal::Denied(denial, _), Some(meter)) = (refusal, self.meter()) {
+            meter.decided(denial.name());
+        }
+        let refusal = audit::Refusal { reason: refusal.name(), rule, status: self.status, phases: self.phases() };
+        if self.principal.is_none() {
+            self.runtime.audit.refused_before_auth(&self.request(), &refusal, clock::now_micros());
+        } else {
+            // A loss is counted by the log itself, and recorded once it can write again.
+            let _ = self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros());
+        }
+        self.observe(Outcome::Refused);
+    }
+
+    fn result(&self, receipt: audit::Receipt, ending: Ending, reason: Option<&'static str>) {
+        let received = self.received.so_far();
+        let outcome = audit::Outcome {
+            reason,
+            status: self.status,
+            revision: self.revision.map(Revision::as_str),
+            session: self.upstream_session.as_deref(),
+            endpoint: self.endpoint,
+            attempts: self.attempts,
+            sent: self.sent,
+            received: (received.bytes > 0).then_some(received),
+            phases: self.phases(),
+            ..audit::Outcome::of(ending)
+        };
+        self.runtime.audit.result(receipt, &outcome, clock::now_micros());
+        self.observe(metric_outcome(ending));
+    }
+
+    /// The phases so far; what came since the last of them is the answer's time.
+    fn phases(&self) -> audit::Phases {
+        let mut phases = self.clock.record;
+        if phases.upstream.is_some() {
+            phases.answer = Some(micros(self.clock.lap.elapsed()));
+        }
+        phases.total = Some(micros(self.clock.started.elapsed()));
+        phases
+    }
+
+    fn observe(&self, outcome: Outcome) {
+        self.runtime.metrics.phases(&self.clock.metric);
+        let Some(meter) = self.meter() else { return };
+        let method = match self.kind {
+            Some(MessageKind::Request) => Method::of(self.rpc_method.as_deref().unwrap_or_default()),
+            Some(MessageKind::Notification) => Method::Notification,
+            Some(MessageKind::Response) => Method::Response,
+            None if self.http_method == http::Method::DELETE => Method::EndSession,
+            None => Method::Other,
+        };
+        meter.request(method, outcome);
+        if let Some(tool) = self.tool.as_deref() {
+            meter.tool_call(tool, outcome);
+        }
+        if self.endpoint.is_some() {
+            meter.upstream_took(self.clock.metric.get(Phase::UpstreamWait));
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Intended(receipt) => self.result(receipt, Ending::Abandoned, None),
+            Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),
+            Stage::Closed => {}
+        }
+    }
+}
+
+/// How a request ended whose intent was on record and whose answer was not let through.
+fn ending_of(refusal: &Refusal) -> Ending {
+    match refusal {
+        Refusal::Upstream(_) => Ending::NetworkFailure,
+        Refusal::Answer(_) | Refusal::UpstreamStatus(_) => Ending::UpstreamError,
+        Refusal::ClientGone => Ending::ClientGone,
+        Refusal::Internal(_) => Ending::Abandoned,
+        _ => Ending::Refused,
+    }
+}
+
+fn metric_outcome(ending: Ending) -> Outcome {
+    match ending {
+        Ending::Ok => Outcome::Ok,
+        Ending::ToolError => Outcome::ToolError,
+        Ending::Refused => Outcome::Refused,
+        Ending::NetworkFailure => Outcome::NetworkFailure,
+        Ending::RpcError | Ending::UpstreamError => Outcome::UpstreamError,
+        Ending::ClientGone => Outcome::ClientGone,
+        Ending::Abandoned => Outcome::Abandoned,
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

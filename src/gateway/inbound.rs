@@ -1,0 +1,137 @@
+//! Step 1: what does the head ask for, and may it be asked this way?
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::Method;
+use http::header;
+use pingora::http::RequestHeader;
+
+use crate::snapshot::Snapshot;
+
+use super::refusal::Refusal;
+
+/// The path on which a load balancer asks whether this process serves.
+pub(crate) const HEALTH_PATH: &str = "/healthz";
+
+/// What a request's head asks for.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    /// The server the path names; it need not be configured.
+    pub(crate) server: Arc<str>,
+    /// Whether a message follows or a session is to end.
+    pub(crate) verb: Verb,
+}
+
+/// What is asked of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// To take the message in the body.
+    Post,
+    /// To end the session.
+    Delete,
+}
+
+/// Reads the head: host, origin, route, method and media types.
+///
+/// # Errors
+/// The first of them that is not acceptable.
+pub(crate) fn read_head(head: &RequestHeader, snapshot: &Snapshot) -> Result<Inbound, Refusal> {
+    let host = text(&head.headers, &header::HOST).ok_or(Refusal::Host)?;
+    if !snapshot.origins.allows_host(host) {
+        return Err(Refusal::Host);
+    }
+    if let Some(origin) = head.headers.get(header::ORIGIN) {
+        let single = head.headers.get_all(header::ORIGIN).iter().count() == 1;
+        let allowed = origin.to_str().is_ok_and(|origin| snapshot.origins.allows_origin(origin, host));
+        if !(single && allowed) {
+            return Err(Refusal::Origin);
+        }
+    }
+    let name = snapshot.routes.server(head.uri.path()).ok_or(Refusal::NoRoute)?;
+    let verb = match head.method {
+        Method::POST => Verb::Post,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(Refusal::Method),
+    };
+    if verb == Verb::Post {
+        check_media_types(&head.headers)?;
+    }
+    let server = snapshot.plans.get(name).map_or_else(|| Arc::from(name), |plan| Arc::clone(plan.name()));
+    Ok(Inbound { server, verb })
+}
+
+/// The body must be plain JSON, and the client must take what MCP answers with.
+fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::MediaType("content_encoding"));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(media_type), None) = (types.next(), types.next()) else { return Err(Refusal::MediaType("content_type")) };
+    if !media_type.to_str().is_ok_and(is_json) {
+        return Err(Refusal::MediaType("content_type"));
+    }
+    let accepts = |wanted: [&str; 3]| {
+        let mut ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        ranges.any(|range| {
+            let range = range.split(';').next().unwrap_or_default().trim();
+            wanted.iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
+        })
+    };
+    let silent = !headers.contains_key(header::ACCEPT);
+    let both = accepts(["application/json", "application/*", "*/*"]) && accepts(["text/event-stream", "text/*", "*/*"]);
+    if silent || both { Ok(()) } else { Err(Refusal::NotAcceptable) }
+}
+
+/// Whether a media type is JSON in UTF-8.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    json && parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"),
+        _ => true,
+    })
+}
+
+/// The text of a header that occurs at least once.
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(headers: &[(&'static str, &str)]) -> Result<(), &'static str> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        check_media_types(&map).map_err(|refusal| refusal.name())
+    }
+
+    #[test]
+    fn only_plain_json_in_utf_8_is_read() {
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json; profile=x"] {
+            assert_eq!(check(&[("content-type", good)]), Ok(()), "{good}");
+        }
+        for bad in ["text/json", "application/json; charset=utf-16", "application/jsonx", "", "application/json, text/plain"] {
+            assert_eq!(check(&[("content-type", bad)]), Err("content_type"), "{bad}");
+        }
+        assert_eq!(check(&[]), Err("content_type"));
+        assert_eq!(check(&[("content-type", "application/json"), ("content-type", "application/json")]), Err("content_type"));
+        assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "gzip")]), Err("content_encoding"));
+        assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "identity")]), Ok(()));
+    }
+
+    #[test]
+    fn a_client_must_take_both_forms_of_answer_or_say_nothing() {
+        let with = |accept: &str| check(&[("content-type", "application/json"), ("accept", accept)]);
+        for good in ["application/json, text/event-stream", "text/event-stream;q=0.5, application/json", "*/*", "application/*, text/*"] {
+            assert_eq!(with(good), Ok(()), "{good}");
+        }
+        for bad in ["application/json", "text/event-stream", "text/html", ""] {
+            assert_eq!(with(bad), Err("not_acceptable"), "{bad}");
+        }
+    }
+}

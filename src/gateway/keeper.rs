@@ -1,0 +1,59 @@
+//! Refused heads: the answer and the record of what never became a request.
+
+use std::sync::Arc;
+
+use crate::audit;
+use crate::clock;
+use crate::mcp::error;
+use crate::runtime::Runtime;
+use crate::transport::connection::Connection;
+use crate::transport::gate_io::Gatekeeper;
+use crate::transport::gate_io::Limits;
+use crate::transport::head;
+
+use super::refusal::Refusal;
+
+/// Answers the gate's questions from the snapshot in force.
+pub struct Keeper {
+    runtime: Arc<Runtime>,
+}
+
+impl Keeper {
+    /// A keeper that records into `runtime`.
+    pub fn new(runtime: Arc<Runtime>) -> Self {
+        Self { runtime }
+    }
+}
+
+impl Gatekeeper for Keeper {
+    fn limits(&self) -> Limits {
+        self.runtime.active().snapshot.gate
+    }
+
+    fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {
+        let wire = Refusal::Head(*refusal).wire(false, None);
+        let (method, target) = request_line(bytes);
+        let request = audit::Request { source: connection.peer(), http_method: method, target, ..audit::Request::default() };
+        let on_record =
+            audit::Refusal { reason: refusal.reason, rule: None, status: Some(wire.status), phases: audit::Phases::default() };
+        self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
+        self.runtime.metrics.refused(refusal.reason);
+        let body = error::error_body(None, wire.code, &wire.text, None);
+        let reason = http::StatusCode::from_u16(wire.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused");
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            wire.status,
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    }
+}
+
+/// Method and target of a head, where they can be told at all.
+fn request_line(head: &[u8]) -> (Option<&str>, Option<&[u8]>) {
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    let method = parts.next().filter(|method| !method.is_empty() && method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase));
+    let method = method.and_then(|method| std::str::from_utf8(method).ok());
+    (method, method.and(parts.next()).filter(|target| target.first() == Some(&b'/')))
+}

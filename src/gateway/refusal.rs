@@ -1,0 +1,247 @@
+//! What does a client get that is refused?
+//!
+//! A [`Refusal`] says for the operator why; [`Refusal::wire`] is the one table from reasons to HTTP status, JSON-RPC
+//! code and public text. Codes follow the 2026-07-28 revision; our own stand outside the range it reserves.
+//! No 400, 404 or 405 goes out without a JSON-RPC error: bare ones make clients fall back to another era.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::audit::Unavailable;
+use crate::auth::AuthError;
+use crate::mcp::error as code;
+use crate::mcp::headers::HeaderError;
+use crate::mcp::message::MessageError;
+use crate::policy::Denial;
+use crate::policy::Told;
+use crate::transport::body::BodyError;
+use crate::transport::head;
+use crate::upstream::Failure;
+use crate::upstream::UpstreamError;
+
+/// A request the gateway answered itself instead of forwarding, or whose answer it did not let through.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The head is ambiguous or too large.
+    Head(head::Refusal),
+    /// No route leads anywhere from this path.
+    NoRoute,
+    /// The path is served, but not with this method.
+    Method,
+    /// The `Host` is not ours.
+    Host,
+    /// The `Origin` is not ours.
+    Origin,
+    /// No credential was shown and the server is not public.
+    KeyMissing,
+    /// What was shown as a credential is none.
+    Key(AuthError),
+    /// The body is not JSON, or encoded.
+    MediaType(&'static str),
+    /// The client does not accept what MCP answers with.
+    NotAcceptable,
+    /// The body did not arrive as it should.
+    Body(BodyError),
+    /// The body is no acceptable JSON-RPC message.
+    Message(MessageError),
+    /// The MCP headers do not say what the body says, or say something unknown.
+    Headers(HeaderError),
+    /// The session is not known, or not this caller's.
+    UnknownSession,
+    /// A request that needs a session names none.
+    SessionMissing,
+    /// Policy said no.
+    Denied(Box<Denial>, Option<String>),
+    /// The record cannot be kept.
+    Record(Unavailable),
+    /// Too many event streams are open.
+    StreamsBusy,
+    /// The upstream could not be asked, or broke off.
+    Upstream(UpstreamError),
+    /// The upstream answered something that is no acceptable answer; the word says what.
+    Answer(&'static str),
+    /// The upstream refuses the gateway, or more calls: its own status.
+    UpstreamStatus(StatusCode),
+    /// The permission was withdrawn while the answer was under way.
+    Withdrawn,
+    /// Randomness or sealing failed.
+    Sealing,
+    /// Nothing to seal with, no endpoint known, a state that start should have refused.
+    Internal(&'static str),
+    /// The client went away.
+    ClientGone,
+}
+
+/// A refusal as it goes over the wire.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// JSON-RPC error code.
+    pub(crate) code: i32,
+    /// Public text.
+    pub(crate) text: Cow<'static, str>,
+    /// `error.data` as JSON text.
+    pub(crate) data: Option<String>,
+    /// One further response header.
+    pub(crate) header: Option<(&'static str, Cow<'static, str>)>,
+}
+
+impl Wire {
+    fn new(status: u16, code: i32, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, text: text.into(), data: None, header: None }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.header = Some((name, value.into()));
+        self
+    }
+}
+
+impl Refusal {
+    /// Name from a fixed vocabulary, for records and metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Head(refusal) => refusal.reason,
+            Self::NoRoute => "no_route",
+            Self::Method => "method_not_served",
+            Self::Host => "host_not_allowed",
+            Self::Origin => "origin_not_allowed",
+            Self::KeyMissing => "key_missing",
+            Self::Key(error) => error.name(),
+            Self::MediaType(reason) => reason,
+            Self::NotAcceptable => "not_acceptable",
+            Self::Body(BodyError::TooLarge) => "body_too_large",
+            Self::Body(BodyError::Timeout) => "body_timeout",
+            Self::Body(BodyError::Broken) => "body_broken",
+            Self::Message(error) => error.name,
+            Self::Headers(error) => error.name,
+            Self::UnknownSession => "session_unknown",
+            Self::SessionMissing => "session_missing",
+            Self::Denied(denial, _) => denial.name(),
+            Self::Record(unavailable) => unavailable.name(),
+            Self::StreamsBusy => "streams_max",
+            Self::Upstream(error) => error.name(),
+            Self::Answer(reason) => reason,
+            Self::UpstreamStatus(_) => "upstream_status",
+            Self::Withdrawn => "permission_withdrawn",
+            Self::Sealing => "sealing_failed",
+            Self::Internal(reason) => reason,
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// The single table from reasons to the wire. `modern`: the request is of 2026-07-28; `named`: the tool it names.
+    pub(crate) fn wire(&self, modern: bool, named: Option<&str>) -> Wire {
+        match self {
+            Self::Head(refusal) => Wire::new(refusal.status, code::INVALID_REQUEST, refusal.text),
+            Self::NoRoute => Wire::new(404, code::INVALID_REQUEST, "no MCP server is reached on this path"),
+            Self::Method => Wire::new(405, code::INVALID_REQUEST, "this path takes POST and DELETE; a standing GET stream is not offered").with("allow", "POST, DELETE"),
+            Self::Host => Wire::new(403, code::INVALID_REQUEST, "the Host header names no host of this gateway"),
+            Self::Origin => Wire::new(403, code::INVALID_REQUEST, "requests from this origin are not allowed"),
+            Self::KeyMissing => Wire::new(401, code::INVALID_REQUEST, "an API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+                .with("www-authenticate", crate::auth::challenge(None)),
+            Self::Key(error) => key_wire(*error),
+            Self::MediaType(_) => Wire::new(415, code::INVALID_REQUEST, "send the message as `Content-Type: application/json` in UTF-8, without Content-Encoding"),
+            Self::NotAcceptable => Wire::new(406, code::INVALID_REQUEST, "the Accept header must admit application/json and text/event-stream"),
+            Self::Body(error) => body_wire(*error),
+            Self::Message(error) => Wire::new(400, error.code, error.text.clone()),
+            Self::Headers(error) => Wire { data: error.data.clone(), ..Wire::new(400, error.code, error.text.clone()) },
+            Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
+            Self::SessionMissing => Wire::new(400, code::INVALID_REQUEST, "an Mcp-Session-Id header is needed here"),
+            Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
+            Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment").with("retry-after", "5"),
+            Self::StreamsBusy => Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly").with("retry-after", "1"),
+            Self::Upstream(error) => upstream_wire(error.failure()),
+            Self::Answer(_) => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer"),
+            Self::UpstreamStatus(status) => status_wire(*status),
+            Self::Withdrawn => Wire::new(403, code::INVALID_PARAMS, "the permission for this call was withdrawn"),
+            Self::Sealing | Self::Internal(_) => Wire::new(500, code::INTERNAL_ERROR, "the gateway failed to handle the request"),
+            Self::ClientGone => Wire::new(499, code::INTERNAL_ERROR, "the client went away"),
+        }
+    }
+}
+
+fn key_wire(error: AuthError) -> Wire {
+    let text = match error {
+        AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
+        AuthError::Unknown => "the API key is not known",
+        AuthError::Conflicting => "the request carries two different keys; send one",
+        AuthError::InQuery => "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged",
+    };
+    let status = match error {
+        AuthError::Malformed | AuthError::Unknown => 401,
+        AuthError::Conflicting | AuthError::InQuery => 400,
+    };
+    let wire = Wire::new(status, code::INVALID_REQUEST, text);
+    if status == 401 { wire.with("www-authenticate", crate::auth::challenge(Some(error))) } else { wire }
+}
+
+fn body_wire(error: BodyError) -> Wire {
+    match error {
+        BodyError::TooLarge => Wire::new(413, code::INVALID_REQUEST, "the request body is too large"),
+        BodyError::Timeout => Wire::new(408, code::INVALID_REQUEST, "the request body did not arrive in time"),
+        BodyError::Broken => Wire::new(400, code::INVALID_REQUEST, "the request body ended early or its chunks are malformed"),
+    }
+}
+
+/// Denials are JSON-RPC errors under HTTP 200; a removed or unknown method is 404 in 2026-07-28, as that revision says.
+fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: Option<&str>) -> Wire {
+    match (denial.told(), named) {
+        (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),
+        (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
+        (Told::MethodUnknown, _) => Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found"),
+        (Told::Refused, _) => {
+            let text = explanation.map_or(Cow::Borrowed("the arguments are not permitted"), |text| Cow::Owned(text.to_owned()));
+            Wire::new(200, code::REFUSED, text)
+        }
+    }
+}
+
+fn upstream_wire(failure: Failure) -> Wire {
+    match failure {
+        Failure::EndpointGone => Refusal::UnknownSession.wire(false, None),
+        Failure::Timeout => Wire::new(504, code::INTERNAL_ERROR, "the server behind the gateway did not answer in time"),
+        _ => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway could not be reached"),
+    }
+}
+
+/// An upstream that refuses the gateway's own credential is the operator's concern; one that is busy is the client's.
+fn status_wire(status: StatusCode) -> Wire {
+    match status.as_u16() {
+        405 => Wire::new(405, code::INVALID_REQUEST, "the server behind the gateway does not serve this").with("allow", "POST"),
+        429 => Wire::new(429, code::INTERNAL_ERROR, "the server behind the gateway is asked too often").with("retry-after", "5"),
+        503 => Wire::new(503, code::INTERNAL_ERROR, "the server behind the gateway is not available").with("retry-after", "5"),
+        _ => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_reads_never_says_which_part_of_the_upstream_failed() {
+        for refusal in [
+            Refusal::Answer("answer_not_json"),
+            Refusal::Answer("answer_id"),
+            Refusal::UpstreamStatus(StatusCode::UNAUTHORIZED),
+            Refusal::UpstreamStatus(StatusCode::FOUND),
+            Refusal::UpstreamStatus(StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let wire = refusal.wire(false, None);
+            assert_eq!((wire.status, &*wire.text, wire.header), (502, "the server behind the gateway gave no valid answer", None));
+        }
+    }
+
+    #[test]
+    fn a_challenge_goes_with_401_and_nothing_else() {
+        for (error, status) in [(AuthError::Malformed, 401), (AuthError::Unknown, 401), (AuthError::Conflicting, 400), (AuthError::InQuery, 400)] {
+            let wire = Refusal::Key(error).wire(false, None);
+            assert_eq!(wire.status, status);
+            assert_eq!(wire.header.is_some_and(|(name, _)| name == "www-authenticate"), status == 401);
+        }
+        assert!(Refusal::KeyMissing.wire(false, None).header.is_some());
+    }
+}

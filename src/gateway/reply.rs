@@ -1,0 +1,86 @@
+//! Answers on their way to the client.
+
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::mcp::error;
+use crate::mcp::revision::Era;
+
+use super::refusal::Wire;
+
+/// The client could not be written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone;
+
+/// A whole answer: status, JSON body, further headers.
+pub(crate) struct Reply<'r> {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Body; empty for none.
+    pub(crate) body: Bytes,
+    /// Headers beside the length and the media type.
+    pub(crate) headers: &'r [(&'static str, &'r str)],
+}
+
+/// Writes a whole answer.
+///
+/// # Errors
+/// The client is gone.
+pub(crate) async fn whole(session: &mut Session, reply: Reply<'_>) -> Result<(), Gone> {
+    let mut head = ResponseHeader::build(reply.status, Some(4)).map_err(|_| Gone)?;
+    let length = reply.body.len();
+    // A 202 to a notification has no body and no media type.
+    if length > 0 {
+        head.insert_header(http::header::CONTENT_TYPE, "application/json").map_err(|_| Gone)?;
+    }
+    head.insert_header(http::header::CONTENT_LENGTH, length).map_err(|_| Gone)?;
+    for (name, value) in reply.headers {
+        head.insert_header(*name, *value).map_err(|_| Gone)?;
+    }
+    let downstream = session.as_downstream_mut();
+    downstream.write_response_header(Box::new(head)).await.map_err(|_| Gone)?;
+    downstream.write_response_body(reply.body, true).await.map_err(|_| Gone)
+}
+
+/// Writes the head of an event stream.
+///
+/// # Errors
+/// The client is gone.
+pub(crate) async fn stream_head(session: &mut Session, headers: &[(&'static str, &str)]) -> Result<(), Gone> {
+    let mut head = ResponseHeader::build(200, Some(6)).map_err(|_| Gone)?;
+    let fixed = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("transfer-encoding", "chunked"),
+    ];
+    for (name, value) in fixed.iter().chain(headers) {
+        head.insert_header(*name, *value).map_err(|_| Gone)?;
+    }
+    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|_| Gone)
+}
+
+/// Writes and flushes a piece of an event stream.
+///
+/// # Errors
+/// The client is gone.
+pub(crate) async fn stream_piece(session: &mut Session, piece: Bytes) -> Result<(), Gone> {
+    session.as_downstream_mut().write_response_body(piece, false).await.map_err(|_| Gone)
+}
+
+/// Ends an event stream.
+///
+/// # Errors
+/// The client is gone.
+pub(crate) async fn stream_end(session: &mut Session) -> Result<(), Gone> {
+    session.as_downstream_mut().write_response_body(Bytes::new(), true).await.map_err(|_| Gone)
+}
+
+/// The body of a refusal: a JSON-RPC error, or a tool result that says the same where the operator chose that form.
+pub(crate) fn refusal_body(wire: &Wire, id: Option<&str>, as_tool_result: Option<Era>) -> Bytes {
+    match (as_tool_result, id) {
+        (Some(era), Some(id)) => error::tool_error_body(id, &wire.text, era),
+        _ => error::error_body(id, wire.code, &wire.text, wire.data.as_deref()),
+    }
+}

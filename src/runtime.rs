@@ -1,0 +1,148 @@
+//! What survives a reload?
+//!
+//! Connections, health, metrics, the record and the keys the gateway made for itself. Made once; [`Runtime::adopt`]
+//! takes a new snapshot in, adds what is new and retires what is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+
+use crate::audit;
+use crate::clock;
+use crate::seal::Keyring;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::ServerMetrics;
+use crate::upstream::Fleet;
+use crate::upstream::Upstreams;
+
+/// What one request works with: a snapshot, and the running things that belong to it. Never changes.
+pub struct Active {
+    /// The compiled configuration.
+    pub snapshot: Snapshot,
+    /// Connections to the snapshot's servers.
+    pub fleet: Arc<Fleet>,
+    /// Metric handles of the snapshot's servers.
+    pub meters: HashMap<Arc<str>, ServerMetrics>,
+}
+
+/// What lives as long as the process.
+pub struct Runtime {
+    active: ArcSwap<Active>,
+    upstreams: Upstreams,
+    /// Metrics of the whole process.
+    pub metrics: Metrics,
+    /// The record of every request.
+    pub audit: Arc<audit::Log>,
+    keyring: Option<Keyring>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+    streams_max: usize,
+}
+
+/// What a [`Runtime`] is made of.
+pub struct Parts {
+    /// Connections to servers.
+    pub upstreams: Upstreams,
+    /// Metrics of the whole process.
+    pub metrics: Metrics,
+    /// The record of every request.
+    pub audit: Arc<audit::Log>,
+    /// Sealing keys for a configuration that names none.
+    pub keyring: Option<Keyring>,
+    /// Event streams open at once, where the configuration does not say.
+    pub streams_max: usize,
+}
+
+impl Runtime {
+    /// Starts with a first snapshot.
+    pub fn new(parts: Parts, snapshot: Snapshot) -> Self {
+        let active = activate(&parts.upstreams, &parts.metrics, snapshot);
+        Self {
+            active: ArcSwap::from_pointee(active),
+            upstreams: parts.upstreams,
+            metrics: parts.metrics,
+            audit: parts.audit,
+            keyring: parts.keyring,
+            draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            streams_max: parts.streams_max,
+        }
+    }
+
+    /// Swaps a new snapshot in. Requests under way keep theirs.
+    pub fn adopt(&self, snapshot: Snapshot) {
+        self.active.store(Arc::new(activate(&self.upstreams, &self.metrics, snapshot)));
+    }
+
+    /// What requests that begin now work with.
+    pub fn active(&self) -> Arc<Active> {
+        self.active.load_full()
+    }
+
+    /// Revision of the snapshot in force, without keeping it.
+    pub fn revision(&self) -> u64 {
+        self.active.load().snapshot.revision
+    }
+
+    /// The keys that seal and open session ids under `active`; `None` only if neither the configuration nor the
+    /// state directory has any, which start refuses.
+    pub fn keyring<'r>(&'r self, active: &'r Active) -> Option<&'r Keyring> {
+        active.snapshot.keyring.as_ref().or(self.keyring.as_ref())
+    }
+
+    /// Event streams open at once under `active`.
+    pub fn streams_max(&self, active: &Active) -> usize {
+        active.snapshot.streams_max.unwrap_or(self.streams_max)
+    }
+
+    /// Whether the process is on its way out: answers then close their connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Begins the way out.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a request for as long as the guard lives.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Requests being answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// A request being answered.
+pub struct InFlight(Arc<Runtime>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn activate(upstreams: &Upstreams, metrics: &Metrics, snapshot: Snapshot) -> Active {
+    let fleet = upstreams.adopt(&snapshot.plans);
+    let meters = snapshot
+        .servers
+        .iter()
+        .map(|(name, tools)| {
+            let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
+            (Arc::clone(name), metrics.server(name, &tools))
+        })
+        .collect();
+    let names: Vec<&str> = snapshot.servers.iter().map(|(name, _)| &**name).collect();
+    metrics.adopt(&names);
+    metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
+    Active { snapshot, fleet, meters }
+}

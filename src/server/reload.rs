@@ -1,0 +1,123 @@
+//! How does a new configuration come into force?
+//!
+//! On SIGHUP the file is compiled on a thread of low priority and swapped in whole. One with mistakes changes nothing;
+//! what needs a restart is named.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::model::Config;
+use crate::runtime::Runtime;
+
+use super::Compiled;
+use super::signals::Signals;
+
+/// How much less the reloading thread matters than those that serve.
+const NICE: i32 = 10;
+
+/// The thread that reloads. It ends with the process.
+pub(super) struct Reloads;
+
+impl Reloads {
+    /// Reloads `path` on each hangup; `first` is the configuration the process started with.
+    pub(super) fn start(signals: &Signals, runtime: Arc<Runtime>, first: Config, path: PathBuf) -> Self {
+        let Some(hangups) = signals.hangups() else { return Self };
+        let spawned = thread::Builder::new().name("reload".into()).spawn(move || {
+            // Without the right to step back, reloading merely competes with serving.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            while hangups.recv().is_ok() {
+                reload(&runtime, &first, &path);
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "SIGHUP will not reload: no thread");
+        }
+        Self
+    }
+}
+
+fn reload(runtime: &Runtime, first: &Config, path: &Path) {
+    let active = runtime.active();
+    match super::compile(path, active.snapshot.revision + 1, Some(&active.snapshot)) {
+        Ok(Compiled { loaded, snapshot }) => {
+            let revision = snapshot.revision;
+            for key in needs_restart(first, &loaded.config) {
+                tracing::warn!(key, "changed, and takes effect only after a restart");
+            }
+            if loaded.warnings.iter().next().is_some() {
+                tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
+            }
+            runtime.adopt(snapshot);
+            tracing::info!(revision, "configuration reloaded");
+        }
+        Err(error) => {
+            runtime.metrics.config_failed();
+            tracing::error!(revision = active.snapshot.revision, "the configuration has mistakes and was not loaded; the present one stays\n{error}");
+        }
+    }
+}
+
+/// Keys whose change a reload cannot bring into force.
+fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("listen.data", first.listen.data != now.listen.data),
+        ("listen.admin", first.listen.admin != now.listen.admin),
+        ("listen.threads", first.listen.threads != now.listen.threads),
+        ("listen.connections_max", first.listen.connections_max != now.listen.connections_max),
+        ("listen.drain_timeout_ms", first.listen.drain_timeout_ms != now.listen.drain_timeout_ms),
+        ("state.directory", first.state.directory != now.state.directory),
+        ("audit", first.audit != now.audit),
+        ("log.format", first.log != now.log),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// The thread that does what is due each second. It ends with the process.
+pub(super) struct Seconds;
+
+impl Seconds {
+    /// Writes coalesced refusals and brings the record's counts into the metrics.
+    pub(super) fn start(runtime: Arc<Runtime>) -> Self {
+        let spawned = thread::Builder::new().name("seconds".into()).spawn(move || {
+            let mut seen = 0;
+            loop {
+                thread::sleep(Duration::from_secs(1));
+                runtime.audit.flush_coalesced(clock::now_micros());
+                let records = runtime.audit.stats().records;
+                runtime.metrics.audit_records().add(records.saturating_sub(seen));
+                seen = records;
+                runtime.metrics.audit_unavailable(!runtime.audit.available());
+                for upstream in runtime.active().fleet.iter() {
+                    let up = upstream.endpoints().iter().any(|endpoint| upstream.is_healthy(endpoint));
+                    if let Some(meter) = runtime.active().meters.get(upstream.plan().name()) {
+                        meter.upstream_up(up);
+                    }
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "counts of refused requests will be late: no thread");
+        }
+        Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_cannot_change_is_named() {
+        let first = Config::default();
+        let mut now = first.clone();
+        now.listen.data = "127.0.0.1:1".into();
+        now.audit.segment_bytes_max = 1;
+        now.listen.body_bytes_max = 1;
+        assert_eq!(needs_restart(&first, &now), ["listen.data", "audit"]);
+        assert_eq!(needs_restart(&first, &first), Vec::<&str>::new());
+    }
+}

@@ -1,0 +1,78 @@
+//! How does the gateway end without losing a call?
+//!
+//! On SIGTERM it says so first (`/readyz` and `/healthz` 503, answers close their connections) while it still accepts,
+//! then closes its listeners and waits for the calls in flight. Pingora closes idle connections without a word when it
+//! shuts down, which would lose what clients are just sending on them: hence the announcement before.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use pingora::server::ShutdownSignal;
+use pingora::server::ShutdownSignalWatch;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::runtime::Runtime;
+
+use super::signals::End;
+
+/// How long clients and load balancers are given to learn that the gateway is going.
+const ANNOUNCE: Duration = Duration::from_secs(2);
+/// How often calls in flight are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Tells Pingora when to stop.
+pub(super) struct Watch {
+    end: watch::Receiver<End>,
+    runtime: Arc<Runtime>,
+    drain: Duration,
+}
+
+impl Watch {
+    /// Ends as `end` says; calls in flight have at most `drain`.
+    pub(super) fn new(end: watch::Receiver<End>, runtime: Arc<Runtime>, drain: Duration) -> Self {
+        Self { end, runtime, drain }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Watch {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut end = self.end.clone();
+        let wish = end.wait_for(|end| *end != End::No).await.map_or(End::Now, |end| *end);
+        if wish == End::Now {
+            return ShutdownSignal::FastShutdown;
+        }
+        self.runtime.drain();
+        tracing::info!(in_flight = self.runtime.in_flight(), "draining");
+        let announced = tokio::time::timeout(ANNOUNCE.min(self.drain), end.wait_for(|end| *end == End::Now)).await;
+        if announced.is_ok() {
+            return ShutdownSignal::FastShutdown;
+        }
+        let (runtime, drain) = (Arc::clone(&self.runtime), self.drain);
+        let spawned = thread::Builder::new().name("drain".into()).spawn(move || leave_when_idle(&runtime, drain));
+        // Without the thread, Pingora's own grace period ends the process: later, but no less safely.
+        if spawned.is_err() {
+            tracing::warn!("ending after the whole drain timeout: no thread");
+        }
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Ends the process as soon as no call is in flight: Pingora itself would sleep through its whole grace period.
+fn leave_when_idle(runtime: &Runtime, drain: Duration) {
+    let started = Instant::now();
+    // Listeners close first; a connection accepted in the last moment must have had time to begin its call.
+    thread::sleep(5 * LOOK);
+    while runtime.in_flight() > 0 && started.elapsed() < drain {
+        thread::sleep(LOOK);
+    }
+    if runtime.in_flight() == 0 {
+        runtime.audit.shutdown(clock::now_micros());
+        tracing::info!("ended");
+        std::process::exit(0);
+    }
+}

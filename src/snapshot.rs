@@ -1,0 +1,158 @@
+//! What follows from the configuration?
+//!
+//! A [`Snapshot`] is a pure function of the configuration: immutable, compiled whole, swapped whole. A request loads
+//! it once and keeps it. What must survive a reload is not here but in `runtime`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Keys;
+use crate::config::model::Config;
+use crate::config::model::DenialForm;
+use crate::config::problem::At;
+use crate::config::problem::Problems;
+use crate::policy::Policy;
+use crate::principal::Principal;
+use crate::seal;
+use crate::seal::Keyring;
+use crate::transport::gate_io;
+use crate::transport::head;
+use crate::transport::origin::OriginRules;
+use crate::transport::route::Routes;
+use crate::upstream::Plans;
+
+/// The compiled configuration.
+pub struct Snapshot {
+    /// Which configuration this is, counted from 1 by the process that loaded it.
+    pub revision: u64,
+    /// The revision as records carry it.
+    pub revision_text: Arc<str>,
+    /// SHA-256 of the configuration's sources, in hex.
+    pub sha256: String,
+    /// Which paths lead to which server.
+    pub routes: Routes,
+    /// Which hosts and origins are ours.
+    pub origins: OriginRules,
+    /// Who holds which key.
+    pub keys: Keys,
+    /// Who may do what.
+    pub policy: Policy,
+    /// How each server is reached.
+    pub plans: Plans,
+    /// The configured sealing keys; `None`: the runtime's own.
+    pub keyring: Option<Keyring>,
+    /// Limits of one request head.
+    pub gate: gate_io::Limits,
+    /// Bytes of one request body.
+    pub body_bytes_max: usize,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// How long an idle connection is kept, in whole seconds, at least one.
+    pub keepalive_seconds: u64,
+    /// How long one write to a client may take.
+    pub write_timeout: Duration,
+    /// Event streams open at once, where configured.
+    pub streams_max: Option<usize>,
+    /// How a refused tool call is answered.
+    pub denial_form: DenialForm,
+    /// Whether clients are told which constraint refused a call.
+    pub explain_to_client: bool,
+    /// Configured servers, each with the tool names its allow list spells out.
+    pub servers: Vec<(Arc<str>, Vec<String>)>,
+    /// The caller who shows nothing.
+    pub public: Arc<Principal>,
+}
+
+impl Snapshot {
+    /// Compiles a configuration, reporting every mistake into `problems`; the result serves only if none is an error.
+    /// Patterns of `previous` are reused by their text; the outcome is the same as without it.
+    pub fn compile(config: &Config, source: &Source, previous: Option<&Self>, problems: &mut Problems) -> Self {
+        let listen = &config.listen;
+        check_limits(config, problems);
+        Self {
+            revision: source.revision,
+            revision_text: source.revision.to_string().into(),
+            sha256: source.sha256.clone(),
+            routes: Routes::compile(config, problems),
+            origins: OriginRules::compile(config, problems),
+            keys: Keys::compile(config, problems),
+            policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
+            plans: Plans::compile(config, problems),
+            keyring: compile_keyring(config, problems),
+            gate: gate_io::Limits {
+                head: head::Limits {
+                    count_max: listen.header_count_max,
+                    block_bytes_max: listen.header_block_bytes_max,
+                    line_bytes_max: listen.header_line_bytes_max,
+                },
+                timeout: Duration::from_millis(listen.header_timeout_ms),
+                idle: Duration::from_millis(listen.keepalive_timeout_ms),
+            },
+            body_bytes_max: listen.body_bytes_max,
+            body_timeout: Duration::from_millis(listen.body_timeout_ms),
+            keepalive_seconds: listen.keepalive_timeout_ms.div_ceil(1000).max(1),
+            write_timeout: Duration::from_millis(listen.write_timeout_ms),
+            streams_max: listen.streams_max,
+            denial_form: config.policy.denial_form,
+            explain_to_client: config.policy.explain_to_client,
+            servers: config.servers.iter().map(|(name, server)| (name.as_str().into(), spelled_out(server.allowed_tools.as_deref()))).collect(),
+            public: Arc::new(Principal::public()),
+        }
+    }
+}
+
+/// Which configuration a snapshot is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// Its number in this process.
+    pub revision: u64,
+    /// SHA-256 of its files, in hex.
+    pub sha256: String,
+}
+
+/// The names in an allow list that stand for themselves.
+fn spelled_out(tools: Option<&[String]>) -> Vec<String> {
+    tools.unwrap_or_default().iter().filter(|tool| !tool.contains('*')).cloned().collect()
+}
+
+/// Limits of zero would refuse everything, and limits without end none: both are mistakes.
+fn check_limits(config: &Config, problems: &mut Problems) {
+    let at = At::root().key("listen");
+    let listen = &config.listen;
+    let hour_ms = 3_600_000;
+    let limits = [
+        ("header_timeout_ms", listen.header_timeout_ms, hour_ms),
+        ("header_count_max", listen.header_count_max as u64, 256),
+        ("header_block_bytes_max", listen.header_block_bytes_max as u64, 1024 * 1024),
+        ("header_line_bytes_max", listen.header_line_bytes_max as u64, 1024 * 1024),
+        ("body_timeout_ms", listen.body_timeout_ms, hour_ms),
+        ("body_bytes_max", listen.body_bytes_max as u64, 256 * 1024 * 1024),
+        ("keepalive_timeout_ms", listen.keepalive_timeout_ms, hour_ms),
+        ("write_timeout_ms", listen.write_timeout_ms, hour_ms),
+        ("drain_timeout_ms", listen.drain_timeout_ms, hour_ms),
+        ("threads", listen.threads.map_or(1, |threads| threads as u64), 1024),
+        ("connections_max", listen.connections_max.map_or(1, |max| max as u64), 10_000_000),
+        ("streams_max", listen.streams_max.map_or(1, |max| max as u64), 10_000_000),
+    ];
+    for (key, value, most) in limits {
+        if value == 0 || value > most {
+            problems.error(&at.key(key), format!("`{value}` is out of range"), format!("write a number from 1 to {most}"));
+        }
+    }
+}
+
+fn compile_keyring(config: &Config, problems: &mut Problems) -> Option<Keyring> {
+    let texts = config.seal.keys.as_ref()?;
+    let at = At::root().key("seal").key("keys");
+    let mut keys = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match seal::parse_key(text.expose()) {
+            Ok(key) => keys.push(key),
+            Err(error) => problems.error(&at.index(index), error.to_string(), "write 32 random bytes in base64, as `portcullis keys seal` prints them"),
+        }
+    }
+    if keys.len() < texts.len() {
+        return None;
+    }
+    Keyring::new(keys).map_err(|error| problems.error(&at, error.to_string(), "write one to sixteen keys, or leave `seal.keys` out")).ok()
+}

@@ -1,0 +1,198 @@
+use std::time::Duration;
+use std::time::Instant;
+
+use super::*;
+
+/// Fresh metrics with room for `series_max` series each: the set-up of every test below.
+fn metrics(series_max: usize) -> Metrics {
+    let settings =
+        Settings { series_max, version: "1.2.3", decisions: &["granted", "blocked"], refusals: &["bad_head", "no_key"] };
+    Metrics::new(settings).unwrap()
+}
+
+/// The value of the series `line` begins with, up to the blank.
+fn value(metrics: &Metrics, series: &str) -> Option<String> {
+    let text = metrics.render();
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(str::to_owned)
+}
+
+fn series_of(metrics: &Metrics, metric: &str) -> usize {
+    metrics.render().lines().filter(|line| line.starts_with(&format!("{metric}{{"))).count()
+}
+
+#[test]
+fn every_metric_has_its_documented_name() {
+    let metrics = metrics(SERIES_MAX);
+    let server = metrics.server("files", &["read_file"]);
+    server.request(Method::ToolsCall, Outcome::Ok);
+    server.tool_call("read_file", Outcome::Ok);
+    server.decided("granted");
+    server.upstream_took(Duration::from_millis(3));
+    server.upstream_up(true);
+    metrics.config_loaded(7, "abcd", 1_700_000_000);
+    let text = metrics.render();
+    for name in [
+        "requests_total{method=\"tools/call\",outcome=\"ok\",server=\"files\"} 1",
+        "tool_calls_total{outcome=\"ok\",server=\"files\",tool=\"read_file\"} 1",
+        "policy_decisions_total{decision=\"granted\",server=\"files\"} 1",
+        "upstream_duration_seconds_bucket{server=\"files\",le=\"0.005\"} 1",
+        "upstream_up{server=\"files\"} 1",
+        "overhead_seconds_bucket{phase=\"total\",le=\"0.00001\"} 0",
+        "overhead_seconds_bucket{phase=\"policy\",le=\"0.1\"} 0",
+        "refusals_total{reason=\"bad_head\"} 0",
+        "audit_records_total 0",
+        "audit_unavailable 0",
+        "streams 0",
+        "connections 0",
+        "config_last_reload_successful 1",
+        "config_last_reload_success_timestamp_seconds 1700000000",
+        "config_revision 7",
+        "config_info{sha256=\"abcd\"} 1",
+        "build_info{version=\"1.2.3\"} 1",
+        "metrics_series_dropped_total{metric=\"portcullis_requests_total\"} 0",
+    ] {
+        assert!(text.contains(&format!("\nportcullis_{name}\n")), "{name} is missing from\n{text}");
+    }
+    assert!(text.contains("\nprocess_open_fds "), "{text}");
+    assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
+}
+
+#[test]
+fn a_tool_in_no_allow_list_makes_no_series_of_its_own() {
+    let metrics = metrics(SERIES_MAX);
+    let server = metrics.server("files", &["write_file", "read_file", "read_file"]);
+    for number in 0..100 {
+        server.tool_call(&format!("invented_{number}"), Outcome::Refused);
+    }
+    server.tool_call("read_file", Outcome::Ok);
+    server.tool_call("write_file", Outcome::Ok);
+    let others = "portcullis_tool_calls_total{outcome=\"refused\",server=\"files\",tool=\"_other\"}";
+    assert_eq!(value(&metrics, others).as_deref(), Some("100"));
+    assert_eq!(series_of(&metrics, "portcullis_tool_calls_total"), 3);
+}
+
+#[test]
+fn a_word_outside_the_vocabulary_counts_as_other() {
+    let metrics = metrics(SERIES_MAX);
+    metrics.refused("no_key");
+    metrics.refused("invented");
+    metrics.server("files", &[]).decided("invented");
+    assert_eq!(value(&metrics, "portcullis_refusals_total{reason=\"no_key\"}").as_deref(), Some("1"));
+    assert_eq!(value(&metrics, "portcullis_refusals_total{reason=\"_other\"}").as_deref(), Some("1"));
+    let other = "portcullis_policy_decisions_total{decision=\"_other\",server=\"files\"}";
+    assert_eq!(value(&metrics, other).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_metric_never_has_more_series_than_its_limit_and_loses_no_count() {
+    let metrics = metrics(10);
+    for number in 0..25 {
+        let server = metrics.server(&format!("server{number}"), &[]);
+        server.request(Method::Ping, Outcome::Ok);
+        server.request(Method::Ping, Outcome::Ok);
+        server.upstream_up(true);
+    }
+    assert_eq!(series_of(&metrics, "portcullis_requests_total"), 10);
+    let other = "portcullis_requests_total{method=\"_other\",outcome=\"_other\",server=\"_other\"}";
+    assert_eq!(value(&metrics, other).as_deref(), Some("32"));
+    let dropped = "portcullis_metrics_series_dropped_total{metric=\"portcullis_requests_total\"}";
+    assert_eq!(value(&metrics, dropped).as_deref(), Some("16"));
+    assert_eq!(series_of(&metrics, "portcullis_upstream_up"), 9, "whether another server is up cannot be summed");
+}
+
+#[test]
+fn counters_go_on_over_a_reload_and_go_away_with_their_server() {
+    let metrics = metrics(10);
+    let before = metrics.server("files", &[]);
+    before.request(Method::Ping, Outcome::Ok);
+    metrics.server("old", &[]).request(Method::Ping, Outcome::Ok);
+    metrics.adopt(&["files", "new"]);
+    metrics.server("files", &[]).request(Method::Ping, Outcome::Ok);
+    before.request(Method::Ping, Outcome::Ok);
+    metrics.server("old", &[]).request(Method::Ping, Outcome::Ok);
+    let series = |server: &str| format!("portcullis_requests_total{{method=\"ping\",outcome=\"ok\",server=\"{server}\"}}");
+    assert_eq!(value(&metrics, &series("files")).as_deref(), Some("3"));
+    assert_eq!(value(&metrics, &series("old")), None);
+    let dropped = "portcullis_metrics_series_dropped_total{metric=\"portcullis_requests_total\"}";
+    assert_eq!(value(&metrics, dropped).as_deref(), Some("0"));
+    for round in 0..30 {
+        let name = format!("round{round}");
+        metrics.adopt(&[&name]);
+        metrics.server(&name, &[]).request(Method::Ping, Outcome::Ok);
+    }
+    assert_eq!(value(&metrics, &series("round29")).as_deref(), Some("1"), "a retired server's place is free again");
+}
+
+#[test]
+fn phases_are_seen_by_phase_and_in_total() {
+    let metrics = metrics(SERIES_MAX);
+    let mut phases = Phases::default();
+    phases.add(Phase::Head, Duration::from_micros(15));
+    phases.add(Phase::Policy, Duration::from_micros(30));
+    phases.add(Phase::UpstreamWait, Duration::from_millis(20));
+    metrics.phases(&phases);
+    let bucket = |phase: &str, le: &str| {
+        value(&metrics, &format!("portcullis_overhead_seconds_bucket{{phase=\"{phase}\",le=\"{le}\"}}")).unwrap()
+    };
+    assert_eq!((bucket("head", "0.00001"), bucket("head", "0.00002")), ("0".into(), "1".into()));
+    assert_eq!((bucket("total", "0.00002"), bucket("total", "0.00005")), ("0".into(), "1".into()));
+    assert_eq!((bucket("upstream_wait", "0.01"), bucket("upstream_wait", "0.02")), ("0".into(), "1".into()));
+    assert_eq!(bucket("body", "+Inf"), "0", "a phase the request never came to is not a fast one");
+}
+
+#[test]
+fn a_configuration_in_force_is_the_only_one_shown() {
+    let metrics = metrics(SERIES_MAX);
+    metrics.config_loaded(1, "aa", 100);
+    metrics.config_loaded(2, "bb", 200);
+    metrics.config_failed();
+    assert_eq!(value(&metrics, "portcullis_config_info{sha256=\"aa\"}"), None);
+    assert_eq!(value(&metrics, "portcullis_config_info{sha256=\"bb\"}").as_deref(), Some("1"));
+    assert_eq!(value(&metrics, "portcullis_config_revision").as_deref(), Some("2"));
+    assert_eq!(value(&metrics, "portcullis_config_last_reload_successful").as_deref(), Some("0"));
+    assert_eq!(value(&metrics, "portcullis_config_last_reload_success_timestamp_seconds").as_deref(), Some("200"));
+}
+
+#[test]
+fn what_is_held_is_counted_until_it_is_dropped() {
+    let metrics = metrics(SERIES_MAX);
+    let first = metrics.streams().hold();
+    let second = metrics.streams().hold();
+    assert_eq!(metrics.streams().value(), 2);
+    drop(first);
+    assert_eq!(value(&metrics, "portcullis_streams").as_deref(), Some("1"));
+    drop(second);
+    assert_eq!(metrics.streams().value(), 0);
+    metrics.audit_records().add(3);
+    metrics.audit_records().one();
+    assert_eq!(metrics.audit_records().value(), 4);
+}
+
+/// Prints the cost of one request's metrics; run with `--ignored --nocapture` on a release build.
+#[test]
+#[ignore = "a measurement"]
+fn the_metrics_of_one_request_cost_little() {
+    let metrics = metrics(SERIES_MAX);
+    let tools: Vec<String> = (0..200).map(|number| format!("tool_{number}")).collect();
+    let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
+    let server = metrics.server("files", &tools);
+    let mut phases = Phases::default();
+    Phase::ALL.into_iter().for_each(|phase| phases.add(phase, Duration::from_micros(40)));
+    let rounds = 2_000_000_u32;
+    let measure = |name: &str, threads: usize, work: &(dyn Fn() + Sync)| {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..rounds).for_each(|_| work()));
+            }
+        });
+        println!("{name}, {threads} threads: {:?}", start.elapsed() / rounds);
+    };
+    for threads in [1, 2] {
+        measure("request", threads, &|| server.request(Method::ToolsCall, Outcome::Ok));
+        measure("tool_call among 200", threads, &|| server.tool_call("tool_77", Outcome::Ok));
+        measure("decided", threads, &|| server.decided("blocked"));
+        measure("upstream_took", threads, &|| server.upstream_took(Duration::from_micros(700)));
+        measure("phases (8 observations)", threads, &|| metrics.phases(&phases));
+    }
+}

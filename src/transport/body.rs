@@ -1,0 +1,125 @@
+//! The whole body of a request, or why not.
+//!
+//! Bounded in bytes and under one deadline for all of it, read before anything is sent anywhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use pingora_proxy::Session;
+
+/// Bytes read and thrown away after a refusal, so that the client reads the answer instead of a reset.
+const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long that may take.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    TooLarge,
+    /// It did not arrive in time.
+    Timeout,
+    /// It ended early, or its chunks are malformed.
+    Broken,
+}
+
+/// Chunks put together; a single one, which is the usual case, is not copied.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Gathered {
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    /// Whether there are none so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a chunk.
+    pub fn push(&mut self, chunk: Bytes) {
+        if self.is_empty() {
+            self.first = chunk;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&chunk);
+    }
+
+    /// All of it.
+    pub fn finish(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// Reads the body of the present request.
+///
+/// # Errors
+/// See [`BodyError`]; nothing of the body is kept.
+pub async fn read_whole(session: &mut Session, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+    let length = content_length(session);
+    if length.is_some_and(|length| length > bytes_max as u64) {
+        return Err(BodyError::TooLarge);
+    }
+    if session.req_header().headers.contains_key(http::header::EXPECT) {
+        session.as_downstream_mut().write_continue_response().await.map_err(|_| BodyError::Broken)?;
+    }
+    let read = async {
+        let mut whole = Gathered::default();
+        while let Some(chunk) = session.as_downstream_mut().read_request_body().await.map_err(|_| BodyError::Broken)? {
+            if whole.len() + chunk.len() > bytes_max {
+                return Err(BodyError::TooLarge);
+            }
+            whole.push(chunk);
+        }
+        Ok(whole.finish())
+    };
+    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Timeout))
+}
+
+/// Reads and drops what is left of a refused request's body, within bounds.
+pub async fn drain(session: &mut Session) {
+    let read = async {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = session.as_downstream_mut().read_request_body().await {
+            read += chunk.len();
+            if read > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Either way the connection is closed next.
+    let _ = tokio::time::timeout(DRAIN, read).await;
+}
+
+fn content_length(session: &Session) -> Option<u64> {
+    session.req_header().headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_come_out_in_order_and_a_single_one_is_not_copied() {
+        let mut one = Gathered::default();
+        let chunk = Bytes::from(vec![1, 2, 3]);
+        one.push(chunk.clone());
+        assert_eq!(one.finish().as_ptr(), chunk.as_ptr());
+        let mut many = Gathered::default();
+        assert!(many.is_empty());
+        for part in ["ab", "", "c", "def"] {
+            many.push(Bytes::from_static(part.as_bytes()));
+        }
+        assert_eq!(many.len(), 6);
+        assert_eq!(many.finish(), "abcdef");
+    }
+}

@@ -1,0 +1,64 @@
+//! What is known about the connection a request came on?
+//!
+//! One [`Connection`] lives as long as its socket and is shared by the stream wrapper that reads it and the request
+//! that is being answered on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+
+tokio::task_local! {
+    /// The connection of the request that the current task answers.
+    pub(crate) static CURRENT: Arc<Connection>;
+}
+
+/// What the bytes that arrive next belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The head of a request.
+    Head = 0,
+    /// The body of the request whose head was let through.
+    Body = 1,
+    /// Nothing yet: the request is complete and being answered. What arrives is kept for the next head.
+    Answering = 2,
+}
+
+/// A downstream connection.
+#[derive(Debug)]
+pub struct Connection {
+    peer: Option<SocketAddr>,
+    stage: AtomicU8,
+}
+
+impl Connection {
+    /// A connection that waits for its first head.
+    pub fn new(peer: Option<SocketAddr>) -> Self {
+        Self { peer, stage: AtomicU8::new(Stage::Head as u8) }
+    }
+
+    /// The client's address; `None` on a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// What arrives next.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Head,
+            1 => Stage::Body,
+            _ => Stage::Answering,
+        }
+    }
+
+    /// Says what arrives next. Only ever called by the task that owns the connection.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// The connection of the request that the current task answers; `None` outside a request.
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+}

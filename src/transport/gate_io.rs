@@ -1,0 +1,337 @@
+//! The stream around a client's socket: no parser sees a head that was not judged.
+//!
+//! Holds a request's head back until it is whole and [`head::judge`] let it through, under one deadline for all of
+//! it. A refused head is answered here, as no later hook would see it. While a request is being answered, what the
+//! client sends early is kept for the next head, so that it neither aborts the answer nor gets lost.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Buf;
+use bytes::BytesMut;
+use pingora::protocols::GetProxyDigest;
+use pingora::protocols::GetSocketDigest;
+use pingora::protocols::GetTimingDigest;
+use pingora::protocols::Peek;
+use pingora::protocols::Shutdown;
+use pingora::protocols::SocketDigest;
+use pingora::protocols::Ssl;
+use pingora::protocols::Stream;
+use pingora::protocols::TimingDigest;
+use pingora::protocols::UniqueID;
+use pingora::protocols::UniqueIDType;
+use pingora::protocols::raw_connect::ProxyDigest;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+
+use crate::transport::connection::Connection;
+use crate::transport::connection::Stage;
+use crate::transport::head;
+use crate::transport::head::Framing;
+use crate::transport::head::Refusal;
+
+/// Bytes a client may send ahead of the answer to its last request before the gateway stops reading.
+const EARLY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes read and thrown away after a refused head, so that the refusal is not lost in a reset.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long that may take.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the gate asks of the gateway: its present limits, and an answer to a refused head.
+pub trait Gatekeeper: Send + Sync + 'static {
+    /// The limits for the next head on a connection.
+    fn limits(&self) -> Limits;
+
+    /// Puts a refused head on record and returns the whole HTTP answer to it.
+    fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Vec<u8>;
+}
+
+/// Limits of one head.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What it may measure.
+    pub head: head::Limits,
+    /// From the first byte to the last.
+    pub timeout: Duration,
+    /// From the end of one request to the first byte of the next.
+    pub idle: Duration,
+}
+
+/// A client's stream with the gate in front of it.
+pub struct GateIo<G> {
+    inner: Stream,
+    connection: Arc<Connection>,
+    keeper: Arc<G>,
+    /// Bytes read and not yet handed on.
+    held: BytesMut,
+    /// How much of `held` was searched for the end of a head.
+    searched: usize,
+    /// How much may still be handed on as part of the present request; `None`: no bound (chunks).
+    open: Option<u64>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    first: bool,
+    refusing: Option<Refusing>,
+}
+
+/// The answer to a refused head on its way out.
+struct Refusing {
+    answer: BytesMut,
+    linger_bytes: usize,
+    shut: bool,
+}
+
+impl<G: Gatekeeper> GateIo<G> {
+    /// Puts the gate around a fresh connection.
+    pub fn new(inner: Stream, connection: Arc<Connection>, keeper: Arc<G>) -> Self {
+        Self {
+            inner,
+            connection,
+            keeper,
+            held: BytesMut::new(),
+            searched: 0,
+            open: Some(0),
+            deadline: None,
+            first: true,
+            refusing: None,
+        }
+    }
+
+    /// Reads more of a head; ready once it was let through (bytes are held and open) or the connection is at its end.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.refusing.is_some() {
+                return self.poll_refuse(cx);
+            }
+            let limits = self.keeper.limits();
+            if let Some(end) = head::end(&self.held, self.searched) {
+                self.let_through(end, &limits);
+                if self.refusing.is_none() {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            self.searched = self.held.len();
+            if self.held.len() > limits.head.block_bytes_max {
+                self.refuse(&head::TOO_LARGE);
+                continue;
+            }
+            let before = self.held.len();
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {
+                    if before == 0 {
+                        self.deadline = None;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(self.poll_deadline(cx, &limits));
+                    if self.held.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.refuse(&head::TIMEOUT);
+                }
+            }
+        }
+    }
+
+    /// Judges the head that ends at `end`, and opens it with its body to the reader or begins to refuse it.
+    fn let_through(&mut self, end: usize, limits: &Limits) {
+        self.deadline = None;
+        let verdict = self.held.get(..end).map(|bytes| head::judge(bytes, &limits.head));
+        match verdict {
+            Some(Ok(framing)) => {
+                self.searched = 0;
+                self.first = false;
+                self.open = match framing {
+                    Framing::Length(length) => Some(length.saturating_add(end as u64)),
+                    Framing::Chunked => None,
+                };
+                self.connection.enter(Stage::Body);
+            }
+            Some(Err(refusal)) => self.refuse(&refusal),
+            None => self.refuse(&head::TOO_LARGE),
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        let answer = self.keeper.refused(&self.connection, refusal, &self.held);
+        self.held.clear();
+        self.deadline = Some(Box::pin(tokio::time::sleep(LINGER)));
+        self.refusing =
+            Some(Refusing { answer: BytesMut::from(answer.as_slice()), linger_bytes: LINGER_BYTES_MAX, shut: false });
+    }
+
+    /// Writes the refusal, says the end, and reads a bounded rest. Ready (with nothing to read) when the connection is over.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(deadline) = self.deadline.as_mut() {
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Some(refusing) = self.refusing.as_mut() else { return Poll::Ready(Ok(())) };
+        while !refusing.answer.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &refusing.answer))?;
+            refusing.answer.advance(written);
+        }
+        if !refusing.shut {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            refusing.shut = true;
+        }
+        let mut waste = [0_u8; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut waste);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled().len();
+            if read == 0 || read > refusing.linger_bytes {
+                return Poll::Ready(Ok(()));
+            }
+            refusing.linger_bytes -= read;
+        }
+    }
+
+    /// Reads once into `held`; 0 is the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut chunk = [0_u8; 4096];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
+        self.held.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Ready when the head is late. The clock starts with the head's first byte; before it, the idle limit holds
+    /// (on a fresh connection the head's own, as a client connects in order to ask).
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<()> {
+        let wait = if self.held.is_empty() && !self.first { limits.idle } else { limits.timeout };
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + wait)));
+        deadline.as_mut().poll(cx)
+    }
+
+    /// Hands on what is held and open, or reads on within what is open.
+    fn poll_open(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let open = self.open.map_or(usize::MAX, |open| usize::try_from(open).unwrap_or(usize::MAX));
+        if self.held.is_empty() {
+            let room = buffer.remaining().min(open);
+            let mut limited = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut limited))?;
+            let read = limited.filled().len();
+            buffer.advance(read);
+            self.close(read);
+            return Poll::Ready(Ok(()));
+        }
+        let count = self.held.len().min(open).min(buffer.remaining());
+        if let Some(bytes) = self.held.get(..count) {
+            buffer.put_slice(bytes);
+        }
+        self.held.advance(count);
+        self.close(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn close(&mut self, handed: usize) {
+        self.open = self.open.map(|open| open.saturating_sub(handed as u64));
+    }
+
+    /// Reads ahead while a request is being answered; ready only at the end of the stream.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.held.len() < EARLY_BYTES_MAX {
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<G: Gatekeeper> AsyncRead for GateIo<G> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        match this.connection.stage() {
+            Stage::Head => {
+                ready!(this.poll_head(cx))?;
+                if this.connection.stage() == Stage::Body { this.poll_open(cx, buffer) } else { Poll::Ready(Ok(())) }
+            }
+            Stage::Body if this.open != Some(0) => this.poll_open(cx, buffer),
+            Stage::Body | Stage::Answering => this.poll_early(cx),
+        }
+    }
+}
+
+impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<G: Gatekeeper> Shutdown for GateIo<G> {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl<G> UniqueID for GateIo<G> {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl<G> Ssl for GateIo<G> {}
+
+impl<G> GetTimingDigest for GateIo<G> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl<G> GetProxyDigest for GateIo<G> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl<G> GetSocketDigest for GateIo<G> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl<G: Gatekeeper> Peek for GateIo<G> {}
+
+impl<G> std::fmt::Debug for GateIo<G> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GateIo").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}

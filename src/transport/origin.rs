@@ -1,0 +1,155 @@
+//! May a browser, or a name that was pointed at us, send this?
+//!
+//! The guard against DNS rebinding: the `Host` must be one of ours, and an `Origin`, where there is one, too.
+
+use std::net::IpAddr;
+
+use crate::config::model::Config;
+use crate::config::problem::At;
+use crate::config::problem::Problems;
+
+/// Hosts and origins a configuration accepts.
+#[derive(Debug)]
+pub struct OriginRules {
+    /// `None`: any host.
+    hosts: Option<Vec<String>>,
+    /// `None`: the gateway's own, which is the origin whose authority is the request's `Host`.
+    origins: Option<Vec<String>>,
+    public_origin: Option<String>,
+}
+
+impl OriginRules {
+    /// Builds the rules, reporting hosts, origins and a public URL that cannot match.
+    pub fn compile(config: &Config, problems: &mut Problems) -> Self {
+        let at = At::root().key("listen");
+        let public = config.listen.public_url.as_deref().and_then(|url| {
+            let parsed = parse_origin(url.trim_end_matches('/'));
+            if parsed.is_none() {
+                problems.error(&at.key("public_url"), format!("`{url}` is not a public URL"), "write a scheme and a host without a path: `https://mcp.example.com`");
+            }
+            parsed
+        });
+        let hosts = match &config.listen.allowed_hosts {
+            Some(hosts) => Some(hosts.iter().map(|host| host.to_ascii_lowercase()).collect()),
+            None => default_hosts(config, public.as_ref(), problems, &at),
+        };
+        if let Some(origins) = &config.listen.allowed_origins {
+            for (index, origin) in origins.iter().enumerate() {
+                if parse_origin(origin).is_none() {
+                    problems.error(&at.key("allowed_origins").index(index), format!("`{origin}` is not an origin"), "write scheme, host and port only: `https://app.example.com`");
+                }
+            }
+        }
+        let origins = config.listen.allowed_origins.as_ref().map(|origins| origins.iter().map(|origin| origin.to_ascii_lowercase()).collect());
+        Self { hosts, origins, public_origin: public.map(|(scheme, authority)| format!("{scheme}://{authority}")) }
+    }
+
+    /// Whether `host`, the value of a `Host` header, is one of ours. Its port matters only where the rule names one.
+    pub fn allows_host(&self, host: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        let bare = without_port(host);
+        hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(bare))
+    }
+
+    /// Whether a request to `host` may come from `origin`, the value of an `Origin` header.
+    pub fn allows_origin(&self, origin: &str, host: &str) -> bool {
+        if let Some(origins) = &self.origins {
+            return origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        }
+        let own = parse_origin(origin).is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        own || self.public_origin.as_deref().is_some_and(|public| public.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// Loopback names on a loopback listener (and the public host beside them), else the public host, else any.
+fn default_hosts(config: &Config, public: Option<&(String, String)>, problems: &mut Problems, at: &At) -> Option<Vec<String>> {
+    let public = public.map(|(_, authority)| without_port(authority).to_owned());
+    let loopback = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
+    if is_loopback(&config.listen.data) {
+        return Some(loopback.into_iter().chain(public).collect());
+    }
+    if public.is_none() {
+        problems.warning(&at.key("data"), "requests for any host are accepted", "set `listen.public_url` or `listen.allowed_hosts`, so that a foreign name pointed at this address is refused");
+    }
+    public.map(|host| vec![host])
+}
+
+/// Whether a listener address can be reached from this machine only.
+pub fn is_loopback(address: &str) -> bool {
+    let host = without_port(address).trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The host of `host[:port]`, brackets of an IPv6 address kept.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    }
+}
+
+/// Scheme and authority of an origin; nothing else may stand in it.
+fn parse_origin(origin: &str) -> Option<(String, String)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"'<>".contains(&byte));
+    (matches!(scheme, "http" | "https") && plain(authority)).then(|| (scheme.to_owned(), authority.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Listen;
+
+    fn rules(listen: Listen) -> (OriginRules, Vec<String>) {
+        let mut problems = Problems::new();
+        let rules = OriginRules::compile(&Config { listen, ..Config::default() }, &mut problems);
+        (rules, problems.iter().map(|problem| problem.message.clone()).collect())
+    }
+
+    #[test]
+    fn a_loopback_listener_answers_to_loopback_names_only() {
+        let (rules, problems) = rules(Listen::default());
+        assert_eq!(problems, Vec::<String>::new());
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+            assert!(rules.allows_host(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1:80:80", ""] {
+            assert!(!rules.allows_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_public_listener_answers_to_its_public_host_or_warns() {
+        let listen = |public: Option<&str>| Listen { data: "0.0.0.0:8080".into(), public_url: public.map(String::from), ..Listen::default() };
+        let (named, problems) = rules(listen(Some("https://mcp.example.com")));
+        assert_eq!(problems, Vec::<String>::new());
+        assert!(named.allows_host("mcp.example.com") && named.allows_host("MCP.example.com:443"));
+        assert!(!named.allows_host("localhost"));
+        let (any, problems) = rules(listen(None));
+        assert_eq!(problems, ["requests for any host are accepted"]);
+        assert!(any.allows_host("whatever"));
+    }
+
+    #[test]
+    fn origins_are_our_own_unless_listed() {
+        let (own, _) = rules(Listen { public_url: Some("https://mcp.example.com".into()), ..Listen::default() });
+        assert!(own.allows_origin("http://localhost:8080", "localhost:8080"));
+        assert!(own.allows_origin("https://mcp.example.com", "127.0.0.1:8080"));
+        for origin in ["null", "https://evil.example", "http://localhost:9", "http://localhost:8080/", "http://u@localhost:8080", "file://localhost:8080", ""] {
+            assert!(!own.allows_origin(origin, "localhost:8080"), "{origin}");
+        }
+        let (listed, _) = rules(Listen { allowed_origins: Some(vec!["https://App.example".into()]), ..Listen::default() });
+        assert!(listed.allows_origin("https://app.example", "localhost:8080"));
+        assert!(!listed.allows_origin("http://localhost:8080", "localhost:8080"));
+    }
+
+    #[test]
+    fn values_that_cannot_match_are_reported() {
+        let (_, problems) = rules(Listen {
+            public_url: Some("mcp.example.com".into()),
+            allowed_origins: Some(vec!["https://a/b".into(), "null".into()]),
+            ..Listen::default()
+        });
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What did the server answer?
+//!
+//! The head is there; the body is pulled, chunk by chunk, under a deadline the caller names. A cut is an error and
+//! never an end, except where HTTP itself cannot tell: an answer without a length that ends with its connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::error::Failure;
+use crate::upstream::error::Mishap;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::pool::Connection;
+
+/// A server's answer, read as far as its head.
+#[derive(Debug)]
+pub struct Answer {
+    /// The final status; interim ones were skipped.
+    pub status: StatusCode,
+    /// Everything the server sent. Only an allow-list of it may reach a client.
+    pub headers: HeaderMap,
+    /// The rest of the answer.
+    pub body: Body,
+    /// Connections tried: 1, or 2 when a kept one turned out closed before anything was written.
+    pub attempts: u32,
+    /// Whether the answer came on a kept connection.
+    pub reused: bool,
+    /// When the server's `timeout_ms` ends: a JSON answer must have ended by then.
+    pub deadline: Instant,
+}
+
+/// An answer's body. Reading it to its end keeps the connection; dropping it earlier closes the connection at once.
+pub struct Body {
+    rest: Option<(Incoming, Connection)>,
+    endpoint: Arc<Endpoint>,
+    length: Option<u64>,
+    attempts: u32,
+}
+
+impl Body {
+    pub(crate) fn new(
+        incoming: Incoming,
+        connection: Connection,
+        endpoint: &Arc<Endpoint>,
+        length: Option<u64>,
+        attempts: u32,
+    ) -> Self {
+        Self { rest: Some((incoming, connection)), endpoint: Arc::clone(endpoint), length, attempts }
+    }
+
+    /// The next bytes, as they arrive; `None` after the proper end. A cut, a bad chunk or a passed `deadline` is one
+    /// error, and `None` from then on. Dropping the future loses nothing.
+    pub async fn next(&mut self, deadline: Instant) -> Option<Result<Bytes, UpstreamError>> {
+        loop {
+            let (incoming, _) = self.rest.as_mut()?;
+            let mishap = match timeout_at(deadline, incoming.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Some(Ok(data)),
+                    // Trailers say nothing that MCP uses.
+                    _ => continue,
+                },
+                Ok(None) => {
+                    if let Some((_, connection)) = self.rest.take() {
+                        self.endpoint.pool.put(connection);
+                    }
+                    return None;
+                }
+                Ok(Some(Err(error))) => Mishap::of_hyper(&error),
+                Err(_) => Mishap::new(Failure::Timeout, "its body paused for too long"),
+            };
+            self.rest = None;
+            return Some(Err(mishap.at(&self.endpoint.target.origin, self.attempts, true)));
+        }
+    }
+
+    /// The length the server announced, where it did.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("endpoint", &self.endpoint).field("length", &self.length).finish_non_exhaustive()
+    }
+}

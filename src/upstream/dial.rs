@@ -1,0 +1,142 @@
+//! How is a connection to an endpoint opened?
+//!
+//! TCP to one of the name's addresses, then TLS where the URL says so, then hyper's HTTP/1.1 with the limits of an
+//! answer's head. TLS is always verified, against the system's root certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR`
+//! name others). The connection's task runs on the runtime that dialled.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use pingora::tls::ClientConfig;
+use pingora::tls::RootCertStore;
+use pingora::tls::ServerName;
+use pingora::tls::TlsConnector;
+use rustix::net::sockopt;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::error::Failure;
+use crate::upstream::error::Mishap;
+use crate::upstream::pool::Connection;
+
+/// Header lines of one answer.
+pub const ANSWER_HEADERS_MAX: usize = 64;
+/// Bytes of one answer's head.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes read from a connection at once. Larger than a head may be, so that large answers need few reads.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Opens connections.
+pub(crate) struct Dialer {
+    tls: TlsConnector,
+}
+
+impl Dialer {
+    /// A dialer that trusts the system's root certificates.
+    pub(crate) fn new() -> Self {
+        let mut roots = RootCertStore::empty();
+        match pingora::tls::load_native_certs() {
+            // Single certificates that cannot be read are common in the field and harm nobody.
+            Ok(certificates) => drop(roots.add_parsable_certificates(certificates)),
+            Err(error) => tracing::warn!(%error, "the system's root certificates cannot be read"),
+        }
+        if roots.is_empty() {
+            tracing::warn!("there are no root certificates: no `https` server can be reached");
+        }
+        Self::trusting(roots)
+    }
+
+    /// A dialer that trusts `roots` alone.
+    pub(crate) fn trusting(roots: RootCertStore) -> Self {
+        pingora::tls::install_default_crypto_provider();
+        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { tls: TlsConnector::from(Arc::new(config)) }
+    }
+
+    /// A fresh connection, open by `deadline`.
+    pub(crate) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Mishap> {
+        let tcp = self.tcp(endpoint, deadline).await?;
+        match &endpoint.target.tls {
+            None => speak(tcp).await,
+            Some(name) => speak(self.secure(tcp, name, deadline).await?).await,
+        }
+    }
+
+    /// Whether a connection can be opened by `deadline`, without speaking HTTP on it.
+    pub(crate) async fn probe(&self, endpoint: &Endpoint, deadline: Instant) -> Result<(), Mishap> {
+        let tcp = self.tcp(endpoint, deadline).await?;
+        match &endpoint.target.tls {
+            None => Ok(()),
+            Some(name) => self.secure(tcp, name, deadline).await.map(drop),
+        }
+    }
+
+    async fn tcp(&self, endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Mishap> {
+        let resolved = timeout_at(deadline, endpoint.resolve()).await;
+        let addresses = resolved.map_err(|_| Mishap::new(Failure::Resolve, "the resolver did not answer in time"))??;
+        let mut mishap = Mishap::new(Failure::Connect, "no address");
+        for (tried, address) in addresses.iter().enumerate() {
+            // An address that swallows packets must not use up the time of the others.
+            let left = u32::try_from(addresses.len() - tried).unwrap_or(1);
+            let share = deadline.saturating_duration_since(Instant::now()) / left;
+            match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
+                    prepare(&tcp);
+                    return Ok(tcp);
+                }
+                Ok(Err(error)) => mishap = Mishap::of(Failure::Connect, &error),
+                Err(_) => mishap = Mishap::new(Failure::Connect, silent(address)),
+            }
+        }
+        Err(mishap)
+    }
+
+    async fn secure(
+        &self,
+        tcp: TcpStream,
+        name: &ServerName<'static>,
+        deadline: Instant,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Mishap> {
+        match timeout_at(deadline, self.tls.connect(name.clone(), tcp)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Mishap::of(Failure::Tls, &error)),
+            Err(_) => Err(Mishap::new(Failure::Tls, "the handshake did not end in time")),
+        }
+    }
+}
+
+fn silent(address: &SocketAddr) -> String {
+    format!("{address} did not answer in time")
+}
+
+/// Small messages leave at once, and a peer that vanished without a word is noticed.
+fn prepare(tcp: &TcpStream) {
+    // None of these can fail on a connected socket in a way that matters: the connection works without them.
+    let _ = tcp.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(tcp, true);
+    let _ = sockopt::set_tcp_keepidle(tcp, Duration::from_secs(30));
+    let _ = sockopt::set_tcp_keepintvl(tcp, Duration::from_secs(10));
+    let _ = sockopt::set_tcp_keepcnt(tcp, 3);
+}
+
+/// Begins HTTP/1.1 on a stream.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<Connection, Mishap> {
+    let handshake = http1::Builder::new()
+        .max_headers(ANSWER_HEADERS_MAX)
+        .max_header_size(ANSWER_HEAD_BYTES_MAX)
+        .max_buf_size(READ_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(|error| Mishap::of_hyper(&error))?;
+    // What goes wrong on the connection is told to whoever waits for its answer.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}

@@ -1,0 +1,181 @@
+//! Why did an exchange with a server fail?
+//!
+//! For operators and records only: nothing here is ever shown to a client. The text may name an endpoint's origin,
+//! never its path, its query or a credential.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// What went wrong, as a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The session's endpoint is no longer configured: the session is lost.
+    EndpointGone,
+    /// The server has no endpoint at all.
+    NoEndpoint,
+    /// The endpoint's name has no address.
+    Resolve,
+    /// No connection could be opened.
+    Connect,
+    /// The connection could not be secured, or the endpoint is not who it should be.
+    Tls,
+    /// The endpoint was silent for too long.
+    Timeout,
+    /// The endpoint closed the connection before its answer ended.
+    Reset,
+    /// What the endpoint sent is not HTTP as the gateway accepts it.
+    Protocol,
+}
+
+impl Failure {
+    /// Name for metrics and records. Never changes once released.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EndpointGone => "endpoint_gone",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::EndpointGone => "the session's endpoint is no longer configured",
+            Self::NoEndpoint => "the server has no endpoint",
+            Self::Resolve => "the endpoint's name has no address",
+            Self::Connect => "no connection to the endpoint",
+            Self::Tls => "no secure connection to the endpoint",
+            Self::Timeout => "the endpoint did not answer in time",
+            Self::Reset => "the endpoint closed the connection before its answer ended",
+            Self::Protocol => "the endpoint's answer is not acceptable HTTP",
+        }
+    }
+}
+
+/// A failed exchange with a server. `Display` is for operators.
+#[derive(Debug)]
+pub struct UpstreamError {
+    failure: Failure,
+    detail: String,
+    endpoint: Option<Arc<str>>,
+    attempts: u32,
+    sent: bool,
+}
+
+impl UpstreamError {
+    /// A failure before any endpoint was asked.
+    pub(crate) fn unasked(failure: Failure, detail: impl Into<String>) -> Self {
+        Self { failure, detail: detail.into(), endpoint: None, attempts: 0, sent: false }
+    }
+
+    /// What went wrong.
+    pub fn failure(&self) -> Failure {
+        self.failure
+    }
+
+    /// What went wrong, as a fixed name for metrics and records.
+    pub fn name(&self) -> &'static str {
+        self.failure.name()
+    }
+
+    /// How many connections were tried.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether bytes of the request may have reached the endpoint. `false` is certain: none did.
+    pub fn sent(&self) -> bool {
+        self.sent
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.failure.text())?;
+        if let Some(endpoint) = &self.endpoint {
+            write!(f, " (`{endpoint}`)")?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for UpstreamError {}
+
+/// A failure that does not yet know to which exchange it belongs.
+#[derive(Debug)]
+pub(crate) struct Mishap {
+    failure: Failure,
+    detail: String,
+}
+
+impl Mishap {
+    pub(crate) fn new(failure: Failure, detail: impl Into<String>) -> Self {
+        Self { failure, detail: detail.into() }
+    }
+
+    pub(crate) fn of(failure: Failure, error: &dyn Error) -> Self {
+        Self::new(failure, chain(error))
+    }
+
+    /// What hyper reports while a head or a body is read.
+    pub(crate) fn of_hyper(error: &hyper::Error) -> Self {
+        let failure = if error.is_parse() {
+            Failure::Protocol
+        } else if let Some(error) = io_source(error) {
+            match error.kind() {
+                // hyper reports a bad chunk size, a bad length and the like with these kinds.
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Failure::Protocol,
+                _ => Failure::Reset,
+            }
+        } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+            Failure::Reset
+        } else {
+            Failure::Protocol
+        };
+        Self::of(failure, error)
+    }
+
+    /// The finished error. `attempts` counts connections, `sent` says whether request bytes may have left.
+    pub(crate) fn at(self, endpoint: &Arc<str>, attempts: u32, sent: bool) -> UpstreamError {
+        let Self { failure, detail } = self;
+        UpstreamError { failure, detail, endpoint: Some(Arc::clone(endpoint)), attempts, sent }
+    }
+}
+
+impl fmt::Display for Mishap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.failure.text(), self.detail)
+    }
+}
+
+fn io_source(error: &hyper::Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

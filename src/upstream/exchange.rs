@@ -1,0 +1,136 @@
+//! How is a permitted call sent?
+//!
+//! One request on one connection, and its answer's head under the server's deadline. Nothing is sent that policy did
+//! not permit, and no byte goes to a second connection once one went to a first: only a kept connection that turns
+//! out closed before anything was written is replaced, once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body_util::Full;
+use hyper::body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::call::Action;
+use crate::call::Call;
+use crate::upstream::answer::Answer;
+use crate::upstream::answer::Body;
+use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::error::Failure;
+use crate::upstream::error::Mishap;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::pool::Connection;
+use crate::upstream::target::Target;
+
+/// Never taken from the caller: what frames the message, what belongs to one connection, and what only a credential sets.
+const OWN_HEADERS: [HeaderName; 16] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::UPGRADE,
+    header::EXPECT,
+    header::ACCEPT_ENCODING,
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::RANGE,
+];
+
+/// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
+pub(crate) fn request(
+    target: &Target,
+    call: &Call,
+    mut headers: HeaderMap,
+    credential: &UpstreamCredential,
+) -> Request<Full<Bytes>> {
+    for name in OWN_HEADERS {
+        headers.remove(name);
+    }
+    let (method, body) = match &call.action {
+        Action::Message(message) => {
+            headers.insert(header::CONTENT_LENGTH, message.body().len().into());
+            (Method::POST, message.body().clone())
+        }
+        Action::EndSession => (Method::DELETE, Bytes::new()),
+    };
+    headers.insert(header::HOST, target.authority.clone());
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    credential.present(&mut headers);
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = target.path.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Why no head came, and the request if certainly none of its bytes left.
+pub(crate) struct Unanswered {
+    mishap: Mishap,
+    pub(crate) unsent: Option<Request<Full<Bytes>>>,
+}
+
+impl Unanswered {
+    pub(crate) fn at(self, endpoint: &Endpoint, attempts: u32) -> UpstreamError {
+        self.mishap.at(&endpoint.target.origin, attempts, self.unsent.is_none())
+    }
+}
+
+/// Sends a request on one connection and waits for its answer's head.
+pub(crate) async fn exchange(
+    mut connection: Connection,
+    request: Request<Full<Bytes>>,
+    endpoint: &Arc<Endpoint>,
+    attempts: u32,
+    deadline: Instant,
+) -> Result<Answer, Unanswered> {
+    let unanswered = |mishap| Unanswered { mishap, unsent: None };
+    let response = match timeout_at(deadline, connection.try_send_request(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(mut error)) => {
+            let unsent = error.take_message();
+            return Err(Unanswered { mishap: Mishap::of_hyper(&error.into_error()), unsent });
+        }
+        Err(_) => return Err(unanswered(Mishap::new(Failure::Timeout, "its answer's head is missing"))),
+    };
+    framed(&response).map_err(|detail| unanswered(Mishap::new(Failure::Protocol, detail)))?;
+    let (head, incoming) = response.into_parts();
+    let length = incoming.size_hint().exact();
+    let body = Body::new(incoming, connection, endpoint, length, attempts);
+    Ok(Answer { status: head.status, headers: head.headers, body, attempts, reused: false, deadline })
+}
+
+/// Refuses an answer whose framing two readers could understand differently. hyper lets these pass.
+fn framed(response: &Response<Incoming>) -> Result<(), &'static str> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("it switched protocols unasked");
+    }
+    let headers = response.headers();
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    if lengths > 1 {
+        return Err("it has several lengths");
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match encodings.next() {
+        None => Ok(()),
+        Some(_) if lengths > 0 => Err("it has both a length and a transfer encoding"),
+        Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") && encodings.next().is_none() => Ok(()),
+        Some(_) => Err("its transfer encoding is not `chunked`"),
+    }
+}

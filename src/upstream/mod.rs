@@ -1,0 +1,41 @@
+//! How does a permitted call reach its server, and how does the answer come back?
+//!
+//! [`Plans::compile`] reads the configuration; [`Upstreams::adopt`] turns plans into connections, balancing and health
+//! checks that outlive a reload. A call is sent by [`Upstream::send`], which takes nothing but what policy permitted,
+//! and its answer is pulled from a [`Body`]. Never a redirect, never a second try once a byte was written.
+
+mod answer;
+mod balance;
+mod credential;
+mod dial;
+mod endpoint;
+mod error;
+mod exchange;
+mod fleet;
+mod health;
+mod plan;
+mod pool;
+mod server;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::upstream::answer::Answer;
+pub use crate::upstream::answer::Body;
+pub use crate::upstream::credential::CREDENTIAL_HEADERS_MAX;
+pub use crate::upstream::credential::UpstreamCredential;
+pub use crate::upstream::dial::ANSWER_HEAD_BYTES_MAX;
+pub use crate::upstream::dial::ANSWER_HEADERS_MAX;
+pub use crate::upstream::endpoint::Endpoint;
+pub use crate::upstream::error::Failure;
+pub use crate::upstream::error::UpstreamError;
+pub use crate::upstream::fleet::Fleet;
+pub use crate::upstream::fleet::Upstreams;
+pub use crate::upstream::plan::ENDPOINTS_MAX;
+pub use crate::upstream::plan::HEALTH_INTERVAL_MS_MIN;
+pub use crate::upstream::plan::Plan;
+pub use crate::upstream::plan::Plans;
+pub use crate::upstream::plan::WAIT_MS_MAX;
+pub use crate::upstream::plan::WEIGHT_MAX;
+pub use crate::upstream::server::Upstream;

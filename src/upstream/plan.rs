@@ -1,0 +1,225 @@
+//! Which servers are there, and how are they reached?
+//!
+//! Pure: configuration in, plain values out, every mistake reported. Two equal plans behave the same, so an unchanged
+//! server keeps its connections and its health across a reload.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::config::model::Config;
+use crate::config::model::Health;
+use crate::config::model::HealthType;
+use crate::config::model::Server;
+use crate::config::model::Transport;
+use crate::config::problem::At;
+use crate::config::problem::Problems;
+use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::target::Target;
+
+/// Endpoints of one server.
+pub const ENDPOINTS_MAX: usize = 64;
+/// Weight of one endpoint. The balancer keeps a slot per unit of weight.
+pub const WEIGHT_MAX: usize = 1_000;
+/// Longest of the waits that can be configured: a day.
+pub const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Shortest time between two health checks; shorter would be a load of its own.
+pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
+
+/// Every server's plan.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plans {
+    servers: BTreeMap<Arc<str>, Arc<Plan>>,
+}
+
+impl Plans {
+    /// Reads every server of the configuration. A server with a mistake is left out, and the mistake reported at its place.
+    pub fn compile(config: &Config, problems: &mut Problems) -> Self {
+        let at = At::root().key("servers");
+        let plans = config.servers.iter().filter_map(|(name, server)| {
+            let plan = Plan::compile(name, server, &at.key(name), problems)?;
+            Some((Arc::clone(&plan.name), Arc::new(plan)))
+        });
+        Self { servers: plans.collect() }
+    }
+
+    /// The plan of a server.
+    pub fn get(&self, server: &str) -> Option<&Arc<Plan>> {
+        self.servers.get(server)
+    }
+
+    /// All plans, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.servers.values()
+    }
+}
+
+/// How one server is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub(crate) name: Arc<str>,
+    pub(crate) endpoints: Vec<(Target, usize)>,
+    pub(crate) credential: UpstreamCredential,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) sse_read_timeout: Duration,
+    pub(crate) answer_bytes_max: usize,
+    pub(crate) health: Check,
+}
+
+/// How the health of a server's endpoints is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Check {
+    /// Not at all.
+    None,
+    /// By opening a connection.
+    Tcp { interval: Duration },
+    /// By asking for a path.
+    Http { interval: Duration, path: Uri },
+}
+
+impl Plan {
+    /// The server's configured name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What the configuration says to present to the server.
+    pub fn credential(&self) -> &UpstreamCredential {
+        &self.credential
+    }
+
+    /// From sending to the answer's head, or to the end of a JSON answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Longest silence on an answering event stream.
+    pub fn sse_read_timeout(&self) -> Duration {
+        self.sse_read_timeout
+    }
+
+    /// Bytes of one message of the server.
+    pub fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_max
+    }
+
+    /// Reads one server. `None` if a mistake leaves nothing to serve with.
+    pub(crate) fn compile(name: &str, server: &Server, at: &At, problems: &mut Problems) -> Option<Self> {
+        let mut wait = |key: &str, value_ms: u64| {
+            if value_ms == 0 || value_ms > WAIT_MS_MAX {
+                let help = format!("write milliseconds between 1 and {WAIT_MS_MAX}");
+                problems.error(&at.key(key), format!("a wait of {value_ms} ms"), help);
+            }
+            Duration::from_millis(value_ms.min(WAIT_MS_MAX))
+        };
+        let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms);
+        let timeout = wait("timeout_ms", server.timeout_ms);
+        let sse_read_timeout = wait("sse_read_timeout_ms", server.sse_read_timeout_ms);
+        if server.answer_bytes_max == 0 {
+            problems.error(&at.key("answer_bytes_max"), "no answer fits into 0 bytes", "the default is 16777216");
+        }
+        let is_http = transport(server, at, problems);
+        let credential = UpstreamCredential::compile(server, at, problems);
+        let health = check(&server.health, &at.key("health"), problems);
+        let endpoints = if is_http { endpoints(server, at, problems) } else { Vec::new() };
+        (!endpoints.is_empty()).then(|| Self {
+            name: name.into(),
+            endpoints,
+            credential,
+            connect_timeout,
+            timeout,
+            sse_read_timeout,
+            answer_bytes_max: server.answer_bytes_max,
+            health,
+        })
+    }
+}
+
+/// Whether the server is spoken to by Streamable HTTP; reports a transport that is contradictory or not served.
+fn transport(server: &Server, at: &At, problems: &mut Problems) -> bool {
+    let (key, transport) = match (server.transport, server.r#type) {
+        (Some(transport), Some(other)) if transport != other => {
+            let help = "keep one of the two: they mean the same";
+            problems.error(&at.key("type"), "`type` and `transport` contradict each other", help);
+            return true;
+        }
+        (Some(transport), _) => ("transport", transport),
+        (None, Some(transport)) => ("type", transport),
+        (None, None) => return true,
+    };
+    let name = match transport {
+        Transport::StreamableHttp => return true,
+        Transport::Sse => "sse",
+        Transport::Stdio => "stdio",
+    };
+    problems.error(&at.key(key), format!("`{name}` servers are not yet served"), "only `streamable-http` is, so far");
+    // What else is wrong with a URL is worth saying, except where there is none by nature.
+    transport != Transport::Stdio
+}
+
+fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, usize)> {
+    let list = at.key("endpoints");
+    match &server.url {
+        Some(_) if !server.endpoints.is_empty() => {
+            problems.error(&list, "both `url` and `endpoints` are given", "keep `url` for one endpoint, `endpoints` for several");
+        }
+        None if server.endpoints.is_empty() => {
+            problems.error(at, "neither `url` nor `endpoints` is given", "add `url = \"https://mcp.example.com/mcp\"`");
+        }
+        _ => {}
+    }
+    if server.endpoints.len() > ENDPOINTS_MAX {
+        problems.error(&list, format!("more than {ENDPOINTS_MAX} endpoints"), "put a load balancer before them");
+    }
+    let mut found: Vec<(Target, usize)> = Vec::new();
+    if let Some(url) = &server.url {
+        found.extend(target(url, &at.key("url"), problems).map(|target| (target, 1)));
+    }
+    for (index, endpoint) in server.endpoints.iter().enumerate() {
+        let at = list.index(index);
+        if endpoint.weight == 0 || endpoint.weight > WEIGHT_MAX {
+            let help = format!("write a weight between 1 and {WEIGHT_MAX}; leave an endpoint out that nobody should use");
+            problems.error(&at.key("weight"), format!("a weight of {}", endpoint.weight), help);
+        }
+        let at = at.key("url");
+        let Some(target) = target(&endpoint.url, &at, problems) else {
+            continue;
+        };
+        if found.iter().any(|(other, _)| other.id == target.id) {
+            problems.error(&at, "this endpoint is listed twice", "give one of them the sum of the weights");
+        }
+        found.push((target, endpoint.weight.clamp(1, WEIGHT_MAX)));
+    }
+    found.truncate(ENDPOINTS_MAX);
+    found
+}
+
+fn target(url: &str, at: &At, problems: &mut Problems) -> Option<Target> {
+    Target::parse(url).map_err(|bad| problems.error(at, bad.message, bad.help)).ok()
+}
+
+fn check(health: &Health, at: &At, problems: &mut Problems) -> Check {
+    let interval_ms = health.interval_ms;
+    if !(HEALTH_INTERVAL_MS_MIN..=WAIT_MS_MAX).contains(&interval_ms) {
+        let help = format!("write milliseconds between {HEALTH_INTERVAL_MS_MIN} and {WAIT_MS_MAX}");
+        problems.error(&at.key("interval_ms"), format!("a health check every {interval_ms} ms"), help);
+    }
+    let interval = Duration::from_millis(interval_ms.clamp(HEALTH_INTERVAL_MS_MIN, WAIT_MS_MAX));
+    match health.r#type {
+        HealthType::None => Check::None,
+        HealthType::Tcp => Check::Tcp { interval },
+        HealthType::Http => {
+            let path = Some(&health.path).filter(|path| path.starts_with('/') && path.is_ascii() && !path.contains('#'));
+            match path.and_then(|path| path.parse::<Uri>().ok()).filter(|path| path.authority().is_none()) {
+                Some(path) => Check::Http { interval, path },
+                None => {
+                    problems.error(&at.key("path"), "this is not a path", "write one such as `/healthz`");
+                    Check::Tcp { interval }
+                }
+            }
+        }
+    }
+}
