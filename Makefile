@@ -1,0 +1,47 @@
+# The commands of the project. Continuous integration calls the same ones and nothing else.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check conformance soak fuzz bench release
+
+# How long `make soak` repeats the tests.
+SOAK_MINUTES ?= 30
+# How many random inputs `make fuzz` gives each property test.
+CASES ?= 200000
+
+help: ## Lists these commands.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+demo: ## Builds the gateway and starts it with sample servers, keys and policy.
+	@scripts/needs build
+	cargo run --locked --release -- demo
+
+build: ## Builds target/release/portcullis.
+	@scripts/needs build
+	cargo build --locked --release
+
+test: ## Everything that decides whether this tree is sound: lints, tests, dependencies, the official suite.
+	@scripts/test
+
+check: ## The part of `make test` that runs nothing: format, lints, documentation, dependencies.
+	@scripts/test needs fmt clippy default-features doc deny
+
+conformance: ## The official MCP suite and clients through the gateway, with policy on.
+	@scripts/test needs build conformance
+
+soak: ## Repeats the tests for SOAK_MINUTES, until one fails.
+	@scripts/soak $(SOAK_MINUTES)
+
+fuzz: ## Gives each property test CASES random inputs.
+	@scripts/needs build
+	PROPTEST_CASES=$(CASES) cargo test --locked --profile ci --all-features --lib
+
+bench: ## Measures: the benchmarks, and the tests that are measurements.
+	@scripts/needs build
+	cargo bench --locked
+	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1
+
+release: ## Builds target/dist/portcullis, as it is packaged.
+	@scripts/needs build
+	cargo build --locked --profile dist
+	@ls -l target/dist/portcullis && sha256sum target/dist/portcullis
