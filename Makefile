@@ -6,8 +6,9 @@ SHELL := /bin/bash
 
 # How long `make soak` repeats the tests.
 SOAK_MINUTES ?= 30
-# How many random inputs `make fuzz` gives each property test.
+# How many random inputs `make fuzz` gives each property test, and how long it runs each fuzz target.
 CASES ?= 200000
+FUZZ_SECONDS ?= 300
 
 help: ## Lists these commands.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -32,9 +33,8 @@ conformance: ## The official MCP suite and clients through the gateway, with pol
 soak: ## Repeats the tests for SOAK_MINUTES, until one fails.
 	@scripts/soak $(SOAK_MINUTES)
 
-fuzz: ## Gives each property test CASES random inputs.
-	@scripts/needs build
-	PROPTEST_CASES=$(CASES) cargo test --locked --profile ci --all-features --lib
+fuzz: ## Random inputs: CASES for each property test, FUZZ_SECONDS for each fuzz target.
+	@scripts/fuzz $(CASES) $(FUZZ_SECONDS)
 
 bench: ## Measures: the benchmarks, and the tests that are measurements.
 	@scripts/needs build

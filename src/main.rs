@@ -11,5 +11,8 @@ fn main() -> ExitCode {
         eprintln!("error: another TLS provider was installed first");
         return ExitCode::FAILURE;
     }
+    // Faults that a test asks for through the environment; the feature is not in a released binary.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     portcullis::cli::run()
 }

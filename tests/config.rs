@@ -21,8 +21,7 @@ use serde_json::Value;
 
 /// The repository.
 fn root() -> PathBuf {
-    let root = std::env::var_os("PORTCULLIS_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    PathBuf::from(root)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A directory of this test's own, empty.
@@ -86,9 +85,11 @@ fn every_mistake_is_reported_with_its_place_and_help() {
     assert!(cases.len() >= 25);
     for path in cases {
         let text = std::fs::read_to_string(&path).unwrap();
-        let setting = |line: &str| line.strip_prefix("# env: ")?.split_once('=').map(|(name, value)| (name.into(), value.into()));
+        let setting =
+            |line: &str| line.strip_prefix("# env: ")?.split_once('=').map(|(name, value)| (name.into(), value.into()));
         let variables: BTreeMap<String, String> = text.lines().filter_map(setting).collect();
-        let is_head = |line: &&str| ["# error: ", "# warning: ", "# at: ", "# help: "].iter().any(|it| line.starts_with(it));
+        let is_head =
+            |line: &&str| ["# error: ", "# warning: ", "# at: ", "# help: "].iter().any(|it| line.starts_with(it));
         let expected: String = text.lines().filter(is_head).map(|line| format!("{line}\n")).collect();
         let actual = report(&path, &variables).concat();
         if update && expected != actual {
@@ -133,7 +134,12 @@ fn load_block(block: &str) -> String {
     let directory = directory("block");
     let path = directory.join("portcullis.toml");
     std::fs::create_dir(directory.join("policy.d")).unwrap();
-    for (name, text) in [("clients.json", r#"{"mcpServers":{}}"#), ("seal.key", "value"), ("token", "value"), ("portcullis.toml", block)] {
+    for (name, text) in [
+        ("clients.json", r#"{"mcpServers":{}}"#),
+        ("seal.key", "value"),
+        ("token", "value"),
+        ("portcullis.toml", block),
+    ] {
         std::fs::write(directory.join(name), text).unwrap();
     }
     let variables = |name: &str| match name {
@@ -145,7 +151,11 @@ fn load_block(block: &str) -> String {
         Err(error) => {
             let is_fragment = block.starts_with("# fragment\n");
             let elsewhere = |message: &str| is_fragment && message.starts_with("there is no ");
-            if error.problems.iter().all(|problem| elsewhere(&problem.message)) { String::new() } else { error.to_string() }
+            if error.problems.iter().all(|problem| elsewhere(&problem.message)) {
+                String::new()
+            } else {
+                error.to_string()
+            }
         }
     };
     std::fs::remove_dir_all(directory).unwrap();
@@ -269,7 +279,9 @@ fn the_model_has_nothing_that_loses_places() {
 
 #[test]
 fn synonyms_of_transports_and_of_ways_to_authenticate_work() {
-    let load = |key: &str, word: &str| load_text("synonyms", &format!("[servers.a]\nurl = \"http://h/\"\n{key} = \"{word}\"\n"));
+    let load = |key: &str, word: &str| {
+        load_text("synonyms", &format!("[servers.a]\nurl = \"http://h/\"\n{key} = \"{word}\"\n"))
+    };
     for word in ["streamable-http", "streamable_http", "http"] {
         assert_eq!(load("transport", word).unwrap().servers["a"].transport, Some(Transport::StreamableHttp));
         assert_eq!(load("type", word).unwrap().servers["a"].r#type, Some(Transport::StreamableHttp));
@@ -290,8 +302,14 @@ fn references_are_replaced_and_directories_start_at_their_file() {
     let directory = directory("references");
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
     std::fs::create_dir(directory.join("sub")).unwrap();
-    write("portcullis.toml", "include = [\"sub/*.toml\"]\n[servers.a]\nurl = \"https://${env:HOST}/${env:HOST}$${x}\"\n[servers.a.auth]\ntype = \"basic\"\nusername = \"u-${cred:user}\"\nsecret = \"${file:password}\"\n");
-    write("sub/more.toml", "[state]\ndirectory = \"${env:HOST}/state\"\n[servers.b]\nurl = \"http://h/\"\nheaders.X-Key = \"k ${file:password}\"\n");
+    write(
+        "portcullis.toml",
+        "include = [\"sub/*.toml\"]\n[servers.a]\nurl = \"https://${env:HOST}/${env:HOST}$${x}\"\n[servers.a.auth]\ntype = \"basic\"\nusername = \"u-${cred:user}\"\nsecret = \"${file:password}\"\n",
+    );
+    write(
+        "sub/more.toml",
+        "[state]\ndirectory = \"${env:HOST}/state\"\n[servers.b]\nurl = \"http://h/\"\nheaders.X-Key = \"k ${file:password}\"\n",
+    );
     write("password", "top\nsecret\r\n\n");
     write("sub/password", "below\n");
     write("user", "u${env:HOST}");
@@ -325,7 +343,14 @@ fn owners_mistakes_stand_beside_those_of_the_file_and_what_only_follows_is_not_t
     })
     .unwrap_err();
     let text = error.to_string();
-    let expected = ["`servers.a.url` must be a text", "it is not a URL", "portcullis.toml:4:7", "help: write one", "warning: it has no headers", "portcullis.toml:3:10"];
+    let expected = [
+        "`servers.a.url` must be a text",
+        "it is not a URL",
+        "portcullis.toml:4:7",
+        "help: write one",
+        "warning: it has no headers",
+        "portcullis.toml:3:10",
+    ];
     for part in expected {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -359,12 +384,21 @@ fn no_message_shows_a_secret() {
         ("json.toml", "include = [\"broken.json\"]\n".to_owned()),
         ("open.toml", "[servers.a]\nauth.secret = \"CANARY\n".to_owned()),
         ("open_list.toml", "[seal]\nkeys = [\n  \"CANARY\",\n  \"CANARY\n]\n".to_owned()),
-        ("open_inline.toml", "[servers.a]\nurl = \"http://h/\"\nheaders = { X-A = \"CANARY\", X-B = \"CANARY }\n".to_owned()),
+        (
+            "open_inline.toml",
+            "[servers.a]\nurl = \"http://h/\"\nheaders = { X-A = \"CANARY\", X-B = \"CANARY }\n".to_owned(),
+        ),
         ("open_headers.toml", "[servers.a.headers]\nX-A = \"CANARY\nX-B = CANARY\n".to_owned()),
     ];
     write("twice.part", "[servers]\na = { url = \"http://h/\", auth = { secret = \"CANARY\" } }\n");
-    write("one_line.json", r#"{"mcpServers":{"a":{"command":"x","env":{"T":"CANARY"}},"b":{"url":"http://h/","headers":{"A":"CANARY"},"t":"CANARY"}}}"#);
-    write("broken.json", "{\"mcpServers\":{\"a\":{\"headers\":{\n\"Authorization\":\"CANARY\",\n\"X\": \"CANARY\", }}}}");
+    write(
+        "one_line.json",
+        r#"{"mcpServers":{"a":{"command":"x","env":{"T":"CANARY"}},"b":{"url":"http://h/","headers":{"A":"CANARY"},"t":"CANARY"}}}"#,
+    );
+    write(
+        "broken.json",
+        "{\"mcpServers\":{\"a\":{\"headers\":{\n\"Authorization\":\"CANARY\",\n\"X\": \"CANARY\", }}}}",
+    );
     for (name, text) in cases {
         write(name, &text);
         let error = config::load_with(&directory.join(name), &variables, |_, _| ()).unwrap_err();
@@ -377,11 +411,83 @@ fn no_message_shows_a_secret() {
     let error = config::load_with(&directory.join("owner.toml"), &variables, |config, problems| {
         let url = config.servers["a"].url.clone().unwrap();
         assert!(url.contains(CANARY));
-        problems.error(&config::problem::At::root().key("servers").key("a").key("url"), format!("`{url}` is not a URL"), url);
+        problems.error(
+            &config::problem::At::root().key("servers").key("a").key("url"),
+            format!("`{url}` is not a URL"),
+            url,
+        );
     })
     .unwrap_err();
     assert!(!error.to_string().contains(CANARY), "{error}");
     assert!(error.to_string().contains("`https://${env:A}/mcp` is not a URL"), "{error}");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+// Limits
+
+#[test]
+fn a_file_that_is_too_large_is_refused() {
+    let directory = directory("large");
+    let path = directory.join("a.toml");
+    let mebibytes = |count: usize| format!("#{}", " ".repeat(count * 1024 * 1024 - 1));
+    std::fs::write(&path, mebibytes(16)).unwrap();
+    assert!(config::load(&path).is_ok());
+    std::fs::write(&path, mebibytes(16) + "\n").unwrap();
+    assert!(config::load(&path).unwrap_err().to_string().contains("larger than 16777216 bytes"));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn too_many_included_files_are_refused() {
+    let directory = directory("many");
+    let path = directory.join("a.toml");
+    std::fs::create_dir(directory.join("d")).unwrap();
+    std::fs::write(&path, "include = [\"d/0*.toml\", \"d/1*.toml\"]\n").unwrap();
+    let write = |index: usize| std::fs::write(directory.join(format!("d/{}{index:04}.toml", index % 2)), "").unwrap();
+    (0..999).for_each(write);
+    assert_eq!(config::load(&path).unwrap().sources.files().count(), 1000);
+    write(999);
+    assert!(config::load(&path).unwrap_err().to_string().contains("more than 1000 files are included"));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_never_a_panic_and_never_shows_a_secret() {
+    let mut text = std::fs::read_to_string(root().join("conf/reference.toml")).unwrap();
+    text = text.lines().map(|line| format!("{}\n", commented_key(line).unwrap_or(line))).collect();
+    text = text
+        .replace("${env:EXAMPLE_TOKEN}", CANARY)
+        .replace("\"acme\"", &format!("\"{CANARY}\""))
+        .replace("${file:seal.key}", CANARY);
+    assert_eq!(text.matches(CANARY).count(), 3);
+    let directory = directory("damaged");
+    let path = directory.join("a.toml");
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let (mut refused, bits) =
+        (0, ["\"", "[", "]", "{", "}", "=", "\n", "'", "\"\"\"", ".", ",", "#", "${", "ä", "[[x]]\n", "\0"]);
+    for _ in 0..500 {
+        let mut damaged = text.clone();
+        for _ in 0..=random(3) {
+            let place = (0..=random(damaged.len())).rev().find(|place| damaged.is_char_boundary(*place)).unwrap();
+            match random(3) {
+                0 => damaged.truncate(place),
+                1 => damaged.insert_str(place, bits[random(bits.len())]),
+                _ => drop((place < damaged.len()).then(|| damaged.remove(place))),
+            }
+        }
+        std::fs::write(&path, &damaged).unwrap();
+        if let Err(error) = config::load_with(&path, &|_| Some("value".into()), |_, _| ()) {
+            let shown = error.to_string();
+            // Damage within a secret leaves pieces of it; the first piece is telling enough.
+            assert!(!shown.contains(&CANARY[..6]), "{shown}\n{damaged}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 200, "{refused}");
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -396,7 +502,10 @@ fn an_included_mcp_servers_file_adds_servers() {
     std::fs::write(directory.join("c.json"), json).unwrap();
     let (loaded, ()) = config::load_with(&directory.join("a.toml"), &|_| Some("v".into()), |_, _| ()).unwrap();
     let github = &loaded.config.servers["github"];
-    assert_eq!((github.url.as_deref(), github.timeout_ms, github.sse_read_timeout_ms), (Some("https://g/"), 5000, 70_000));
+    assert_eq!(
+        (github.url.as_deref(), github.timeout_ms, github.sse_read_timeout_ms),
+        (Some("https://g/"), 5000, 70_000)
+    );
     assert_eq!((github.transport, github.r#type), (Some(Transport::StreamableHttp), Some(Transport::StreamableHttp)));
     assert_eq!(github.headers["X-A"].expose(), "v");
     assert_eq!(loaded.config.servers["plain"].timeout_ms, 30_000);
@@ -414,14 +523,22 @@ fn an_imported_mcp_servers_file_prints_toml_that_loads_and_no_secret() {
         "b":{"url":"https://b.example/mcp","disabled":false,"headers":{"Authorization":"Bearer ${B_TOKEN}"}}}}"#;
     std::fs::write(&path, json.replace("CANARY", CANARY)).unwrap();
     let import = config::mcp_servers::read(&path).unwrap();
-    assert_eq!(import.names().collect::<Vec<_>>(), ["b", "git-hub-x", "mcp-2"]);
+    assert_eq!(import.names().collect::<Vec<_>>(), ["b", "git-hub_x", "mcp-2"]);
     let toml = config::mcp_servers::to_toml(&import);
     assert!(!toml.contains(CANARY) && !format!("{import:?}").contains(CANARY), "{toml}");
-    for part in ["`files` is left out", "`disabled` is left out", "`Git Hub__X` is called `git-hub-x`", "`mcp` is called `mcp-2`", "`GIT_HUB_X_TOKEN`", "`MCP_2_X_API_KEY`", "`MCP_2_API_KEY`"] {
+    for part in [
+        "`files` is left out",
+        "`disabled` is left out",
+        "`Git Hub__X` is called `git-hub_x`",
+        "`mcp` is called `mcp-2`",
+        "`GIT_HUB_X_TOKEN`",
+        "`MCP_2_X_API_KEY`",
+        "`MCP_2_API_KEY`",
+    ] {
         assert!(import.notes.iter().any(|note| note.contains(part)), "{part}\n{:#?}", import.notes);
     }
     let config = load_text("imported", &toml).unwrap();
-    let server = &config.servers["git-hub-x"];
+    let server = &config.servers["git-hub_x"];
     assert_eq!((server.url.as_deref(), server.timeout_ms), (Some("https://g.example/mcp"), 5000));
     assert_eq!((server.auth.r#type, server.headers["X-Trace"].expose()), (UpstreamAuthType::Bearer, "on"));
     assert_eq!(config.servers["mcp-2"].url.as_deref(), Some("https://m.example/mcp?api_key=value"));
@@ -444,6 +561,8 @@ fn an_import_of_something_else_is_refused() {
         let text = config::mcp_servers::read(&path).unwrap_err().to_string();
         assert!(text.contains(message) && text.contains("a.json:1:") && !text.contains("CANARY"), "{text}");
     }
-    assert!(config::mcp_servers::read(&directory.join("absent.json")).unwrap_err().to_string().contains("No such file"));
+    assert!(
+        config::mcp_servers::read(&directory.join("absent.json")).unwrap_err().to_string().contains("No such file")
+    );
     std::fs::remove_dir_all(directory).unwrap();
 }

@@ -1,1 +1,9 @@
-fn main(){}
+//! Every test that needs more than one module, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod config;
+mod decisions;
+mod e2e;
+mod reference_policy;
+mod support;
+mod tidy;

@@ -50,8 +50,11 @@ struct Asked {
     arguments: Option<Json>,
 }
 
+/// What a pattern means, in Rust.
+type Meaning = fn(&str) -> bool;
+
 /// Each pattern beside what it means.
-const PATTERNS: [(&str, fn(&str) -> bool); 10] = [
+const PATTERNS: [(&str, Meaning); 10] = [
     ("^SELECT", |text| text.starts_with("SELECT")),
     ("SELECT", |text| text.contains("SELECT")),
     ("^(?:SELECT|SHOW)$", |text| text == "SELECT" || text == "SHOW"),
@@ -63,8 +66,21 @@ const PATTERNS: [(&str, fn(&str) -> bool); 10] = [
     ("", |_| true),
     ("^(?:true|1|é)$", |text| ["true", "1", "é"].contains(&text)),
 ];
-const TEXTS: [&str; 13] =
-    ["SELECT 1", "SELECT", "SHOW", "select 1", "DROP;\nSELECT", "x SHOW", "SELECT\n", "12", "é", "", "\"\\\u{1}", "日", "true"];
+const TEXTS: [&str; 13] = [
+    "SELECT 1",
+    "SELECT",
+    "SHOW",
+    "select 1",
+    "DROP;\nSELECT",
+    "x SHOW",
+    "SELECT\n",
+    "12",
+    "é",
+    "",
+    "\"\\\u{1}",
+    "日",
+    "true",
+];
 const SCALARS: [&str; 8] = ["1", "1.0", "12", "-1", "1e3", "12345678901234567890", "true", "false"];
 const PATHS: [&str; 8] = ["a", "b", "a.b", "a[*]", "a[*].b", "\"x.y\"", "a.\"x.y\"[*]", "é"];
 const ARGUMENT_KEYS: [&str; 6] = ["a", "b", "A", "x.y", "é", "c"];
@@ -99,7 +115,10 @@ fn the_policy_decides_as_the_naive_evaluator() {
         }
     }
     // A comparison that only ever sees one verdict would compare nothing.
-    assert!(compared >= 20_000 && permitted > compared / 20 && constrained > compared / 50, "{compared} {permitted} {constrained}");
+    assert!(
+        compared >= 20_000 && permitted > compared / 20 && constrained > compared / 50,
+        "{compared} {permitted} {constrained}"
+    );
 }
 
 /// The real verdict; along the way, that a tool is listed exactly if a call of it is not hidden.
@@ -222,7 +241,9 @@ fn write(json: &Json) -> String {
 fn quoted(text: &str) -> String {
     let escaped = text.char_indices().map(|(at, character)| match character {
         '"' | '\\' => format!("\\{character}"),
-        character if character < ' ' || (at % 3 == 1 && character < '\u{ffff}') => format!("\\u{:04x}", character as u32),
+        character if character < ' ' || (at % 3 == 1 && character < '\u{ffff}') => {
+            format!("\\u{:04x}", character as u32)
+        }
         character => character.to_string(),
     });
     format!("\"{}\"", escaped.collect::<String>())

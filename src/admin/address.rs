@@ -71,7 +71,10 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 fn check_path(path: &Path) -> Result<AdminAddress, String> {
     let bytes = path.as_os_str().as_bytes();
     if !path.is_absolute() {
-        return Err(format!("`unix:{}` needs an absolute path, such as `unix:/run/portcullis/admin.sock`", path.display()));
+        return Err(format!(
+            "`unix:{}` needs an absolute path, such as `unix:/run/portcullis/admin.sock`",
+            path.display()
+        ));
     }
     if bytes.len() > SOCKET_PATH_BYTES_MAX {
         return Err(format!("the socket's path is {} bytes long, {SOCKET_PATH_BYTES_MAX} are possible", bytes.len()));

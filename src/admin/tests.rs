@@ -94,7 +94,9 @@ fn only_a_loopback_name_is_answered() {
         let answer = with(&format!("/livez HTTP/1.1\r\nHost: {host}\r\n"));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     }
-    for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "a@localhost", "0.0.0.0"] {
+    for host in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "a@localhost", "0.0.0.0"]
+    {
         let answer = with(&format!("/livez HTTP/1.1\r\nHost: {host}\r\n"));
         assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
     }
@@ -113,7 +115,8 @@ fn only_a_loopback_name_is_answered() {
 fn nothing_but_get_is_answered() {
     let (_admin, address, _) = started();
     for method in ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW"] {
-        let answer = ask(address, &format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        let answer =
+            ask(address, &format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET\r\n"), "{method}: {answer}");
     }
 }
@@ -144,7 +147,9 @@ fn more_connections_than_the_limit_wait_their_turn() {
 
 #[test]
 fn only_addresses_of_this_machine_are_accepted() {
-    for text in ["127.0.0.1:9090", "127.1.2.3:0", "[::1]:9090", "[::ffff:127.0.0.1]:1", "unix:/run/portcullis/admin.sock"] {
+    for text in
+        ["127.0.0.1:9090", "127.1.2.3:0", "[::1]:9090", "[::ffff:127.0.0.1]:1", "unix:/run/portcullis/admin.sock"]
+    {
         assert_eq!(check_address(text).unwrap().to_string(), text);
     }
     assert_eq!(check_address("localhost:9090").unwrap().url(), "http://127.0.0.1:9090");

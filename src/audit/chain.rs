@@ -96,8 +96,9 @@ pub(super) struct Head<'l> {
 
 impl<'l> Head<'l> {
     pub(super) fn read(line: &'l [u8]) -> Option<Self> {
-        // An array of the right length would do for serde, but not for us.
-        line.starts_with(b"{").then(|| serde_json::from_slice(line).ok()).flatten()
+        // Asked first because a JSON reader takes an array for a struct, and does not look into texts it skips.
+        let printable = line.iter().fold(true, |all, byte| all & matches!(byte, 0x20..=0x7e));
+        (printable && line.starts_with(b"{")).then(|| serde_json::from_slice(line).ok()).flatten()
     }
 
     /// How many bytes of the named segment count, where this record says so.

@@ -76,10 +76,10 @@ pub(super) fn coalesced(line: &mut Line<'_>, coalesced: &Coalesced) {
 pub(super) fn outcome(line: &mut Line<'_>, intent: u64, outcome: &Outcome<'_>) {
     line.number("intent", intent);
     line.word("outcome", outcome.outcome.name());
-    text(line, "reason", outcome.reason, WORD_BYTES_MAX);
-    number(line, "status", outcome.status.map(u64::from));
     text(line, "revision", outcome.revision, WORD_BYTES_MAX);
     session(line, outcome.session);
+    text(line, "reason", outcome.reason, WORD_BYTES_MAX);
+    number(line, "status", outcome.status.map(u64::from));
     if let Some(endpoint) = outcome.endpoint {
         line.hex("endpoint", &endpoint.to_be_bytes());
     }

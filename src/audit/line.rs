@@ -19,6 +19,8 @@ const SEGMENT_BYTES_KEPT: usize = 6;
 /// Bytes of a path.
 const PATH_BYTES_MAX: usize = 256;
 
+/// Bytes turned into digits at a time: a whole digest.
+const HEX_CHUNK_BYTES: usize = 32;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// An object being written at the end of a buffer. Names of fields are ours and need no escaping.
@@ -68,8 +70,8 @@ impl<'b> Line<'b> {
     pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
         self.name(name);
         self.buffer.push(b'"');
-        for byte in bytes {
-            push_hex(self.buffer, *byte);
+        for chunk in bytes.chunks(HEX_CHUNK_BYTES) {
+            push_hex_chunk(self.buffer, chunk);
         }
         self.buffer.push(b'"');
     }
@@ -202,7 +204,7 @@ fn push_text(buffer: &mut Vec<u8>, text: &[u8], bytes_max: usize) {
 }
 
 fn push_escaped(buffer: &mut Vec<u8>, text: &[u8]) {
-    if text.iter().all(|byte| plain(*byte)) {
+    if text.iter().fold(true, |all, byte| all & plain(*byte)) {
         buffer.extend_from_slice(text);
         return;
     }
@@ -226,18 +228,25 @@ fn push_char(buffer: &mut Vec<u8>, character: char) {
         _ => {
             let mut units = [0u16; 2];
             for unit in character.encode_utf16(&mut units) {
-                let [high, low] = unit.to_be_bytes();
                 buffer.extend_from_slice(b"\\u");
-                push_hex(buffer, high);
-                push_hex(buffer, low);
+                push_hex_chunk(buffer, &unit.to_be_bytes());
             }
         }
     }
 }
 
 #[expect(clippy::indexing_slicing, reason = "four bits index sixteen digits")]
-fn push_hex(buffer: &mut Vec<u8>, byte: u8) {
-    buffer.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+fn hex(byte: u8) -> [u8; 2] {
+    [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]
+}
+
+/// Digits go through an array, so that the buffer's room is asked for once.
+fn push_hex_chunk(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    let mut digits = [[b'0'; 2]; HEX_CHUNK_BYTES];
+    for (pair, byte) in digits.iter_mut().zip(bytes) {
+        *pair = hex(*byte);
+    }
+    buffer.extend_from_slice(digits.as_flattened().get(..bytes.len() * 2).unwrap_or_default());
 }
 
 /// Decimal digits, at least `digits_min` of them.

@@ -43,6 +43,7 @@ pub use crate::audit::record::Refusal;
 pub use crate::audit::record::Request;
 use crate::audit::segments::Create;
 use crate::audit::segments::Segments;
+use crate::audit::tally::Counts;
 use crate::audit::tally::Kind;
 pub use crate::audit::tally::Stats;
 pub use crate::audit::writer::Unavailable;
@@ -105,10 +106,10 @@ pub enum OpenError {
         "the audit chain is broken: {0} (help: the segment was changed or damaged; keep it, and begin a new audit directory)"
     )]
     Broken(#[from] Break),
-    /// The first record or the thread could not be made.
-    #[error("the audit directory `{}` cannot be written to: {error}", .path.display())]
+    /// A file, or the log's thread, could not be made or changed.
+    #[error("the audit log `{}` cannot be written to: {error}", .path.display())]
     Io {
-        /// The directory.
+        /// The directory or the segment.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -148,9 +149,10 @@ impl Log {
         let path = settings.directory;
         let directory = Directory::lock(&path)?;
         let found = recover::recover(&path)?;
-        let segments = Segments::new(directory, create, settings.segment_bytes_max, found.last);
-        let writer = Arc::new(Writer::new(settings.level, settings.queue_records_max, found.tip, segments));
         let failed = |error| OpenError::Io { path: path.clone(), error };
+        let mut segments = Segments::new(directory, create, settings.segment_bytes_max, found.last);
+        segments.prepare(found.tip.seq + 1).map_err(failed)?;
+        let writer = Arc::new(Writer::new(settings.level, settings.queue_records_max, found.tip, segments));
         if let Some(cut) = &found.cut {
             let recovery = Recovery { cause: "torn_tail", cut: Some(cut), ..Recovery::default() };
             writer.begin(now_micros, &recovery).map_err(failed)?;
@@ -253,8 +255,11 @@ impl Log {
     fn write_counts(&self, coalescer: &mut Coalescer, counted: Vec<Coalesced>, now_micros: u64) {
         for coalesced in counted {
             if coalescer.may_write(&coalesced) {
-                let written = self.writer.append(Kind::Refused, now_micros, |line| encode::coalesced(line, &coalesced));
-                coalescer.spend(written.map_or(0, |appended| appended.bytes));
+                match self.writer.append(Kind::Refused, now_micros, |line| encode::coalesced(line, &coalesced)) {
+                    Ok(appended) => coalescer.spend(appended.bytes),
+                    // The line itself is counted as one.
+                    Err(_) => self.writer.tally.lose(Counts { refusals: coalesced.count - 1, ..Counts::default() }),
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::audit::OpenError;
 use crate::audit::chain;
 use crate::audit::chain::Break;
 use crate::audit::chain::Flaw;
@@ -28,15 +29,15 @@ pub(super) struct Found {
 }
 
 /// Finds the chain's end and cuts off what is torn.
-pub(super) fn recover(directory: &Path) -> Result<Found, Break> {
+pub(super) fn recover(directory: &Path) -> Result<Found, OpenError> {
     let mut segments = chain::segments(directory)?;
     let mut cut: Option<Cut> = None;
     while let Some(segment) = segments.pop() {
-        let broken = |error: io::Error| Break { file: segment.clone(), line: 0, flaw: error.into() };
+        let failed = |error: io::Error| OpenError::Io { path: segment.clone(), error };
         let end = end_of_segment(&segment, segments.last())?;
-        let mut file = AppendFile::open(&segment).map_err(broken)?;
+        let mut file = AppendFile::open(&segment).map_err(failed)?;
         // Also gives back space that the last run had reserved.
-        let torn = file.cut(end.bytes).and_then(|torn| file.sync().map(|()| torn)).map_err(broken)?;
+        let torn = file.cut(end.bytes).and_then(|torn| file.sync().map(|()| torn)).map_err(failed)?;
         let name = segment.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if torn > 0 {
             let before = cut.map_or(0, |cut| cut.cut);
@@ -46,7 +47,7 @@ pub(super) fn recover(directory: &Path) -> Result<Found, Break> {
             return Ok(Found { tip: end.tip, last: Some((name, file)), cut });
         }
         // Nothing in it became a record, so the chain ends in the segment before.
-        fs::remove_file(&segment).map_err(broken)?;
+        fs::remove_file(&segment).map_err(failed)?;
     }
     Ok(Found { tip: Tip::START, last: None, cut })
 }

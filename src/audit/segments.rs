@@ -68,6 +68,15 @@ impl Segments {
         Self { directory, create, bytes_max, current, cut: None, leftover: None, names_unsynced: false }
     }
 
+    /// Makes the segment for record `first_seq` if there is none to go on with, so that a directory that cannot be
+    /// written to is found out before it matters.
+    pub(super) fn prepare(&mut self, first_seq: u64) -> io::Result<()> {
+        if self.current.is_none() {
+            self.current = Some(self.begin(first_seq)?);
+        }
+        self.sync_names()
+    }
+
     /// Hands whole lines to the kernel, of which the first is record `first_seq`. Returns the segment before if this
     /// one was begun for them: [`Segments::finish`] is due.
     pub(super) fn append(&mut self, lines: &[u8], first_seq: u64) -> io::Result<Option<AppendFile>> {

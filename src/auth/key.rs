@@ -49,7 +49,7 @@ pub fn generate() -> Result<NewKey, getrandom::Error> {
     getrandom::fill(&mut id)?;
     // The id is a name, not a secret: that some letters come a little more often than others does no harm.
     let id: String = id.iter().map(|byte| digit(BASE_36, u32::from(*byte))).collect();
-    let body = Zeroizing::new(format!("{PREFIX}{id}_{}", &*Zeroizing::new(URL_SAFE_NO_PAD.encode(&*secret))));
+    let body = Zeroizing::new(format!("{PREFIX}{id}_{}", &*Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice()))));
     let key = Secret::new(format!("{}{}", &*body, checksum(&body)));
     let digest = digest(key.expose());
     Ok(NewKey { key, id, digest })

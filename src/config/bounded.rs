@@ -35,3 +35,26 @@ pub(crate) fn read_regular(path: &Path, bytes_max: usize) -> Result<String, Read
     }
     read_text(path, bytes_max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_not_beyond() {
+        let path = std::env::temp_dir().join(format!("portcullis-bounded-{}", std::process::id()));
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_regular(&path, 5).unwrap(), "12345");
+        assert!(matches!(read_regular(&path, 4), Err(ReadError::TooLarge(4))));
+        std::fs::write(&path, b"ab\xff").unwrap();
+        assert!(matches!(read_regular(&path, 5), Err(ReadError::NotText(2))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(read_regular(&path, 5), Err(ReadError::Io(_))));
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_not_waited_for() {
+        assert!(matches!(read_regular(Path::new("/dev/zero"), 5), Err(ReadError::NotRegular)));
+        assert!(matches!(read_text(Path::new("/dev/zero"), 5), Err(ReadError::TooLarge(5))));
+    }
+}

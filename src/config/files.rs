@@ -43,6 +43,11 @@ impl File {
     pub(crate) fn directory(&self) -> PathBuf {
         self.path.parent().map(Path::to_path_buf).unwrap_or_default()
     }
+
+    /// Whether it is of the `mcpServers` form, by its name.
+    pub(crate) fn is_json(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+    }
 }
 
 /// Everything the files say.
@@ -69,14 +74,15 @@ pub(crate) fn read(path: &Path, problems: &mut Problems) -> Files {
         incomplete: false,
         digests: Vec::new(),
     };
+    let file = |text| File { path: path.to_path_buf(), text, broken: false };
     match read_text(path, FILE_BYTES_MAX) {
         Ok(text) => {
-            files.root = files.parse_toml(path, text, problems);
+            files.root = files.parse_toml(file(text), problems);
             files.read_includes(problems);
         }
         Err(error) => {
             files.incomplete = true;
-            files.push(path, String::new());
+            files.push(file(String::new()));
             problems.error(&At::root(), format!("cannot read `{}`: {error}", path.display()), "");
         }
     }
@@ -129,16 +135,17 @@ impl Files {
                 return;
             }
         };
-        let added = match path.extension().and_then(|extension| extension.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("json") => self.parse_json(path, text, problems),
-            _ => self.parse_toml(path, text, problems),
+        let file = File { path: path.to_path_buf(), text, broken: false };
+        let added = match file.is_json() {
+            true => self.parse_json(file, problems),
+            false => self.parse_toml(file, problems),
         };
         let added = self.without_include(added, problems);
         self.refused.extend(merge(&mut self.root, added, problems));
     }
 
-    fn parse_toml(&mut self, path: &Path, text: String, problems: &mut Problems) -> Node {
-        let number = self.push(path, text);
+    fn parse_toml(&mut self, file: File, problems: &mut Problems) -> Node {
+        let number = self.push(file);
         let Some(file) = self.files.get_mut(number) else { return self.nothing(number) };
         let (root, broken_from) = toml_tree::read(number, &file.text, problems);
         file.broken = broken_from.is_some();
@@ -146,8 +153,8 @@ impl Files {
         root
     }
 
-    fn parse_json(&mut self, path: &Path, text: String, problems: &mut Problems) -> Node {
-        let number = self.push(path, text);
+    fn parse_json(&mut self, file: File, problems: &mut Problems) -> Node {
+        let number = self.push(file);
         let root = match self.files.get(number) {
             Some(file) => json_tree::read(number, &file.text, problems),
             None => None,
@@ -175,9 +182,9 @@ impl Files {
     }
 
     /// The number of the new file.
-    fn push(&mut self, path: &Path, text: String) -> usize {
-        self.digests.push(sha256(text.as_bytes()));
-        self.files.push(File { path: path.to_path_buf(), text, broken: false });
+    fn push(&mut self, file: File) -> usize {
+        self.digests.push(sha256(file.text.as_bytes()));
+        self.files.push(file);
         self.files.len() - 1
     }
 

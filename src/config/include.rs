@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_star_is_any_text() {
-        for (pattern, name) in [("*.toml", "a.toml"), ("a*b*c", "abc"), ("a*b*c", "axxbyybzc"), ("*", "x"), ("*aa", "aaa")] {
+        for (pattern, name) in
+            [("*.toml", "a.toml"), ("a*b*c", "abc"), ("a*b*c", "axxbyybzc"), ("*", "x"), ("*aa", "aaa")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [("*.toml", "a.tom"), ("a*b*c", "acb"), ("a*a", "a"), ("*.toml", "toml")] {

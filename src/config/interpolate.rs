@@ -1,6 +1,6 @@
 //! What stands behind `${env:NAME}`, `${file:PATH}` and `${cred:NAME}`?
 //!
-//! References are replaced inside the texts of the places in [`place`] and nowhere else; what replaces one is not
+//! References are replaced inside the texts of the places of [`is_replaced_at`] and nowhere else; what replaces one is not
 //! looked at again. `$${` is a literal `${`. No value is in any message.
 
 use std::ffi::OsString;
@@ -12,8 +12,8 @@ use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::config::problem::Span;
-use crate::config::problem::Step;
 use crate::config::secret::Secret;
+use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
 
@@ -25,35 +25,18 @@ pub(crate) const REFERENCES_MAX: usize = 20_000;
 /// Looks up an environment variable.
 pub(crate) type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
-/// What kind of text stands at a place that may hold references.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A URL: user, password and query are not shown.
-    Url,
-    /// A secret: nothing of it is shown.
-    Secret,
-    /// A directory.
-    Directory,
-}
-
 /// Whether references are replaced at this place.
-pub(crate) fn place(at: &At) -> Option<Place> {
-    let words: Vec<&str> = at
-        .steps()
-        .iter()
-        .map(|step| match step {
-            Step::Key(key) => key.as_str(),
-            Step::Index(_) => "[]",
-        })
-        .collect();
-    match words.as_slice() {
-        ["listen", "public_url"] | ["servers", _, "url"] | ["servers", _, "endpoints", "[]", "url"] => Some(Place::Url),
-        ["servers", _, "headers", _] | ["servers", _, "auth", "secret" | "username"] | ["seal", "keys", "[]"] => {
-            Some(Place::Secret)
-        }
-        ["state" | "audit", "directory"] => Some(Place::Directory),
-        _ => None,
-    }
+fn is_replaced_at(trail: &Trail<'_>) -> bool {
+    matches!(
+        trail.words().as_slice(),
+        ["listen", "public_url"]
+            | ["servers", _, "url"]
+            | ["servers", _, "endpoints", "[]", "url"]
+            | ["servers", _, "headers", _]
+            | ["servers", _, "auth", "secret" | "username"]
+            | ["seal", "keys", "[]"]
+            | ["state" | "audit", "directory"]
+    )
 }
 
 const PLACES: &str = "references are replaced only in a server's `url`, `headers`, `auth.secret` and `auth.username`, \
@@ -128,9 +111,14 @@ pub(crate) struct Resolved {
 }
 
 /// Replaces every reference below `root`; texts that cannot be resolved are reported and marked bad.
-pub(crate) fn resolve(root: &mut Node, files: &[File], variables: Variables<'_>, problems: &mut Problems) -> Vec<Resolved> {
+pub(crate) fn resolve(
+    root: &mut Node,
+    files: &[File],
+    variables: Variables<'_>,
+    problems: &mut Problems,
+) -> Vec<Resolved> {
     let mut resolver = Resolver { files, variables, problems, resolved: Vec::new() };
-    resolver.walk(root, &At::root());
+    resolver.walk(root, &Trail::Root);
     resolver.resolved
 }
 
@@ -142,26 +130,24 @@ struct Resolver<'r> {
 }
 
 impl Resolver<'_> {
-    fn walk(&mut self, node: &mut Node, at: &At) {
+    fn walk(&mut self, node: &mut Node, trail: &Trail<'_>) {
         if node.bad {
             return;
         }
         match &mut node.kind {
-            Kind::Table(entries) => entries.iter_mut().for_each(|(key, entry)| self.walk(entry, &at.key(key))),
+            Kind::Table(entries) => entries.iter_mut().for_each(|(key, entry)| self.walk(entry, &trail.key(key))),
             Kind::Array(items) => {
-                items.iter_mut().enumerate().for_each(|(index, item)| self.walk(item, &at.index(index)));
+                items.iter_mut().enumerate().for_each(|(index, item)| self.walk(item, &trail.index(index)));
             }
-            Kind::Text(text) if text.contains("${") => match place(at) {
-                Some(_) => match self.replaced(text, node.span, at) {
-                    Some(replaced) => node.kind = Kind::Text(replaced),
-                    None => node.bad = true,
-                },
-                None if mentions_reference(text) => {
-                    self.problems.add(Problem::error(at, "a reference stands where none is replaced", PLACES));
-                    node.bad = true;
-                }
-                None => {}
+            Kind::Text(text) if !text.contains("${") => {}
+            Kind::Text(text) if is_replaced_at(trail) => match self.replaced(text, node.span, &trail.at()) {
+                Some(replaced) => node.kind = Kind::Text(replaced),
+                None => node.bad = true,
             },
+            Kind::Text(text) if mentions_reference(text) => {
+                self.problems.add(Problem::error(&trail.at(), "a reference stands where none is replaced", PLACES));
+                node.bad = true;
+            }
             _ => {}
         }
     }
@@ -272,4 +258,61 @@ fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::toml_tree;
+
+    /// The text at `servers.a.url` once replaced, with the messages; `V` is the only variable.
+    fn replace(url: &str, value: &str) -> (String, Vec<String>) {
+        let text = format!("[servers.a]\nurl = '{url}'\n");
+        let mut problems = Problems::new();
+        let (mut root, _) = toml_tree::read(0, &text, &mut problems);
+        let files = [File { path: PathBuf::from("/nonexistent/a.toml"), text, broken: false }];
+        resolve(&mut root, &files, &|name| (name == "V").then(|| value.into()), &mut problems);
+        let text = match &root.nearest(&At::root().key("servers").key("a").key("url")).kind {
+            Kind::Text(text) => text.clone(),
+            _ => String::new(),
+        };
+        (text, problems.iter().map(|problem| problem.message.clone()).collect())
+    }
+
+    #[test]
+    fn a_reference_is_replaced_once() {
+        assert_eq!(replace("a${env:V}b${env:V}", "${env:V}"), ("a${env:V}b${env:V}".into(), vec![]));
+        assert_eq!(replace("$${env:V}${env:V}$$${env:V}", "v"), ("${env:V}v$${env:V}".into(), vec![]));
+    }
+
+    #[test]
+    fn what_is_no_reference_is_told_without_its_text() {
+        for (url, message) in [
+            ("${hunter2}", "a `${..}` that is no reference"),
+            ("${}", "a `${..}` that is no reference"),
+            ("hunter${2", "a `${` without its `}`"),
+            ("${principal.id}", "`${principal.` is reserved"),
+            ("${cred:a/b}", "`${cred:..}` without the name of a credential"),
+            ("${file:}", "`${file:..}` without a path"),
+        ] {
+            assert_eq!(replace(url, "v"), (url.to_owned(), vec![message.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_value_has_its_limit() {
+        let (text, messages) = replace("${env:V}", &"v".repeat(VALUE_BYTES_MAX));
+        assert_eq!((text.len(), messages.len()), (VALUE_BYTES_MAX, 0));
+        let (_, messages) = replace("${env:V}", &"v".repeat(VALUE_BYTES_MAX + 1));
+        assert_eq!(messages, ["environment variable `V` is larger than 65536 bytes"]);
+    }
+
+    #[test]
+    fn references_have_their_limit() {
+        assert!(replace(&"${env:V}".repeat(REFERENCES_MAX), "v").1.is_empty());
+        let messages = replace(&"${env:V}".repeat(REFERENCES_MAX + 1), "v").1;
+        assert_eq!(messages, [format!("more than {REFERENCES_MAX} references")]);
+    }
 }

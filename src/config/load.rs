@@ -19,10 +19,10 @@ use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
-use crate::config::schema::schema;
 use crate::config::shape;
 use crate::config::shape::Shape;
 use crate::config::sources::Sources;
+use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
 
@@ -63,10 +63,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 ///
 /// `compile` also sees a configuration with mistakes, without what is wrong, so that it can report its own; what it
 /// makes of that is dropped.
-pub fn load_and<T>(
-    path: &Path,
-    compile: impl FnOnce(&Config, &mut Problems) -> T,
-) -> Result<(Loaded, T), LoadError> {
+pub fn load_and<T>(path: &Path, compile: impl FnOnce(&Config, &mut Problems) -> T) -> Result<(Loaded, T), LoadError> {
     load_with(path, &|name| std::env::var_os(name), compile)
 }
 
@@ -78,7 +75,7 @@ pub fn load_with<T>(
 ) -> Result<(Loaded, T), LoadError> {
     let mut problems = Problems::new();
     let mut files = files::read(path, &mut problems);
-    shape::check(&mut files.root, &Shape::of(&schema()), &At::root(), &mut problems);
+    shape::check(&mut files.root, Shape::of_configuration(), &Trail::Root, &mut problems);
     let resolved = interpolate::resolve(&mut files.root, &files.files, variables, &mut problems);
     mask::mask(&mut files);
     let names_lost = files.incomplete || loses_names(&files.root);

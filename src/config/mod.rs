@@ -24,6 +24,7 @@ mod nearest;
 mod schema;
 mod shape;
 mod toml_tree;
+mod trail;
 mod tree;
 
 pub use load::LoadError;

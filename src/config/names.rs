@@ -12,7 +12,18 @@ pub(crate) const NAME_MAX: usize = 64;
 
 /// First segments of the gateway's own paths, which no server may be called by.
 const RESERVED: [&str; 12] = [
-    "mcp", "gateway", "toolset", "sse", "message", "events", "v1", "mcp-rest", "registry", "connect", "approvals", "healthz",
+    "mcp",
+    "gateway",
+    "toolset",
+    "sse",
+    "message",
+    "events",
+    "v1",
+    "mcp-rest",
+    "registry",
+    "connect",
+    "approvals",
+    "healthz",
 ];
 
 /// Why a text is no server's name.

@@ -1,7 +1,8 @@
 //! What may a configuration look like, for editors and for our own check?
 //!
-//! One JSON schema, made from the model and its doc comments. It is tidied in three ways: TOML has no null, a
-//! doc comment's line breaks are not the reader's, and synonyms of a word are words as well.
+//! One JSON schema, made from the model and its doc comments. It is tidied in four ways: TOML has no null, an
+//! empty text is no default worth telling, a doc comment's line breaks are not the reader's, and synonyms of a word are
+//! words as well.
 
 use schemars::generate::SchemaSettings;
 use serde_json::Map;
@@ -34,7 +35,7 @@ fn tidy(value: &mut Value) {
 }
 
 fn drop_null(object: &mut Map<String, Value>) {
-    if object.get("default") == Some(&Value::Null) {
+    if object.get("default").is_some_and(|default| default.is_null() || default == "") {
         object.remove("default");
     }
     if let Some(Value::Array(types)) = object.get_mut("type") {

@@ -4,6 +4,7 @@
 //! wrong type, unknown word and missing key, each with its place. serde would stop at the first.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -13,6 +14,8 @@ use crate::config::nearest::nearest;
 use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
+use crate::config::schema::schema;
+use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
 
@@ -39,9 +42,13 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// The form that a JSON schema made by `config::schema` describes.
-    pub(crate) fn of(schema: &Value) -> Shape {
-        Self::read(schema, schema)
+    /// The form of a whole configuration.
+    pub(crate) fn of_configuration() -> &'static Shape {
+        static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
+            let schema = schema();
+            Shape::read(&schema, &schema)
+        });
+        &SHAPE
     }
 
     fn read(schema: &Value, root: &Value) -> Shape {
@@ -57,9 +64,9 @@ impl Shape {
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("object") => Self::table(schema, root),
-            Some("array") => schema
-                .get("items")
-                .map_or(Shape::Unknown, |items| Shape::List(Box::new(Self::read(items, root)))),
+            Some("array") => {
+                schema.get("items").map_or(Shape::Unknown, |items| Shape::List(Box::new(Self::read(items, root))))
+            }
             Some("string") => Shape::Text,
             Some("integer") => Shape::Integer(schema.get("minimum").and_then(Value::as_i64).unwrap_or(i64::MIN)),
             Some("boolean") => Shape::Truth,
@@ -97,30 +104,34 @@ impl Shape {
 
 /// Reports whatever in `node` has not the form `shape`, and marks it bad. Unknown keys become private: what stands
 /// under one may be a secret.
-pub(crate) fn check(node: &mut Node, shape: &Shape, at: &At, problems: &mut Problems) {
+pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &mut Problems) {
     if node.bad || misplaced_reference(node, shape) {
         return;
     }
     match (shape, &mut node.kind) {
         (Shape::Table { keys, required, rest }, Kind::Table(entries)) => {
+            let mut meant = Vec::new();
             for (key, entry) in entries.iter_mut() {
                 match keys.get(key).or(rest.as_deref()) {
                     Some(shape) => check(entry, shape, &at.key(key), problems),
                     None if entry.bad => {}
-                    None => unknown_key(key, entry, keys, at, problems),
+                    None => meant.extend(unknown_key(key, entry, keys, &at.at(), problems)),
                 }
             }
-            let missing: Vec<&str> =
-                required.iter().filter(|key| !entries.contains_key(*key)).map(String::as_str).collect();
-            missing_keys(node, &missing, at, problems);
+            let is_missing = |key: &&str| !entries.contains_key(*key) && !meant.contains(key);
+            let missing: Vec<&str> = required.iter().map(String::as_str).filter(is_missing).collect();
+            if !missing.is_empty() {
+                missing_keys(node, &missing, &at.at(), problems);
+            }
         }
         (Shape::List(shape), Kind::Array(items)) => {
             for (index, item) in items.iter_mut().enumerate() {
                 check(item, shape, &at.index(index), problems);
             }
         }
-        (Shape::Word(words), Kind::Text(text)) if !words.contains(text) => unknown_word(node, words, at, problems),
+        (Shape::Word(words), Kind::Text(text)) if !words.contains(text) => unknown_word(node, words, &at.at(), problems),
         (Shape::Integer(min), Kind::Integer(number)) if *number < *min => {
+            let at = &at.at();
             let (message, help) = match min {
                 0 => (format!("`{at}` must not be negative"), String::new()),
                 _ => (format!("`{at}` is too small"), format!("write {min} or more")),
@@ -132,7 +143,7 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &At, problems: &mut Prob
         | (Shape::Integer(_), Kind::Integer(_))
         | (Shape::Truth, Kind::Boolean(_))
         | (Shape::Unknown, _) => {}
-        _ => wrong_type(node, shape, at, problems),
+        _ => wrong_type(node, shape, &at.at(), problems),
     }
 }
 
@@ -144,16 +155,25 @@ fn misplaced_reference(node: &Node, shape: &Shape) -> bool {
     }
 }
 
-fn unknown_key(key: &str, entry: &mut Node, keys: &BTreeMap<String, Shape>, at: &At, problems: &mut Problems) {
+/// Returns the known key that was probably meant: it is as good as there.
+fn unknown_key<'k>(
+    key: &str,
+    entry: &mut Node,
+    keys: &'k BTreeMap<String, Shape>,
+    at: &At,
+    problems: &mut Problems,
+) -> Option<&'k str> {
     entry.bad = true;
     entry.private = true;
     let place = if at.steps().is_empty() { String::new() } else { format!(" in `{at}`") };
-    let help = match nearest(key, keys.keys()) {
+    let meant = nearest(key, keys.keys());
+    let help = match meant {
         Some(known) => format!("did you mean `{known}`?"),
         None if keys.len() <= LISTED_MAX => format!("known keys: {}", quoted(keys.keys())),
         None => "`conf/reference.toml` has every key".to_owned(),
     };
     problems.add(Problem::error(&at.key(key), format!("unknown key `{key}`{place}"), help).on(entry.name_spot()));
+    meant
 }
 
 fn missing_keys(node: &mut Node, missing: &[&str], at: &At, problems: &mut Problems) {
@@ -187,9 +207,49 @@ fn wrong_type(node: &mut Node, shape: &Shape, at: &At, problems: &mut Problems) 
     let message = format!("`{at}` must be {}, not {}", shape.noun(), node.noun());
     problems.add(Problem::error(at, message, help));
     node.bad = true;
-    node.private = true;
+    // What was written in place of a whole table of settings may be one of its secrets.
+    node.private = matches!(shape, Shape::Table { .. });
 }
 
 fn quoted<'w>(words: impl Iterator<Item = &'w String>) -> String {
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The places of forms this module does not know.
+    fn unknown(shape: &Shape, at: &At) -> Vec<String> {
+        match shape {
+            Shape::Unknown => vec![at.to_string()],
+            Shape::List(items) => unknown(items, &at.key("[]")),
+            Shape::Table { keys, rest, .. } => {
+                let rest = rest.iter().flat_map(|rest| unknown(rest, &at.key("*")));
+                keys.iter().flat_map(|(key, shape)| unknown(shape, &at.key(key))).chain(rest).collect()
+            }
+            Shape::Word(_) | Shape::Text | Shape::Integer(_) | Shape::Truth => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_form_in_the_model_is_known() {
+        let shape = Shape::of_configuration();
+        assert!(matches!(shape, Shape::Table { keys, rest: None, .. } if keys.len() > 10));
+        assert_eq!(unknown(shape, &At::root()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_integer_of_the_model_has_a_least_value() {
+        fn least(shape: &Shape) -> Vec<i64> {
+            match shape {
+                Shape::Integer(min) => vec![*min],
+                Shape::List(items) => least(items),
+                Shape::Table { keys, rest, .. } => keys.values().chain(rest.as_deref()).flat_map(least).collect(),
+                _ => Vec::new(),
+            }
+        }
+        let least = least(Shape::of_configuration());
+        assert!(least.len() > 10 && least.iter().all(|min| *min == 0));
+    }
 }

@@ -50,7 +50,7 @@ impl fmt::Display for Place {
 /// The files a configuration was read from, without their secrets. `Debug` shows the files' names only.
 pub struct Sources {
     files: Vec<File>,
-    root: Node,
+    root: Box<Node>,
     resolved: Vec<Resolved>,
     sha256: String,
 }
@@ -71,7 +71,7 @@ impl Sources {
             [one] => one.clone(),
             several => sha256(several.iter().map(|digest| format!("{digest}\n")).collect::<String>().as_bytes()),
         };
-        Self { files: files.files, root: files.root, resolved, sha256 }
+        Self { files: files.files, root: Box::new(files.root), resolved, sha256 }
     }
 
     /// Which text this is, in hex: of a single file what `sha256sum` prints for it; of several the SHA-256 of their
@@ -122,7 +122,7 @@ impl Sources {
     /// The bytes of the value at `at`, or of what is nearest above it; nothing for the top.
     pub(crate) fn span(&self, at: &At) -> Option<Span> {
         let node = self.root.nearest(at);
-        (!std::ptr::eq(node, &self.root)).then(|| node.spot())
+        (!std::ptr::eq(node, self.root.as_ref())).then(|| node.spot())
     }
 
     /// The file that says `at`; the main file if none does.
@@ -185,5 +185,54 @@ impl Sources {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::toml_tree;
+
+    /// The sources of one file `a.toml`.
+    fn sources(text: &str) -> Sources {
+        let (root, _) = toml_tree::read(0, text, &mut Problems::new());
+        let file = File { path: "a.toml".into(), text: text.to_owned(), broken: false };
+        let files =
+            Files { files: vec![file], root, refused: Vec::new(), incomplete: false, digests: vec!["d".into()] };
+        Sources::new(files, Vec::new())
+    }
+
+    #[test]
+    fn a_missing_value_stands_at_the_table_that_lacks_it() {
+        let sources = sources("\n[servers.a]\nurl = 'ä'\n");
+        let at = |keys: &[&str]| keys.iter().fold(At::root(), |at, key| at.key(key));
+        let place = |at: &At| sources.locate(at).map(|place| place.to_string());
+        assert_eq!(place(&at(&["servers", "a", "url"])).as_deref(), Some("a.toml:3:7"));
+        assert_eq!(place(&at(&["servers", "a", "auth", "secret"])).as_deref(), Some("a.toml:2:10"));
+        assert_eq!(place(&at(&["servers", "b"])).as_deref(), Some("a.toml:2:2"));
+        assert_eq!(place(&at(&["listen", "data"])), None);
+        assert_eq!(place(&At::root()), None);
+    }
+
+    #[test]
+    fn a_message_has_its_line_a_caret_and_help() {
+        let mut problems = Problems::new();
+        problems.warning(&At::root(), "no server", "");
+        problems.error(&At::root().key("a").key("b"), "it is 1", "write 2");
+        let expected = "warning: no server\n--> a.toml\n\n\
+            error: it is 1\n --> a.toml:2:5\n  |\n2 | b = 1\n  |     ^\n  |\n  = help: write 2\n";
+        assert_eq!(sources("[a]\nb = 1\n").render(&problems), expected);
+        assert_eq!(sources("").render(&Problems::new()), "");
+    }
+
+    #[test]
+    fn the_lines_order_messages_and_the_rest_is_counted() {
+        let mut problems = Problems::new();
+        for index in (0..SHOWN_MAX + 2).rev() {
+            problems.error(&At::root().key("a").index(index), format!("wrong: {index}"), "");
+        }
+        let text = sources(&format!("a = [\n{}]\n", "1,\n".repeat(SHOWN_MAX + 2))).render(&problems);
+        assert_eq!(text.matches("error: ").count(), SHOWN_MAX);
+        assert!(text.starts_with("error: wrong: 0\n") && text.ends_with("\n\nand 2 more\n"), "{text}");
     }
 }

@@ -33,10 +33,13 @@ pub(crate) fn read(file: usize, text: &str, problems: &mut Problems) -> (Node, O
 
 fn syntax_problem(message: &str, span: Span, text: &str) -> Problem {
     let written = text.get(span.start..span.end).unwrap_or_default();
-    let message = message.trim_end_matches(", expected nothing").replace('\n', ", ");
-    let is_bare = ["string values must be quoted", "invalid float", "invalid integer", "invalid datetime", "invalid boolean"]
-        .iter()
-        .any(|start| message.starts_with(start));
+    let message = message.replace('\n', ", ");
+    let message =
+        message.trim_end_matches(", expected nothing").trim_end_matches(", expected literal string").to_owned();
+    let is_bare =
+        ["string values must be quoted", "invalid float", "invalid integer", "invalid datetime", "invalid boolean"]
+            .iter()
+            .any(|start| message.starts_with(start));
     let (message, help) = match message.as_str() {
         "duplicate key" => (format!("`{written}` is defined twice"), "keep one of them"),
         _ if is_bare => (message, "if it is a text, write it in quotes: `\"..\"`"),

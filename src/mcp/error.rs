@@ -1,7 +1,7 @@
 //! How does the gateway say no, in JSON-RPC?
 //!
-//! These bodies are the only JSON the gateway writes itself. The id is echoed exactly as it was received, and left out where
-//! none could be read.
+//! These bodies are the only JSON the gateway writes itself. The id is echoed exactly as it was received, and left out
+//! where none could be read.
 
 use bytes::Bytes;
 

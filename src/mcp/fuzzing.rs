@@ -13,8 +13,8 @@ use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
 use crate::mcp::sse::SseError;
 
-/// What is read, serde_json reads as well and with the same meaning; our two readers never disagree; what serde_json does
-/// not read is never called well formed.
+/// What is read, serde_json reads as well and with the same meaning; our two readers never disagree; what serde_json
+/// does not read is never called well formed.
 pub fn scan(body: &[u8]) {
     let body = Bytes::copy_from_slice(body);
     let theirs = serde_json::from_slice::<Json>(&body);
@@ -33,8 +33,8 @@ pub fn scan(body: &[u8]) {
     }
 }
 
-/// Wherever a stream is cut, the same events come out, and their bytes are those of the stream. The first byte chooses the
-/// size of the chunks.
+/// Wherever a stream is cut, the same events come out, and their bytes are those of the stream. The first byte chooses
+/// the size of the chunks.
 pub fn sse(input: &[u8]) {
     let Some((size, stream)) = input.split_first() else { return };
     let whole = split(stream, stream.len().max(1));

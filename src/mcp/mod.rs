@@ -6,7 +6,8 @@
 pub mod document;
 pub mod error;
 pub mod fault;
-#[cfg(any(test, fuzzing))]
+// Assertions for tests and fuzz targets, which are built with debug assertions; no part of a release.
+#[cfg(any(test, debug_assertions))]
 pub mod fuzzing;
 pub mod headers;
 pub mod message;

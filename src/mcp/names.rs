@@ -1,9 +1,10 @@
 //! Which spellings of names could mean one thing here and another thing elsewhere?
 //!
-//! Tool names, prompt names, URIs and method names are compared byte for byte, shown to people and written to records. So
-//! they carry nothing that cannot be seen, and reserved keys have no second spelling.
+//! Tool names, prompt names, URIs and method names are compared byte for byte, shown to people and written to records.
+//! So they carry nothing that cannot be seen, and reserved keys have no second spelling.
 
-/// Whether a character has no place in a name: control characters, and what is invisible or changes the direction of text.
+/// Whether a character has no place in a name: control characters, and what is invisible or changes the direction of
+/// text.
 pub fn is_hidden(character: char) -> bool {
     matches!(character,
         '\0'..='\u{1F}' | '\u{7F}'..='\u{9F}'
@@ -18,8 +19,8 @@ pub fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| (b' '..0x7F).contains(&byte)) || !name.chars().any(is_hidden)
 }
 
-/// Whether `key` is another spelling of the lower or mixed case `reserved` key for a reader that ignores case. Such readers
-/// fold the long s and the Kelvin sign as well.
+/// Whether `key` is another spelling of the lower or mixed case `reserved` key for a reader that ignores case. Such
+/// readers fold the long s and the Kelvin sign as well.
 pub fn is_variant(key: &str, reserved: &str) -> bool {
     key != reserved && key.len() >= reserved.len() && key.chars().map(fold).eq(reserved.chars().map(fold))
 }

@@ -1,7 +1,7 @@
 //! What does the table of a document hold about one of its values?
 //!
-//! The table is flat and in pre-order; an object's entries are a key node followed by the nodes of its value. Places are
-//! 32 bits wide, so a body of 4 GiB or more is refused before it is scanned.
+//! The table is flat and in pre-order; an object's entries are a key node followed by the nodes of its value. Places
+//! are 32 bits wide, so a body of 4 GiB or more is refused before it is scanned.
 
 /// A value, or an object's key, and where it stands in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

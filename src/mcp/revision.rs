@@ -1,4 +1,6 @@
 //! Which revision of the protocol is spoken?
+//!
+//! Names are exact; a name that is not listed is no revision, even if it looks like a date.
 
 use std::fmt;
 

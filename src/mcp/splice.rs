@@ -1,7 +1,7 @@
 //! What goes out when parts of a received body are replaced?
 //!
-//! The received bytes with the recorded spans substituted, and nothing else changed. Without substitutions it is the very
-//! same buffer.
+//! The received bytes with the recorded spans substituted, and nothing else changed. Without substitutions it is the
+//! very same buffer.
 
 use std::fmt;
 use std::ops::Range;

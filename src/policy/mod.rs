@@ -39,12 +39,12 @@ use crate::policy::verdict::shown;
 use crate::policy::view::Access;
 use crate::principal::Principal;
 
-pub use crate::policy::verdict::NAMES;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::verdict::ArgumentDenial;
 pub use crate::policy::verdict::Denial;
 pub use crate::policy::verdict::DenialKind;
 pub use crate::policy::verdict::Denied;
+pub use crate::policy::verdict::NAMES;
 pub use crate::policy::verdict::Permitted;
 pub use crate::policy::verdict::Reason;
 pub use crate::policy::verdict::Told;

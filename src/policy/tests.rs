@@ -5,17 +5,26 @@ use bytes::Bytes;
 use crate::call::Action;
 use crate::call::Call;
 use crate::config::model::Config;
+use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Revision;
+use crate::policy::ArgumentDenial;
+use crate::policy::Denial;
+use crate::policy::DenialKind;
+use crate::policy::Mismatch;
+use crate::policy::NAMES;
 use crate::policy::Policy;
+use crate::policy::Reason;
 use crate::policy::Told;
+use crate::policy::Whose;
 use crate::policy::compile::AGENTS_MAX;
 use crate::policy::compile::CONSTRAINTS_MAX;
 use crate::policy::compile::SERVERS_MAX;
 use crate::policy::is_served;
+use crate::policy::verdict::ReasonKind;
 use crate::principal::Principal;
 
 const CONFIG: &str = r#"
@@ -230,4 +239,43 @@ fn a_set_of_servers_spans_any_number_of_them() {
         assert!(policy.reaches(&key("all"), &name));
     }
     assert!(!policy.reaches(&key("all"), "s200"));
+}
+
+#[test]
+fn every_name_of_a_verdict_is_on_the_list_once() {
+    let place = || At::root().key("x");
+    let text = String::new;
+    let reasons = [
+        ReasonKind::Public,
+        ReasonKind::KeyServers,
+        ReasonKind::AgentServers,
+        ReasonKind::ServerTools,
+        ReasonKind::AgentTools,
+    ];
+    let mut names: Vec<&str> = reasons.map(|kind| Reason { kind, at: place() }.name()).to_vec();
+    let mut kinds = vec![
+        DenialKind::ServerUnknown { server: text() },
+        DenialKind::ServerNotGranted { server: text() },
+        DenialKind::MethodUnknown { method: text() },
+    ];
+    for whose in [Whose::Server, Whose::Agent] {
+        kinds.push(DenialKind::ToolNotAllowed { tool: text(), whose });
+        kinds.push(DenialKind::ToolBlocked { tool: text(), whose });
+    }
+    for mismatch in [
+        Mismatch::Missing,
+        Mismatch::Null,
+        Mismatch::NotScalar,
+        Mismatch::Unreachable,
+        Mismatch::Ambiguous,
+        Mismatch::NotFound,
+    ] {
+        let (tool, arg, pattern, description) = (text(), text(), text(), text());
+        kinds.push(DenialKind::Argument(Box::new(ArgumentDenial { tool, arg, pattern, description, mismatch })));
+    }
+    names.extend(kinds.into_iter().map(|kind| Denial::new(kind, Some(place())).name()));
+    let mut listed = NAMES.to_vec();
+    names.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(names, listed);
 }

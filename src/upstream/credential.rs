@@ -46,7 +46,8 @@ impl UpstreamCredential {
         }
         for (name, value) in &server.headers {
             let at = at.key(name);
-            let (Some(name), Some(value)) = (header_name(name, &at, problems), header_value(value, &at, problems)) else {
+            let (Some(name), Some(value)) = (header_name(name, &at, problems), header_value(value, &at, problems))
+            else {
                 continue;
             };
             if lines.iter().any(|(other, _)| *other == name) {
@@ -92,7 +93,11 @@ fn authorization(auth: &UpstreamAuth, at: &At, problems: &mut Problems) -> Optio
             let secret = required(secret.as_ref(), "secret", at, problems);
             let (username, secret) = username.zip(secret)?;
             if username.contains(':') || username.chars().any(char::is_control) {
-                problems.error(&at.key("username"), "a user name with a colon or a control character", "HTTP cannot carry it");
+                problems.error(
+                    &at.key("username"),
+                    "a user name with a colon or a control character",
+                    "HTTP cannot carry it",
+                );
                 return None;
             }
             let at = at.key("secret");
@@ -113,9 +118,11 @@ fn required<'a, T>(value: Option<&'a T>, key: &str, at: &At, problems: &mut Prob
 
 /// Keys that the chosen `type` would ignore: a secret that is not presented is a mistake, not a detail.
 fn unused(auth: &UpstreamAuth, keys: &[&str], at: &At, problems: &mut Problems) {
-    let given = [("secret", auth.secret.is_some()), ("name", auth.name.is_some()), ("username", auth.username.is_some())];
+    let given =
+        [("secret", auth.secret.is_some()), ("name", auth.name.is_some()), ("username", auth.username.is_some())];
     for (key, _) in given.iter().filter(|(key, given)| *given && keys.contains(key)) {
-        let help = "choose the `type` it belongs to: `bearer` {secret}, `header` {name, secret}, `basic` {username, secret}";
+        let help =
+            "choose the `type` it belongs to: `bearer` {secret}, `header` {name, secret}, `basic` {username, secret}";
         problems.error(&at.key(key), format!("this `type` does not use `{key}`"), help);
     }
 }
@@ -127,8 +134,15 @@ fn header_name(text: &str, at: &At, problems: &mut Problems) -> Option<HeaderNam
         return None;
     };
     let owner = match name.as_str() {
-        "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te" | "trailer"
-        | "transfer-encoding" | "upgrade" => "belongs to the connection",
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade" => "belongs to the connection",
         "host" => "comes from the URL",
         "content-length" | "content-encoding" | "accept-encoding" | "expect" => "is the gateway's own",
         mcp if mcp.starts_with("mcp-") => "belongs to the protocol",

@@ -81,7 +81,8 @@ impl Dialer {
 
     async fn tcp(&self, endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Mishap> {
         let resolved = timeout_at(deadline, endpoint.resolve()).await;
-        let addresses = resolved.map_err(|_| Mishap::new(Failure::Resolve, "the resolver did not answer in time"))??;
+        let addresses =
+            resolved.map_err(|_| Mishap::new(Failure::Resolve, "the resolver did not answer in time"))??;
         let mut mishap = Mishap::new(Failure::Connect, "no address");
         for (tried, address) in addresses.iter().enumerate() {
             // An address that swallows packets must not use up the time of the others.

@@ -122,14 +122,16 @@ fn framed(response: &Response<Incoming>) -> Result<(), &'static str> {
         return Err("it switched protocols unasked");
     }
     let headers = response.headers();
-    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-    if lengths > 1 {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    // A list such as `7, 7` is several lengths in one line.
+    if lengths.next().is_some() || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit)) {
         return Err("it has several lengths");
     }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match encodings.next() {
         None => Ok(()),
-        Some(_) if lengths > 0 => Err("it has both a length and a transfer encoding"),
+        Some(_) if length.is_some() => Err("it has both a length and a transfer encoding"),
         Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") && encodings.next().is_none() => Ok(()),
         Some(_) => Err("its transfer encoding is not `chunked`"),
     }

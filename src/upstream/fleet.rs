@@ -56,7 +56,8 @@ impl Upstreams {
     }
 
     pub(crate) fn dialling_with(dialer: Dialer) -> io::Result<Self> {
-        let keeper = Builder::new_multi_thread().worker_threads(1).thread_name("upstream-keeper").enable_all().build()?;
+        let keeper =
+            Builder::new_multi_thread().worker_threads(1).thread_name("upstream-keeper").enable_all().build()?;
         let current = Arc::new(ArcSwap::from_pointee(Fleet::default()));
         keeper.spawn(sweep_for_ever(Arc::clone(&current)));
         Ok(Self { current, dialer: Arc::new(dialer), adopting: Mutex::new(()), keeper: Some(keeper) })
@@ -72,8 +73,8 @@ impl Upstreams {
         let servers = plans.iter().map(|plan| {
             let unchanged = previous.get(plan.name()).filter(|upstream| upstream.plan() == plan);
             let upstream = unchanged.cloned();
-            let upstream =
-                upstream.unwrap_or_else(|| Arc::new(Upstream::start(Arc::clone(plan), Arc::clone(&self.dialer), keeper)));
+            let upstream = upstream
+                .unwrap_or_else(|| Arc::new(Upstream::start(Arc::clone(plan), Arc::clone(&self.dialer), keeper)));
             (Arc::clone(plan.name()), upstream)
         });
         let fleet = Arc::new(Fleet { servers: servers.collect() });

@@ -60,7 +60,11 @@ impl Probe {
         let answered = timeout_at(deadline, connection.send_request(request)).await;
         let answer = answered.map_err(|_| Mishap::new(Failure::Timeout, "no answer to the health check"))?;
         let status = answer.map_err(|error| Mishap::of_hyper(&error))?.status();
-        if status.is_success() { Ok(()) } else { Err(Mishap::new(Failure::Protocol, format!("the health check got {status}"))) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(Mishap::new(Failure::Protocol, format!("the health check got {status}")))
+        }
     }
 
     fn endpoint(&self, target: &Backend) -> Option<&Arc<Endpoint>> {

@@ -164,7 +164,11 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
     let list = at.key("endpoints");
     match &server.url {
         Some(_) if !server.endpoints.is_empty() => {
-            problems.error(&list, "both `url` and `endpoints` are given", "keep `url` for one endpoint, `endpoints` for several");
+            problems.error(
+                &list,
+                "both `url` and `endpoints` are given",
+                "keep `url` for one endpoint, `endpoints` for several",
+            );
         }
         None if server.endpoints.is_empty() => {
             problems.error(at, "neither `url` nor `endpoints` is given", "add `url = \"https://mcp.example.com/mcp\"`");
@@ -181,7 +185,8 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
     for (index, endpoint) in server.endpoints.iter().enumerate() {
         let at = list.index(index);
         if endpoint.weight == 0 || endpoint.weight > WEIGHT_MAX {
-            let help = format!("write a weight between 1 and {WEIGHT_MAX}; leave an endpoint out that nobody should use");
+            let help =
+                format!("write a weight between 1 and {WEIGHT_MAX}; leave an endpoint out that nobody should use");
             problems.error(&at.key("weight"), format!("a weight of {}", endpoint.weight), help);
         }
         let at = at.key("url");
@@ -212,7 +217,8 @@ fn check(health: &Health, at: &At, problems: &mut Problems) -> Check {
         HealthType::None => Check::None,
         HealthType::Tcp => Check::Tcp { interval },
         HealthType::Http => {
-            let path = Some(&health.path).filter(|path| path.starts_with('/') && path.is_ascii() && !path.contains('#'));
+            let path =
+                Some(&health.path).filter(|path| path.starts_with('/') && path.is_ascii() && !path.contains('#'));
             match path.and_then(|path| path.parse::<Uri>().ok()).filter(|path| path.authority().is_none()) {
                 Some(path) => Check::Http { interval, path },
                 None => {

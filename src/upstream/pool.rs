@@ -19,7 +19,7 @@ pub(crate) type Connection = SendRequest<Full<Bytes>>;
 pub(crate) const IDLE_CONNECTIONS_MAX: usize = 256;
 /// Servers commonly close an idle connection after 5 s. Being earlier avoids writing into one that is being closed.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a connection that just ended an answer may take to become ready again.
+/// How long connections that just ended an answer may take to become ready again, altogether.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The idle connections to one endpoint.
@@ -42,12 +42,13 @@ impl Pool {
 
     /// A connection that can carry a request now. The youngest is taken, so that the others age and are closed.
     pub(crate) async fn take(&self) -> Option<Connection> {
+        let settled_by = tokio::time::Instant::now() + SETTLE_TIMEOUT;
         while let Some(mut connection) = self.pop() {
             if connection.is_ready() {
                 return Some(connection);
             }
             // It was put back the moment its answer ended, which its own task may not have finished noticing.
-            if let Ok(Ok(())) = tokio::time::timeout(SETTLE_TIMEOUT, connection.ready()).await {
+            if let Ok(Ok(())) = tokio::time::timeout_at(settled_by, connection.ready()).await {
                 return Some(connection);
             }
         }

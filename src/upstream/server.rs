@@ -47,7 +47,8 @@ impl Upstream {
             None => (None, None),
         };
         let balance = Arc::new(Balance::new(endpoints, probe));
-        let checks = interval.map(|interval| keeper.spawn(check_for_ever(Arc::clone(&balance), interval)).abort_handle());
+        let checks =
+            interval.map(|interval| keeper.spawn(check_for_ever(Arc::clone(&balance), interval)).abort_handle());
         Self { plan, balance, dialer, health_checks: checks }
     }
 

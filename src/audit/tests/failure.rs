@@ -20,7 +20,7 @@ fn failing(directory: &Fresh, level: AuditLevel, broken: fn() -> File) -> (Log, 
         true => Ok(AppendFile::from_file(broken(), 0)),
         false => AppendFile::create(path),
     };
-    let settings = Settings { segment_bytes_max: 2_000, ..directory.settings(level) };
+    let settings = Settings { segment_bytes_max: 300, ..directory.settings(level) };
     (Log::open_with(settings, Box::new(create), NOW).unwrap(), switch)
 }
 
@@ -103,6 +103,8 @@ fn a_failed_sync_refuses_the_intents_that_waited_for_it() {
 fn queued_intents_that_are_lost_are_counted() {
     let directory = Fresh::new();
     let (log, full) = failing(&directory, AuditLevel::Queued, full_device);
+    call(&log).unwrap();
+    eventually("two records", || directory.records().len() == 2);
     full.store(true, Ordering::SeqCst);
     assert!(call(&log).is_ok(), "queued is acknowledged before the disk has a say");
     eventually("the failure", || !log.available());
@@ -110,19 +112,21 @@ fn queued_intents_that_are_lost_are_counted() {
     eventually("service", || log.available());
     log.shutdown(NOW);
     assert_eq!(recovered(&directory)[0]["lost_intents"], 1);
-    assert_eq!(directory.verified().records, 1);
+    assert_eq!(directory.verified().records, 3);
 }
 
 #[test]
 fn a_disk_that_stays_full_does_not_hold_up_the_end() {
     let directory = Fresh::new();
     let (log, full) = failing(&directory, AuditLevel::Durable, full_device);
+    call(&log).unwrap();
+    eventually("two records", || directory.records().len() == 2);
     full.store(true, Ordering::SeqCst);
     assert_eq!(intent(&log), Err(Unavailable::Failed));
     let begun = Instant::now();
     log.shutdown(NOW);
     assert!(begun.elapsed() < Duration::from_secs(5));
-    assert_eq!(directory.records().len(), 0);
+    assert_eq!(directory.records().len(), 2);
     drop(log);
     assert!(call(&directory.open(AuditLevel::Written)).is_ok());
 }
@@ -141,6 +145,28 @@ fn somebody_elses_file_in_the_way_costs_a_number_not_the_service() {
     assert_eq!(call(&log), Ok(7));
     log.shutdown(NOW);
     assert_eq!(directory.verified().records, 5);
+}
+
+#[test]
+fn counts_of_refusals_that_are_lost_are_told_with_all_they_stand_for() {
+    let directory = Fresh::new();
+    let (log, full) = failing(&directory, AuditLevel::Written, full_device);
+    for _ in 0..10 {
+        log.refused_before_auth(&Request::default(), &refusal("unknown_key"), NOW);
+    }
+    full.store(true, Ordering::SeqCst);
+    until_refused(&log);
+    log.flush_coalesced(NOW + 1_000_000);
+    assert_eq!(log.stats().lost_refusals, 9);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to_is_found_out_at_the_start() {
+    let directory = Fresh::new();
+    let create: Create = Box::new(|_| Err(io::ErrorKind::ReadOnlyFilesystem.into()));
+    let error = Log::open_with(directory.settings(AuditLevel::Written), create, NOW).err().unwrap().to_string();
+    assert!(error.contains(&directory.0.display().to_string()), "{error}");
+    assert!(error.contains("read-only"), "{error}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_call_leaves_an_intent_and_a_result_that_refers_to_it() {
     assert_eq!(intent["source"], "2001:db8::7");
     assert_eq!(intent["query"], serde_json::json!(["sessionId"]));
     assert_eq!(intent["rule"], "agents.agent_1.servers.db.argument_constraints[2]");
-    assert_eq!(intent["sent_sha256"], "adcc1e3c31ad4caf5e12db6c83f02e25a25b7e7be166602abcc1067f9ef40c71");
+    assert_eq!(intent["sent_sha256"], "7afbb3347fb7252e533d58d99d72d9106fc6fdb3f30df23fa70b764c15ac42c5");
     assert_eq!(result["kind"], "result");
     assert_eq!(result["intent"], 1);
     assert_eq!(result["outcome"], "tool_error");

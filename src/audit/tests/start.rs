@@ -186,3 +186,64 @@ fn a_start_reads_only_the_last_segment() {
     let broken = verify_chain(&directory.0).unwrap_err();
     assert_eq!((broken.file, broken.line), (segments[0].clone(), 1));
 }
+
+/// One thing that can happen to a file.
+#[derive(Debug, Clone)]
+enum Damage {
+    Cut(usize),
+    Flip(usize),
+    Zero(usize, usize),
+    Insert(usize, Vec<u8>),
+}
+
+fn damage() -> impl proptest::strategy::Strategy<Value = Damage> {
+    use proptest::prelude::*;
+    prop_oneof![
+        (0..3_000usize).prop_map(Damage::Cut),
+        (0..3_000usize).prop_map(Damage::Flip),
+        (0..3_000usize, 1..600usize).prop_map(|(at, bytes)| Damage::Zero(at, bytes)),
+        (0..3_000usize, proptest::collection::vec(any::<u8>(), 1..80))
+            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+    ]
+}
+
+fn apply(bytes: &mut Vec<u8>, damage: Damage) {
+    let end = bytes.len();
+    match damage {
+        Damage::Cut(at) => bytes.truncate(at % end),
+        Damage::Flip(at) => bytes[at % end] ^= 1,
+        Damage::Zero(at, count) => bytes.iter_mut().skip(at % end).take(count).for_each(|byte| *byte = 0),
+        Damage::Insert(at, insert) => drop(bytes.splice(at % end..at % end, insert)),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_damaged_last_segment_stops_the_start_or_leaves_a_chain_of_true_records(damage in damage()) {
+        let directory = Fresh::new();
+        let log = directory.open(AuditLevel::Queued);
+        (0..6).for_each(|_| assert!(call(&log).is_ok()));
+        drop(log);
+        let segment = last(&directory);
+        let good = fs::read_to_string(&segment).unwrap();
+        let mut bad = good.clone().into_bytes();
+        apply(&mut bad, damage);
+        fs::write(&segment, bad).unwrap();
+        if let Ok(log) = Log::open(directory.settings(AuditLevel::Written), NOW) {
+            call(&log).unwrap();
+            drop(log);
+            directory.verified();
+            let text = fs::read_to_string(last(&directory)).unwrap();
+            let kept = text.lines().zip(good.lines()).take_while(|(line, was)| line == was).count();
+            let next = text.lines().nth(kept).unwrap();
+            // A last record that does not fit is cut like a torn one, so only what stands before the last two is vouched for.
+            let vouched = good.lines().count() - 2;
+            assert!(
+                kept >= vouched || next.contains("\"recovered\"") || kept == 0 && next.contains("\"seq\":1,"),
+                "after {kept} records: {next}"
+            );
+        }
+    }
+}

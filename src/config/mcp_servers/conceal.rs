@@ -10,7 +10,8 @@ use crate::config::interpolate::Piece;
 /// A word this long with letters and digits looks made by a machine.
 const RANDOM_LETTERS_MIN: usize = 16;
 
-const SECRET_WORDS: [&str; 9] = ["auth", "token", "key", "secret", "password", "cookie", "credential", "session", "sig"];
+const SECRET_WORDS: [&str; 9] =
+    ["auth", "token", "key", "secret", "password", "cookie", "credential", "session", "sig"];
 
 /// Makes references for one server's secrets.
 pub(crate) struct Concealer<'n> {
@@ -50,7 +51,8 @@ impl Concealer<'_> {
         let start = url.find("://").map_or(0, |at| at + 3);
         let (scheme, rest) = url.split_at_checked(start).unwrap_or_default();
         written.push_str(scheme);
-        let (authority, path) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len())).unwrap_or_default();
+        let (authority, path) =
+            rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len())).unwrap_or_default();
         match authority.rsplit_once('@') {
             Some((user, host)) if !has_reference(user) => {
                 let user = self.variable("user", "user and password of its URL");
@@ -90,7 +92,8 @@ impl Concealer<'_> {
 }
 
 fn variable_name(text: &str) -> String {
-    let upper = text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' });
+    let upper =
+        text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' });
     let name: String = upper.collect();
     if name.starts_with(|letter: char| letter.is_ascii_digit()) { format!("MCP_{name}") } else { name }
 }

@@ -24,10 +24,10 @@ use crate::config::names::check_server_name;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::config::problem::Span;
-use crate::config::schema::schema;
 use crate::config::shape;
 use crate::config::shape::Shape;
 use crate::config::sources::Sources;
+use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
 
@@ -73,7 +73,7 @@ pub fn read(path: &Path) -> Result<Import, LoadError> {
     let refused = left_out.into_iter().map(|node| (At::root(), Node { private: true, ..node })).collect();
     let file = File { path: path.to_path_buf(), text, broken };
     let mut files = Files { files: vec![file], root, refused, incomplete: broken, digests: Vec::new() };
-    shape::check(&mut files.root, &Shape::of(&schema()), &At::root(), &mut problems);
+    shape::check(&mut files.root, Shape::of_configuration(), &Trail::Root, &mut problems);
     mask::mask(&mut files);
     let value = files.root.take_value();
     if problems.has_errors() {
@@ -115,9 +115,8 @@ fn leave_out(servers: &mut Node, notes: &mut Vec<String>) -> Vec<Node> {
     }
     for (name, server) in servers {
         let Some(entries) = server.entries_mut() else { continue };
-        let (unknown, known): (BTreeMap<_, _>, _) = std::mem::take(entries)
-            .into_iter()
-            .partition(|(key, _)| !KEYS.iter().any(|(known, _)| known == key));
+        let (unknown, known): (BTreeMap<_, _>, _) =
+            std::mem::take(entries).into_iter().partition(|(key, _)| !KEYS.iter().any(|(known, _)| known == key));
         *entries = known;
         for (key, entry) in unknown {
             notes.push(format!("server `{name}`: `{key}` is left out: it means nothing here"));

@@ -1,8 +1,8 @@
 //! Does simd-json see the same document as our scanner?
 //!
-//! Both tables are compared node by node: kinds, numbers of entries, extents, the text of every string, the value of every
-//! integer. Any difference refuses the body. The texts of strings with escapes are taken from simd-json once the escapes as
-//! written are seen to spell them.
+//! Both tables are compared node by node: kinds, numbers of entries, extents, the text of every string, the value of
+//! every integer. Any difference refuses the body. The texts of strings with escapes are taken from simd-json once the
+//! escapes as written are seen to spell them.
 
 use simd_json::Buffers;
 use simd_json::INPUT_PADDING;
@@ -29,9 +29,9 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// How many bytes or nodes it keeps room for, whichever is more.
-    pub(super) fn capacity(&self) -> usize {
-        self.input.capacity().max(self.tape.0.capacity())
+    /// How many bytes its largest buffer takes; those that simd-json keeps to itself are no larger.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.input.capacity().max(self.tape.0.capacity() * size_of::<tape::Node<'static>>())
     }
 }
 

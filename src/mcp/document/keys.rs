@@ -1,7 +1,7 @@
 //! Does a key occur twice in an object?
 //!
-//! Keys are compared after escapes are resolved, byte by byte. Pairs are compared in small objects, larger ones are hashed
-//! with a random seed, so that no choice of keys makes this quadratic.
+//! Keys are compared after escapes are resolved, byte by byte. Pairs are compared in small objects, larger ones are
+//! hashed with a random seed, so that no choice of keys makes this quadratic.
 
 use std::collections::HashSet;
 

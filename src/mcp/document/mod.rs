@@ -1,8 +1,8 @@
 //! What does a JSON body say, and where does it say it?
 //!
-//! A document is read once and whole. Two readers must see the same: our scanner, which judges the grammar and knows the
-//! span of every value, and simd-json, which resolves the escapes. No key occurs twice in an object. Numbers keep their
-//! text; nothing is ever written anew.
+//! A document is read once and whole. Two readers must see the same: our scanner, which judges the grammar and knows
+//! the span of every value, and simd-json, which resolves the escapes. No key occurs twice in an object. Numbers keep
+//! their text; nothing is ever written anew.
 
 mod keys;
 #[cfg(test)]
@@ -97,12 +97,9 @@ impl Document {
     pub fn read(body: Bytes, limits: &Limits) -> Result<Document, ReadError> {
         check_encoding(&body)?;
         let (nodes, decoded) = SCRATCH.with_borrow_mut(|scratch| {
-            scan::scan(&body, limits, &mut scratch.scan)?;
-            let mut decoded = String::new();
-            let agreed = agree::agree(&body, &mut scratch.scan.nodes, &mut decoded, &mut scratch.agree);
-            let nodes = Box::from(scratch.scan.nodes.as_slice());
+            let read = scratch.read(&body, limits);
             scratch.shrink();
-            agreed.map(|()| (nodes, decoded.into_boxed_str()))
+            read
         })?;
         let document = Document { body, nodes, decoded };
         keys::check(&document)?;
@@ -263,15 +260,23 @@ struct Scratch {
     agree: agree::Scratch,
 }
 
-/// A thread gives buffers back to the allocator after a document that needed more than this many bytes or nodes.
-const SCRATCH_KEPT_MAX: usize = 256 * 1024;
+/// A thread gives a buffer that has grown beyond this back to the allocator after the document that needed it.
+const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 
 impl Scratch {
+    /// The table of a body and the texts of its escaped strings, on which both readers agree.
+    fn read(&mut self, body: &[u8], limits: &Limits) -> Result<(Box<[Node]>, Box<str>), ReadError> {
+        scan::scan(body, limits, &mut self.scan)?;
+        let mut decoded = String::new();
+        agree::agree(body, &mut self.scan.nodes, &mut decoded, &mut self.agree)?;
+        Ok((Box::from(self.scan.nodes.as_slice()), decoded.into_boxed_str()))
+    }
+
     fn shrink(&mut self) {
-        if self.scan.nodes.capacity() > SCRATCH_KEPT_MAX / size_of::<Node>() {
+        if self.scan.nodes.capacity() * size_of::<Node>() > SCRATCH_BYTES_MAX {
             self.scan = scan::Scratch::default();
         }
-        if self.agree.capacity() > SCRATCH_KEPT_MAX {
+        if self.agree.capacity_bytes() > SCRATCH_BYTES_MAX {
             self.agree = agree::Scratch::default();
         }
     }

@@ -152,11 +152,14 @@ fn ten_thousand_keys_are_not_compared_pair_by_pair() {
 #[test]
 fn a_thread_gives_large_buffers_back() {
     let large = format!("[{}1]", "1,".repeat(60_000));
-    assert_eq!(fault(large, &Limits::default()), None);
-    SCRATCH.with_borrow(|scratch| {
-        assert!(scratch.scan.nodes.capacity() * size_of::<Node>() <= SCRATCH_KEPT_MAX);
-        assert!(scratch.agree.capacity() <= SCRATCH_KEPT_MAX);
-    });
+    let text = format!("[\"{}\"]", "x".repeat(1_000_000));
+    for body in [large.clone(), format!("{large}x"), text] {
+        let _ = fault(body, &Limits::default());
+        SCRATCH.with_borrow(|scratch| {
+            assert!(scratch.scan.nodes.capacity() * size_of::<Node>() <= SCRATCH_BYTES_MAX);
+            assert!(scratch.agree.capacity_bytes() <= SCRATCH_BYTES_MAX);
+        });
+    }
     assert_eq!(fault("[1]", &Limits::default()), None);
 }
 

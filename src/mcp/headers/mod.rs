@@ -1,7 +1,7 @@
 //! Do the headers of a 2026-07-28 message say the same as its body?
 //!
-//! The body is what is judged and carried out; headers that repeat it must agree, or something between client and gateway
-//! was told another story. `Mcp-Param-*` needs the tool's schema and is not looked at here.
+//! The body is what is judged and carried out; headers that repeat it must agree, or something between client and
+//! gateway was told another story. `Mcp-Param-*` needs the tool's schema and is not looked at here.
 
 #[cfg(test)]
 mod tests;
@@ -62,7 +62,8 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-/// Whether a message claims to be of 2026-07-28 or later, by its body or by its version header. Such a message is verified.
+/// Whether a message claims to be of 2026-07-28 or later, by its body or by its version header. Such a message is
+/// verified.
 pub fn claims_modern(headers: &HeaderMap, message: &Message) -> bool {
     message.meta_revision().is_some()
         || headers.get_all(PROTOCOL_VERSION).iter().any(|value| is_modern_date(value.as_bytes().trim_ascii()))
@@ -80,8 +81,8 @@ fn is_modern_date(version: &[u8]) -> bool {
 
 /// The revision of a message that claims to be modern, once its headers were seen to agree with its body.
 ///
-/// A request must have the headers and the `_meta` of its revision. Of a notification, for which no revision says what it
-/// must have, whatever is there must agree.
+/// A request must have the headers and the `_meta` of its revision. Of a notification, for which no revision says what
+/// it must have, whatever is there must agree.
 pub fn verify(headers: &HeaderMap, message: &Message, supported: &[Revision]) -> Result<Revision, HeaderError> {
     let is_request = match message.kind() {
         MessageKind::Request => true,
@@ -190,7 +191,8 @@ const SENTINEL_START: &[u8] = b"=?base64?";
 const SENTINEL_END: &[u8] = b"?=";
 
 /// What a mirrored value means: itself, or the text inside `=?base64?..?=`. `None` if it is neither visible ASCII (with
-/// spaces or tabs inside) nor canonical base64 of UTF-8. Markers in another case, or only one of them, are part of the text.
+/// spaces or tabs inside) nor canonical base64 of UTF-8. Markers in another case, or only one of them, are part of the
+/// text.
 pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     let value = trim(value);
     let encoded = value.strip_prefix(SENTINEL_START).and_then(|rest| rest.strip_suffix(SENTINEL_END));

@@ -1,4 +1,7 @@
 //! Which of the three kinds of message is it?
+//!
+//! Six keys are known, in exactly one spelling; an unknown key refuses the message, and so does one that does not
+//! belong to its kind.
 
 use crate::mcp::document::Document;
 use crate::mcp::document::Kind;
@@ -127,8 +130,8 @@ fn bad_id(id: Value<'_>) -> Flaw {
 
 /// Whether a value can be the id of a message.
 ///
-/// Integers beyond 2^53 are taken: they are kept and echoed as text, so no digit is lost here. A minus zero is not, because
-/// many readers hand it back as zero.
+/// Integers beyond 2^53 are taken: they are kept and echoed as text, so no digit is lost here. A minus zero is not,
+/// because many readers hand it back as zero.
 pub(super) fn is_id(id: Value<'_>) -> bool {
     let raw = id.raw();
     match id.kind() {

@@ -1,7 +1,8 @@
 //! What does a JSON-RPC message ask for?
 //!
-//! A message is read from a strictly read document, and only if it has one meaning to every reader: exact keys, one kind, an
-//! id that can be echoed, names that can be seen. What the accessors return is therefore what the receiver will see.
+//! A message is read from a strictly read document, and only if it has one meaning to every reader: exact keys, one
+//! kind, an id that can be echoed, names that can be seen. What the accessors return is therefore what the receiver
+//! will see.
 
 mod envelope;
 mod params;
@@ -84,8 +85,8 @@ impl Message {
         Self::read_from(Sender::Client, body, limits)
     }
 
-    /// Reads a message of a server. Servers answer with an error that has no id, or a null one, where they could not read
-    /// what they were sent; everything else is as strict as for clients.
+    /// Reads a message of a server. Servers answer with an error that has no id, or a null one, where they could not
+    /// read what they were sent; everything else is as strict as for clients.
     pub fn read_from_server(body: Bytes, limits: &Limits) -> Result<Message, MessageError> {
         Self::read_from(Sender::Server, body, limits)
     }
@@ -141,8 +142,8 @@ impl Message {
         self.params()?.get("arguments")
     }
 
-    /// What the message is about: the tool's or prompt's name, the resource's URI, the task's id; for `completion/complete`
-    /// the name or URI it refers to. The method says which of them it is.
+    /// What the message is about: the tool's or prompt's name, the resource's URI, the task's id; for
+    /// `completion/complete` the name or URI it refers to. The method says which of them it is.
     pub fn target(&self) -> Option<&str> {
         self.document.value(self.parts.about?.value).text()
     }

@@ -1,4 +1,7 @@
 //! What do the parameters of a request say that policy depends on?
+//!
+//! Names, URIs and task ids are short strings without invisible characters, arguments are an object. Reserved keys have
+//! one spelling; keys inside the arguments are the tool's own.
 
 use crate::mcp::document::Kind;
 use crate::mcp::document::Value;

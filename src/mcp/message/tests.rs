@@ -302,6 +302,58 @@ fn a_body_that_is_not_read_has_the_code_of_its_fault() {
     }
 }
 
+/// What the gate takes and what it refuses, row by row of the list of ambiguities.
+#[test]
+fn each_ambiguity_has_its_verdict() {
+    let arguments = |value: &str| call(&format!(r#"{{"name":"x","arguments":{{"a":{value}}}}}"#));
+    let keys = |count: usize| -> String { (0..count).map(|key| format!("\"{key}\":0,")).collect::<String>() };
+    for (what, body, expected) in [
+        ("escaped spelling of keys and names", call(r#"{"n\u0061me":"\u0078"}"#), None),
+        ("duplicate key below the arguments", arguments(r#"{"k":1,"\u006b":2}"#), Some((-32600, "duplicate_key"))),
+        ("case variants inside the arguments", arguments(r#"{"k":1,"K":2}"#), None),
+        (
+            "case variant in the envelope",
+            r#"{"jsonrpc":"2.0","Id":1,"method":"ping"}"#.into(),
+            Some((-32600, "key_variant")),
+        ),
+        ("name that looks like another one", call("{\"name\":\"\u{435}val\"}"), None),
+        ("name in another normal form", call("{\"name\":\"e\u{301}\"}"), None),
+        (
+            "unknown key in the envelope",
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","x":1}"#.into(),
+            Some((-32600, "unknown_key")),
+        ),
+        ("unknown key in the parameters", call(r#"{"name":"x","y":1}"#), None),
+        ("number beyond a double", arguments("1E400"), Some((-32700, "number_too_large"))),
+        ("number of 65 digits", arguments(&"1".repeat(65)), Some((-32600, "number_too_long"))),
+        ("numbers in odd notation", arguments("[1.0,1e2,-0,1E-7]"), None),
+        ("integer beyond 2^53 in the arguments", arguments("9007199254740993"), None),
+        ("NUL in the arguments", arguments(r#""\u0000""#), None),
+        ("NUL in a name", call(r#"{"name":"\u0000"}"#), Some((-32602, "name"))),
+        ("text direction in the arguments", arguments("\"\u{202e}\""), None),
+        ("batch", format!("[{}]", call(r#"{"name":"x"}"#)), Some((-32600, "batch"))),
+        ("second document", format!("{0}{0}", call(r#"{"name":"x"}"#)), Some((-32700, "trailing_data"))),
+        ("newline after the document", format!("{}\n", call(r#"{"name":"x"}"#)), None),
+        (
+            "65 spaces before",
+            format!("{}{}", " ".repeat(65), call(r#"{"name":"x"}"#)),
+            Some((-32700, "leading_whitespace")),
+        ),
+        ("comment", arguments("1/**/"), Some((-32700, "bad_number"))),
+        ("not a number", arguments("NaN"), Some((-32700, "unexpected_byte"))),
+        ("single quotes", arguments("'x'"), Some((-32700, "unexpected_byte"))),
+        ("depth 64", arguments(&format!("{}{}", "[".repeat(61), "]".repeat(61))), None),
+        ("depth 65", arguments(&format!("{}{}", "[".repeat(62), "]".repeat(62))), Some((-32600, "too_deep"))),
+        ("10,000 keys", arguments(&format!("{{{}\"z\":0}}", keys(9_999))), None),
+        ("10,001 keys", arguments(&format!("{{{}\"z\":0}}", keys(10_000))), Some((-32600, "too_many_keys"))),
+        ("too many values", arguments(&format!("[{}0]", "0,".repeat(100_000))), Some((-32600, "too_many_values"))),
+        ("long string", arguments(&format!("\"{}\"", "x".repeat(1_048_577))), Some((-32600, "string_too_long"))),
+        ("long key", arguments(&format!("{{\"{}\":0}}", "x".repeat(257))), Some((-32600, "key_too_long"))),
+    ] {
+        assert_eq!(refusal(&body), expected, "{what}");
+    }
+}
+
 #[test]
 fn a_refusal_repeats_nothing_and_echoes_the_id() {
     let error = read(r#"{"jsonrpc":"2.0","id":"\u0061","method":"ping","SeCrEt":1}"#).unwrap_err();
@@ -365,7 +417,8 @@ proptest! {
         }
     }
 
-    /// Replacing any value of an accepted message by another one gives an accepted document that differs in nothing else.
+    /// Replacing any value of an accepted message by another one gives an accepted document that differs in nothing
+    /// else.
     #[test]
     fn a_spliced_message_is_still_read(arguments in any_value(), replacement in any_value(), pick in any::<prop::sample::Index>()) {
         let sent = call(&format!(r#"{{"name":"x","arguments":{{"a":{arguments}}}}}"#));

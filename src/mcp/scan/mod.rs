@@ -123,7 +123,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// After a value: closes what ends here, and reads up to the next value. False when the outermost value is complete.
+    /// After a value: closes what ends here, and reads up to the next value. False when the outermost value is
+    /// complete.
     fn proceed(&mut self) -> Result<bool, ReadError> {
         loop {
             let Some(is_object) = self.open.last().map(|top| top.is_object) else { return Ok(false) };

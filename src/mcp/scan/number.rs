@@ -1,4 +1,6 @@
 //! Where does a number end, and is it one?
+//!
+//! The grammar of RFC 8259, a limited length, and a value that a double can hold; never a value computed from it.
 
 use crate::mcp::fault::Fault;
 use crate::mcp::fault::ReadError;

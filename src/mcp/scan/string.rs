@@ -1,4 +1,6 @@
 //! Where does a string end, and has it escapes?
+//!
+//! Control characters must be escaped, escapes must be known, and surrogates must come in pairs.
 
 use crate::mcp::fault::Fault;
 use crate::mcp::fault::ReadError;

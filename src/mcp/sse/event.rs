@@ -1,4 +1,6 @@
 //! What does one event say?
+//!
+//! Fields are read as WHATWG says; what is rendered anew has only fields that mean the same to every reader.
 
 use std::ops::Range;
 
@@ -65,8 +67,8 @@ impl Event {
         self.retry
     }
 
-    /// Whether it carries a message: has data that is not empty, and the type `message` or none. An event with an id and
-    /// empty data only tells where to go on.
+    /// Whether it carries a message: has data that is not empty, and the type `message` or none. An event with an id
+    /// and empty data only tells where to go on.
     pub fn is_message(&self) -> bool {
         self.data.as_ref().is_some_and(|data| !data.is_empty()) && self.name().is_none_or(|name| name == "message")
     }

@@ -1,8 +1,8 @@
 //! Which events are in a stream of bytes?
 //!
-//! The rules of WHATWG's event streams, over chunks cut anywhere. Every complete event comes out with exactly its bytes, so
-//! that what is not changed is forwarded as it came; an incomplete last event never comes out. What cannot be shown to mean
-//! one thing (not UTF-8, too long) ends the stream.
+//! The rules of WHATWG's event streams, over chunks cut anywhere. Every complete event comes out with exactly its
+//! bytes, so that what is not changed is forwarded as it came; an incomplete last event never comes out. What cannot be
+//! shown to mean one thing (not UTF-8, too long) ends the stream.
 
 mod event;
 #[cfg(test)]
@@ -86,8 +86,8 @@ impl Splitter {
         }
     }
 
-    /// Takes the next bytes of the stream. Call [`Splitter::next_item`] until it has none before feeding more, so that no
-    /// more than one event and one chunk are held.
+    /// Takes the next bytes of the stream. Call [`Splitter::next_item`] until it has none before feeding more, so that
+    /// no more than one event and one chunk are held.
     pub fn feed(&mut self, chunk: &[u8]) {
         if self.failed.is_none() {
             self.pending.extend_from_slice(chunk);
@@ -168,8 +168,8 @@ impl Splitter {
         true
     }
 
-    /// The end of the line that begins at `self.line`. A CR that is the last byte so far ends its line at once: the event
-    /// is not held back for an LF that may never come.
+    /// The end of the line that begins at `self.line`. A CR that is the last byte so far ends its line at once: the
+    /// event is not held back for an LF that may never come.
     fn next_line(&mut self) -> Option<Ending> {
         let unsearched = self.pending.get(self.searched..)?;
         let Some(found) = memchr::memchr2(b'\r', b'\n', unsearched) else {

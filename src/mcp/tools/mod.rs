@@ -1,7 +1,7 @@
 //! Which of a server's tools does a caller see?
 //!
-//! The tools that are not for the caller are cut out of the received list; every other byte stays. What a client might read
-//! as a list in another way than the gateway does is not passed on.
+//! The tools that are not for the caller are cut out of the received list; every other byte stays. What a client might
+//! read as a list in another way than the gateway does is not passed on.
 
 use std::ops::Range;
 
@@ -25,8 +25,8 @@ pub enum Filtered {
     NotAList,
 }
 
-/// Leaves in the response to `tools/list` only tools whose names pass `lists`. A tool without a name that could be called
-/// goes too. An error response stays as it is.
+/// Leaves in the response to `tools/list` only tools whose names pass `lists`. A tool without a name that could be
+/// called goes too. An error response stays as it is.
 pub fn filter(message: &Message, lists: impl Fn(&str) -> bool) -> Filtered {
     let Some(result) = message.result() else {
         return if message.error().is_some() { Filtered::Unchanged } else { Filtered::NotAList };

@@ -126,11 +126,13 @@ pub enum Outcome {
     Ok,
     /// The server answered with a result that says `isError`.
     ToolError,
+    /// The server answered with a JSON-RPC error.
+    RpcError,
     /// The gateway refused.
     Refused,
     /// The server could not be reached, or the connection broke.
     NetworkFailure,
-    /// The server answered with an error, or with what is no answer.
+    /// The server answered with what is no answer: an HTTP error, a broken or foreign message.
     UpstreamError,
     /// The client went away first.
     ClientGone,
@@ -140,9 +142,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every value, in the order of declaration.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Ok,
         Self::ToolError,
+        Self::RpcError,
         Self::Refused,
         Self::NetworkFailure,
         Self::UpstreamError,
@@ -155,6 +158,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::ToolError => "tool_error",
+            Self::RpcError => "rpc_error",
             Self::Refused => "refused",
             Self::NetworkFailure => "network_failure",
             Self::UpstreamError => "upstream_error",

@@ -40,9 +40,8 @@ pub use crate::telemetry::metrics::server::ServerMetrics;
 pub const SERIES_MAX: usize = 2_000;
 
 /// Bounds of `overhead_seconds`: 10 µs to 100 ms.
-const OVERHEAD_SECONDS: [f64; 13] = [
-    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
-];
+const OVERHEAD_SECONDS: [f64; 13] =
+    [0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
 
 /// Bounds of `upstream_duration_seconds`: those of OpenTelemetry's MCP conventions, and 2 and 5 ms.
 const UPSTREAM_SECONDS: [f64; 16] =
@@ -119,15 +118,15 @@ impl Metrics {
         Ok(Self(Arc::new(Inner {
             families: Arc::new(Families::new(&maker, settings.decisions)?),
             refusal_words: settings.refusals,
-            refusals: reasons.map(|reason| refusals.get_metric_with_label_values(&[reason])).collect::<Result<_, _>>()?,
+            refusals: reasons
+                .map(|reason| refusals.get_metric_with_label_values(&[reason]))
+                .collect::<Result<_, _>>()?,
             overhead: Phase::ALL
                 .iter()
                 .map(|phase| overhead.get_metric_with_label_values(&[phase.label()]))
                 .collect::<Result<_, _>>()?,
             overhead_total: overhead.get_metric_with_label_values(&["total"])?,
-            audit_records: Count(
-                maker.one("audit_records_total", "Records written.", |opts| IntCounter::with_opts(opts))?,
-            ),
+            audit_records: Count(maker.one("audit_records_total", "Records written.", IntCounter::with_opts)?),
             audit_unavailable: maker.gauge("audit_unavailable", "1 while the record cannot be written.")?,
             streams: Level(maker.gauge("streams", "Event streams open to clients.")?),
             connections: Level(maker.gauge("connections", "Connections open to clients.")?),
@@ -256,10 +255,10 @@ impl ConfigMetrics {
                 "config_last_reload_success_timestamp_seconds",
                 "When a configuration was last taken up, in seconds since 1970.",
             )?,
-            revision: maker.gauge("config_revision", "Number of the configuration in force, counted from the start.")?,
-            info: maker.one("config_info", "1 for the configuration in force.", |opts| {
-                IntGaugeVec::new(opts, &["sha256"])
-            })?,
+            revision: maker
+                .gauge("config_revision", "Number of the configuration in force, counted from the start.")?,
+            info: maker
+                .one("config_info", "1 for the configuration in force.", |opts| IntGaugeVec::new(opts, &["sha256"]))?,
         })
     }
 }

@@ -62,9 +62,7 @@ impl ServerMetrics {
     pub fn request(&self, method: Method, outcome: Outcome) {
         let inner = &self.0;
         let at = method as usize * Outcome::ALL.len() + outcome as usize;
-        count(&inner.requests, at, || {
-            inner.families.requests.series(&[&inner.name, method.label(), outcome.label()])
-        });
+        count(&inner.requests, at, || inner.families.requests.series(&[&inner.name, method.label(), outcome.label()]));
     }
 
     /// Counts a `tools/call` that ended. A tool in no configured allow list counts as `_other`.

@@ -5,8 +5,12 @@ use super::*;
 
 /// Fresh metrics with room for `series_max` series each: the set-up of every test below.
 fn metrics(series_max: usize) -> Metrics {
-    let settings =
-        Settings { series_max, version: "1.2.3", decisions: &["granted", "blocked"], refusals: &["bad_head", "no_key"] };
+    let settings = Settings {
+        series_max,
+        version: "1.2.3",
+        decisions: &["granted", "blocked"],
+        refusals: &["bad_head", "no_key"],
+    };
     Metrics::new(settings).unwrap()
 }
 
@@ -110,7 +114,8 @@ fn counters_go_on_over_a_reload_and_go_away_with_their_server() {
     metrics.server("files", &[]).request(Method::Ping, Outcome::Ok);
     before.request(Method::Ping, Outcome::Ok);
     metrics.server("old", &[]).request(Method::Ping, Outcome::Ok);
-    let series = |server: &str| format!("portcullis_requests_total{{method=\"ping\",outcome=\"ok\",server=\"{server}\"}}");
+    let series =
+        |server: &str| format!("portcullis_requests_total{{method=\"ping\",outcome=\"ok\",server=\"{server}\"}}");
     assert_eq!(value(&metrics, &series("files")).as_deref(), Some("3"));
     assert_eq!(value(&metrics, &series("old")), None);
     let dropped = "portcullis_metrics_series_dropped_total{metric=\"portcullis_requests_total\"}";

@@ -43,19 +43,32 @@ fn client_headers() -> HeaderMap {
         ("connection", "x-secret"),
         ("expect", "100-continue"),
     ];
-    lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<Vec<(http::HeaderName, http::HeaderValue)>>().into_iter().collect()
+    lines
+        .iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect::<Vec<(http::HeaderName, http::HeaderValue)>>()
+        .into_iter()
+        .collect()
 }
 
 #[tokio::test]
 async fn a_call_arrives_byte_for_byte_with_the_gateways_own_headers() {
     let scripted = Scripted::new([]);
-    let auth = UpstreamAuth { r#type: UpstreamAuthType::Bearer, secret: Some(Secret::new("s3cret")), ..UpstreamAuth::default() };
+    let auth = UpstreamAuth {
+        r#type: UpstreamAuthType::Bearer,
+        secret: Some(Secret::new("s3cret")),
+        ..UpstreamAuth::default()
+    };
     let headers = [("X-Tenant".to_owned(), Secret::new("7"))].into();
     let running = Running::new(crate::config::model::Server { auth, headers, ..server(&scripted.url()) });
     let upstream = running.upstream();
     let endpoint = upstream.pick(None).unwrap();
-    let answer = upstream.send(&endpoint, &permitted(CALL), client_headers(), upstream.plan().credential()).await.unwrap();
-    assert_eq!((answer.status, answer.attempts, answer.reused, answer.body.length()), (StatusCode::OK, 1, false, Some(7)));
+    let answer =
+        upstream.send(&endpoint, &permitted(CALL), client_headers(), upstream.plan().credential()).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.attempts, answer.reused, answer.body.length()),
+        (StatusCode::OK, 1, false, Some(7))
+    );
     assert_eq!(read(answer).await.unwrap(), "{\"a\":1}");
     let requests = scripted.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
@@ -108,8 +121,10 @@ async fn chunks_are_handed_out_as_they_arrive_and_the_connection_is_kept() {
 
 #[tokio::test]
 async fn a_body_of_a_megabyte_comes_back_identical() {
-    let text: String = (0..1_048_576_u32).map(|index| char::from(b'a' + u8::try_from(index * 7 % 26).unwrap())).collect();
-    let scripted = Scripted::new([Step::Say(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()))]);
+    let text: String =
+        (0..1_048_576_u32).map(|index| char::from(b'a' + u8::try_from(index * 7 % 26).unwrap())).collect();
+    let scripted =
+        Scripted::new([Step::Say(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()))]);
     assert!(Running::of(&scripted).call().await.unwrap() == text);
 }
 
@@ -179,7 +194,8 @@ async fn waiting_for_a_chunk_can_be_given_up_and_taken_up_again() {
 
 #[tokio::test]
 async fn dropping_a_body_closes_the_connection_at_once() {
-    let scripted = Scripted::new([Step::SayAndHang("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n".into())]);
+    let scripted =
+        Scripted::new([Step::SayAndHang("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n".into())]);
     let running = Running::of(&scripted);
     let answer = running.send().await.unwrap();
     assert_eq!(scripted.departures(), 0);
@@ -205,16 +221,26 @@ async fn a_kept_connection_that_closed_meanwhile_is_not_used() {
     assert_eq!((answer.attempts, answer.reused), (1, false));
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_kept_connection_found_closed_before_a_byte_was_written_is_replaced_once() {
-    let scripted = Scripted::new([Step::SayAndClose(OK.into())]);
+#[test]
+fn a_kept_connection_that_ends_before_a_byte_was_written_is_replaced_once() {
+    let scripted = Scripted::new([]);
     let running = Running::of(&scripted);
-    running.call().await.unwrap();
-    // Blocks the runtime on purpose: the close arrives, and the connection's task cannot notice it.
-    std::thread::sleep(Duration::from_millis(50));
-    let answer = running.send().await.unwrap();
+    let (first, second) = (single_thread(), single_thread());
+    first.block_on(running.call()).unwrap();
+    first.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    // The connection is ready, but the runtime that would write to it does not run, and ends while the call waits.
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(first);
+    });
+    let answer = second.block_on(running.send()).unwrap();
     assert_eq!((answer.attempts, answer.reused), (2, false));
     assert_eq!(scripted.requests().len(), 2);
+    ending.join().unwrap();
+}
+
+fn single_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test]
@@ -275,7 +301,7 @@ fn a_connection_of_a_runtime_that_ended_is_replaced() {
     let running = Arc::new(Running::of(&scripted));
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     first.block_on(running.call()).unwrap();
-    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let second = single_thread();
     assert!(second.block_on(running.send()).unwrap().reused, "the other runtime still drives the connection");
     first.block_on(running.call()).unwrap();
     first.shutdown_timeout(Duration::from_secs(1));

@@ -1,0 +1,142 @@
+//! Which endpoint is taken, how health is found out, and what a reload keeps.
+
+use super::OK;
+use super::Running;
+use super::Scripted;
+use super::Step;
+use super::eventually;
+use super::plans;
+use super::server;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::model::Endpoint;
+use crate::config::model::Health;
+use crate::config::model::HealthType;
+use crate::config::model::Server;
+use crate::upstream::Failure;
+use crate::upstream::Upstreams;
+
+fn replicas(urls: &[(String, usize)], health: Health) -> Server {
+    let endpoints = urls.iter().map(|(url, weight)| Endpoint { url: url.clone(), weight: *weight }).collect();
+    Server { url: None, endpoints, health, ..server("") }
+}
+
+fn health(r#type: HealthType, path: &str) -> Health {
+    Health { r#type, path: path.into(), interval_ms: 100 }
+}
+
+/// The URL of a port on which nobody listens.
+fn dead() -> String {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    format!("http://{address}/mcp")
+}
+
+/// How often each endpoint is picked in `count` picks.
+fn picks(running: &Running, count: usize) -> Vec<usize> {
+    let upstream = running.upstream();
+    let picked: Vec<u64> = (0..count).map(|_| upstream.pick(None).unwrap().id()).collect();
+    upstream.endpoints().iter().map(|endpoint| picked.iter().filter(|id| **id == endpoint.id()).count()).collect()
+}
+
+#[test]
+fn endpoints_are_taken_by_weight() {
+    let urls = [("http://a.test/1".to_owned(), 3), ("http://a.test/2".to_owned(), 1)];
+    let running = Running::new(replicas(&urls, health(HealthType::None, "/")));
+    assert_eq!(picks(&running, 400), [300, 100]);
+}
+
+#[test]
+fn a_session_keeps_its_endpoint_and_learns_when_it_is_gone() {
+    let urls = [("http://a.test/1".to_owned(), 3), ("http://a.test/2".to_owned(), 1)];
+    let running = Running::new(replicas(&urls, health(HealthType::None, "/")));
+    let pinned = running.upstream().endpoints()[1].id();
+    for _ in 0..8 {
+        assert_eq!(running.upstream().pick(Some(pinned)).unwrap().id(), pinned);
+    }
+    let error = running.upstream().pick(Some(7)).unwrap_err();
+    assert_eq!((error.failure(), error.attempts(), error.sent()), (Failure::EndpointGone, 0, false));
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_passed_over_until_there_is_no_other() {
+    let scripted = Scripted::new([]);
+    let running = Running::new(replicas(&[(scripted.url(), 1), (dead(), 5)], health(HealthType::Tcp, "/")));
+    let endpoints = running.upstream().endpoints();
+    eventually("the dead endpoint being found", || !running.upstream().is_healthy(&endpoints[1])).await;
+    assert!(running.upstream().is_healthy(&endpoints[0]));
+    assert_eq!(picks(&running, 20), [20, 0]);
+    assert_eq!(
+        running.upstream().pick(Some(endpoints[1].id())).unwrap().id(),
+        endpoints[1].id(),
+        "a session keeps it all the same"
+    );
+
+    let running = Running::new(replicas(&[(dead(), 1), (dead(), 1)], health(HealthType::Tcp, "/")));
+    let endpoints = running.upstream().endpoints();
+    eventually("both being found dead", || endpoints.iter().all(|endpoint| !running.upstream().is_healthy(endpoint)))
+        .await;
+    assert_eq!(picks(&running, 20).iter().sum::<usize>(), 20);
+    assert_eq!(running.call().await.unwrap_err().failure(), Failure::Connect);
+}
+
+#[tokio::test]
+async fn an_http_check_asks_for_its_path_and_wants_success() {
+    let unwell = OK.replace("200 OK", "503 X");
+    let (well, ill) = (Scripted::new([]), Scripted::new([Step::Say(unwell.clone()), Step::Say(unwell)]));
+    let running = Running::new(replicas(&[(well.url(), 1), (ill.url(), 1)], health(HealthType::Http, "/healthz?deep")));
+    let endpoints = running.upstream().endpoints();
+    eventually("the failing check being noticed", || !running.upstream().is_healthy(&endpoints[1])).await;
+    assert!(running.upstream().is_healthy(&endpoints[0]));
+    let request = well.requests().remove(0);
+    assert_eq!(request, format!("GET /healthz?deep HTTP/1.1\r\nhost: {}\r\n\r\n", well.address));
+    eventually("the recovery being noticed", || running.upstream().is_healthy(&endpoints[1])).await;
+}
+
+#[tokio::test]
+async fn a_single_endpoint_is_not_checked() {
+    let scripted = Scripted::new([]);
+    let running = Running::new(Server { health: health(HealthType::Tcp, "/"), ..server(&scripted.url()) });
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(scripted.connections(), 0);
+    assert!(running.upstream().is_healthy(&running.upstream().endpoints()[0]));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_did_not_change() {
+    let scripted = Scripted::new([]);
+    let running = Running::of(&scripted);
+    running.call().await.unwrap();
+    let again = running.upstreams.adopt(&plans(server(&scripted.url())));
+    assert!(Arc::ptr_eq(running.upstream(), again.get("x").unwrap()));
+    let changed = running.upstreams.adopt(&plans(Server { timeout_ms: 500, ..server(&scripted.url()) }));
+    assert!(!Arc::ptr_eq(running.upstream(), changed.get("x").unwrap()));
+    assert!(Arc::ptr_eq(running.upstreams.current().get("x").unwrap(), changed.get("x").unwrap()));
+}
+
+#[tokio::test]
+async fn a_retired_server_is_left_alone() {
+    let (one, two) = (Scripted::new([]), Scripted::new([]));
+    let upstreams = Upstreams::new().unwrap();
+    let fleet = upstreams.adopt(&plans(replicas(&[(one.url(), 1), (two.url(), 1)], health(HealthType::Tcp, "/"))));
+    eventually("health checks", || one.connections() > 1).await;
+    upstreams.adopt(&plans(server(&dead())));
+    drop(fleet);
+    // A check that was under way may still end, and the sweep may hold the old fleet for a moment.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = (one.connections(), two.connections());
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!((one.connections.load(Ordering::SeqCst), two.connections()), before);
+}
+
+#[tokio::test]
+async fn an_answer_outlives_its_server_and_leaves_no_connection_behind() {
+    let scripted = Scripted::new([Step::Drip("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde".into())]);
+    let running = Running::new(Server { timeout_ms: 5_000, ..server(&scripted.url()) });
+    let answer = running.send().await.unwrap();
+    drop(running);
+    assert_eq!(super::read(answer).await.unwrap(), "abcde");
+    eventually("the connection being closed", || scripted.departures() == 1).await;
+}

@@ -62,7 +62,9 @@ async fn an_ambiguous_answer_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_http_is_refused() {
-    for text in ["\0\u{1}\u{2} nonsense\r\n\r\n", "<html>", "HTTP/2 200\r\n\r\n", "HTTP/1.1 20x OK\r\n\r\n", "SSH-2.0-x\r\n"] {
+    for text in
+        ["\0\u{1}\u{2} nonsense\r\n\r\n", "<html>", "HTTP/2 200\r\n\r\n", "HTTP/1.1 20x OK\r\n\r\n", "SSH-2.0-x\r\n"]
+    {
         assert_eq!(failure(text).await, Some(Failure::Protocol), "{text}");
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -41,7 +42,8 @@ use crate::upstream::Upstream;
 use crate::upstream::UpstreamError;
 use crate::upstream::Upstreams;
 
-const CALL: &str = r#"{"jsonrpc": "2.0", "id": 1.0e0,"method":"tools/call","params":{"name":"é\u0065","arguments":{"n":1.00}}}"#;
+const CALL: &str =
+    r#"{"jsonrpc": "2.0", "id": 1,"method":"tools/call","params":{"name":"é\u0065","arguments":{"n":1.00}}}"#;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
 
 /// What the scripted server does with the next request.
@@ -135,7 +137,7 @@ impl Scripted {
 }
 
 /// One request, head and body; `None` when the client left.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -153,7 +155,13 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 
 /// A server as configured, with short waits.
 fn server(url: &str) -> Server {
-    Server { url: Some(url.into()), access: Access::Public, timeout_ms: 400, connect_timeout_ms: 300, ..Server::default() }
+    Server {
+        url: Some(url.into()),
+        access: Access::Public,
+        timeout_ms: 400,
+        connect_timeout_ms: 300,
+        ..Server::default()
+    }
 }
 
 fn config(server: Server) -> Config {
@@ -170,7 +178,7 @@ fn plans(server: Server) -> Plans {
 fn permit(action: Action) -> Permitted {
     let policy = Policy::compile(&config(server("http://127.0.0.1:1/")), &mut Problems::new());
     let call = Call { server: "x".into(), action };
-    policy.decide(&Principal::public(), Revision::V2025_11_25, call).ok().expect("a public server's call is permitted")
+    policy.decide(&Principal::public(), Revision::V2025_11_25, call).map_err(|denied| denied.denial).unwrap()
 }
 
 fn permitted(body: &'static str) -> Permitted {

@@ -70,7 +70,10 @@ impl Files {
             }
             "delete_file" => {
                 let path = path(arguments)?;
-                files.remove(path).map(|_| format!("deleted `{path}`")).ok_or_else(|| format!("there is no file `{path}`"))?
+                files
+                    .remove(path)
+                    .map(|_| format!("deleted `{path}`"))
+                    .ok_or_else(|| format!("there is no file `{path}`"))?
             }
             other => return Err(format!("`{other}` cannot be run").into()),
         };

@@ -89,7 +89,8 @@ fn initialize(server: &Server, id: Value, params: &Object) -> Result<Response, F
     let revision = REVISIONS.into_iter().find(|known| *known == offered).unwrap_or(newest);
     let elicitation = params.get("capabilities").and_then(|capabilities| capabilities.get("elicitation"));
     // An empty capability means forms; 2025-03-26 has no such requests at all.
-    let has_forms = |forms: &Value| forms.as_object().is_some_and(|modes| modes.is_empty() || modes.contains_key("form"));
+    let has_forms =
+        |forms: &Value| forms.as_object().is_some_and(|modes| modes.is_empty() || modes.contains_key("form"));
     let can_ask = revision != "2025-03-26" && elicitation.is_some_and(has_forms);
     let opened = server.sessions.open(Session::new(revision, can_ask));
     let session = opened.map_err(|_| Fault::new(-32603, "no random numbers").about(Some(id.clone())))?;

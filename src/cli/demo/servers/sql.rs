@@ -112,9 +112,9 @@ impl Select {
             .map(|condition| Ok((table.position(&condition.column)?, condition)))
             .collect::<Result<_, String>>()?;
         let matches = |row: &&Vec<Value>| {
-            conditions.iter().all(|(at, condition)| {
-                condition.holds(row.get(*at).and_then(|cell| compare(cell, &condition.value)))
-            })
+            conditions
+                .iter()
+                .all(|(at, condition)| condition.holds(row.get(*at).and_then(|cell| compare(cell, &condition.value))))
         };
         let mut rows: Vec<&Vec<Value>> = table.rows.iter().filter(matches).collect();
         if let Some((column, descending)) = &self.order {
@@ -127,7 +127,9 @@ impl Select {
         }
         let limit = self.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX);
         match &self.wanted {
-            Wanted::Count => Ok((vec!["count".into()], vec![vec![rows.len().into()]].into_iter().take(limit).collect())),
+            Wanted::Count => {
+                Ok((vec!["count".into()], vec![vec![rows.len().into()]].into_iter().take(limit).collect()))
+            }
             Wanted::Everything => {
                 let columns = table.columns.iter().map(|column| (*column).to_owned()).collect();
                 Ok((columns, rows.into_iter().take(limit).cloned().collect()))
@@ -311,7 +313,9 @@ impl Parser {
 
     fn wrong(&self, wanted: &str) -> String {
         match self.peek() {
-            Some(token) => format!("{wanted} is expected where `{token}` stands; only SELECT statements are understood"),
+            Some(token) => {
+                format!("{wanted} is expected where `{token}` stands; only SELECT statements are understood")
+            }
             None => format!("{wanted} is expected at the end; only SELECT statements are understood"),
         }
     }

@@ -68,10 +68,9 @@ fn check(headers: &HeaderMap, method: &str, params: &Object) -> Result<Object, F
         "resources/read" => params.get("uri"),
         _ => None,
     };
-    if let Some(named) = named.and_then(Value::as_str) {
-        if text(headers, "mcp-name").and_then(decoded).as_deref() != Some(named) {
-            return Err(mismatch("`Mcp-Name` is not the name in the body"));
-        }
+    let named = named.and_then(Value::as_str);
+    if named.is_some() && text(headers, "mcp-name").and_then(decoded).as_deref() != named {
+        return Err(mismatch("`Mcp-Name` is not the name in the body"));
     }
     let meta = params.get("_meta").and_then(Value::as_object);
     let version = meta.and_then(|meta| meta.get(VERSION_KEY)).and_then(Value::as_str);

@@ -236,7 +236,8 @@ fn database_tools() -> Value {
         [ORDER BY column [DESC]] [LIMIT n]"});
     let table = json!({"type": "string", "description": "Name of a table"});
     let steps = json!({"type": "integer", "minimum": 1, "maximum": 50, "description": "Steps to take; absent: 5"});
-    let pause = json!({"type": "integer", "minimum": 1, "maximum": 5000, "description": "Length of a step; absent: 200"});
+    let pause =
+        json!({"type": "integer", "minimum": 1, "maximum": 5000, "description": "Length of a step; absent: 200"});
     let column = json!({"type": "string", "description": "Column that tells which rows"});
     let value = json!({"type": ["string", "integer"], "description": "The value of that column in those rows"});
     let question = json!({"type": "string", "description": "What to ask"});

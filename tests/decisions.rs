@@ -1,0 +1,150 @@
+//! What does the policy language mean? Each file in `tests/decisions/` is one answer.
+//!
+//! A case is a configuration and calls with what becomes of them; the files can be read without reading this one.
+//! A call's `expect` is `permitted by REASON at PLACE`, `denied by REASON at PLACE`, `denied by REASON` where no rule
+//! stands behind it, or `unreadable` if it never gets as far as policy. `problems` lists what is wrong with the
+//! configuration, as `error at PLACE: TEXT` or `warning at PLACE: TEXT`; none is expected where it is absent. What a
+//! tool list shows is checked beside every call: a tool is listed if and only if calling it is not hidden.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use portcullis::auth::Keys;
+use portcullis::call::Action;
+use portcullis::call::Call;
+use portcullis::config::check_names;
+use portcullis::config::model::Config;
+use portcullis::config::problem::Problems;
+use portcullis::config::problem::Severity;
+use portcullis::mcp::document::Limits;
+use portcullis::mcp::message::Message;
+use portcullis::mcp::revision::Revision;
+use portcullis::policy::Policy;
+use portcullis::principal::Principal;
+use serde::Deserialize;
+
+/// One file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// Whether keys are compiled too; most cases leave their digests out.
+    #[serde(default)]
+    auth: bool,
+    #[serde(default)]
+    problems: Vec<String>,
+    config: Config,
+    #[serde(default)]
+    calls: Vec<Asked>,
+}
+
+/// One call: of a tool, or any `message`, or the end of a session.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// Absent: the caller shows no key.
+    key: Option<String>,
+    server: String,
+    tool: Option<String>,
+    /// JSON text.
+    arguments: Option<String>,
+    message: Option<String>,
+    #[serde(default)]
+    end_session: bool,
+    /// Absent: 2025-11-25.
+    revision: Option<String>,
+    expect: String,
+    /// What the client may be told if explanations are on.
+    explanation: Option<String>,
+}
+
+#[test]
+fn every_case_is_decided_as_it_says() {
+    let files = files();
+    assert!(files.len() >= 30, "{}", files.len());
+    let wrong: Vec<String> = files.iter().flat_map(|file| check(file)).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+/// What is not as the file says.
+fn check(file: &Path) -> Vec<String> {
+    let name = file.file_name().unwrap().to_string_lossy();
+    let case: Case = match toml::from_str(&std::fs::read_to_string(file).unwrap()) {
+        Ok(case) => case,
+        Err(error) => return vec![format!("{name}: {error}")],
+    };
+    let mut problems = Problems::new();
+    check_names(&case.config, &mut problems);
+    let policy = Policy::compile(&case.config, &mut problems);
+    if case.auth {
+        Keys::compile(&case.config, &mut problems);
+    }
+    let found: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let severity = if problem.severity == Severity::Error { "error" } else { "warning" };
+            format!("{severity} at {}: {}", problem.at, problem.message)
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    if found != case.problems {
+        wrong.push(format!("{name}: problems\n    found    {found:#?}\n    expected {:#?}", case.problems));
+    }
+    for (index, asked) in case.calls.iter().enumerate() {
+        let (verdict, explanation) = decide(&policy, asked);
+        if verdict != asked.expect {
+            wrong.push(format!("{name}: call {}\n    found    {verdict}\n    expected {}", index + 1, asked.expect));
+        }
+        if asked.explanation.is_some() && explanation != asked.explanation {
+            wrong.push(format!("{name}: call {}: explained as {explanation:?}", index + 1));
+        }
+    }
+    wrong
+}
+
+fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
+    let Some(action) = action(asked) else { return ("unreadable".to_owned(), None) };
+    let principal = match &asked.key {
+        Some(key) => {
+            Principal { id: format!("key:{key}").into(), key: Some(key.as_str().into()), team: None, agent: None }
+        }
+        None => Principal::public(),
+    };
+    let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
+    let call = Call { server: asked.server.as_str().into(), action };
+    let listed = call.tool().map(|tool| policy.view(&principal, &asked.server).lists(tool));
+    let place = |at: Option<&_>| at.map(|at: &portcullis::config::problem::At| format!(" at {at}")).unwrap_or_default();
+    match policy.decide(&principal, revision, call) {
+        Ok(permitted) => {
+            assert_ne!(listed, Some(false), "{} is permitted and not listed", asked.expect);
+            (format!("permitted by {}{}", permitted.reason().name(), place(permitted.reason().at())), None)
+        }
+        Err(denied) => {
+            let denial = &denied.denial;
+            assert!(listed.is_none_or(|listed| listed != denial.is_hidden()), "{}", asked.expect);
+            (format!("denied by {}{}", denial.name(), place(denial.at())), denial.public_explanation())
+        }
+    }
+}
+
+fn action(asked: &Asked) -> Option<Action> {
+    if asked.end_session {
+        return Some(Action::EndSession);
+    }
+    let tool = asked.tool.as_deref().unwrap_or_default();
+    let arguments = asked.arguments.as_ref().map(|text| format!(r#","arguments":{text}"#)).unwrap_or_default();
+    let params = format!(r#"{{"name":{}{arguments}}}"#, serde_json::to_string(tool).unwrap());
+    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+    let body = Bytes::from(asked.message.clone().unwrap_or(call));
+    Message::read(body, &Limits::default()).map(Action::Message).ok()
+}

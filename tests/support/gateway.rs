@@ -1,0 +1,252 @@
+//! A gateway as a process of its own, on free loopback ports, with its own directories.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::client;
+use super::client::Answer;
+
+/// How long a gateway may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A key as `portcullis keys create` makes it.
+pub(crate) struct Key {
+    pub(crate) key: String,
+    pub(crate) digest: String,
+}
+
+/// A running gateway; killed when dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) data: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) directory: PathBuf,
+}
+
+/// How a gateway is started.
+pub(crate) struct Setup {
+    config: String,
+    environment: Vec<(String, String)>,
+    descriptors: Option<u64>,
+}
+
+/// A gateway with this configuration; `[listen]` `data` and `admin`, `[audit]` and `[state]` directories are added.
+/// Keys of the `[listen]` table can be given as lines at the very top, before the first table header.
+pub(crate) fn setup(config: &str) -> Setup {
+    Setup { config: config.to_owned(), environment: Vec::new(), descriptors: None }
+}
+
+impl Setup {
+    /// Starts it with a variable in its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it with a limit of open descriptors.
+    pub(crate) fn descriptors(mut self, limit: u64) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(self) -> Gateway {
+        let (data, admin) = (free_address(), free_address());
+        let directory = fresh_directory();
+        write_config(&directory, data, admin, &self.config);
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), binary()]);
+                command
+            }
+            None => Command::new(binary()),
+        };
+        let child = command
+            .args(["run", "--config"])
+            .arg(directory.join("portcullis.toml"))
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut gateway = Gateway { child, data, admin, directory };
+        gateway.wait_until_it_serves();
+        gateway
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway with this configuration.
+    #[track_caller]
+    pub(crate) fn start(config: &str) -> Self {
+        setup(config).start()
+    }
+
+    fn wait_until_it_serves(&mut self) {
+        let started = Instant::now();
+        while std::net::TcpStream::connect(self.data).is_err() {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && started.elapsed() < PATIENCE, "the gateway does not serve: {ended:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Writes another configuration (the same tables are added) and asks for a reload, without waiting for it.
+    pub(crate) fn reload(&self, config: &str) {
+        write_config(&self.directory, self.data, self.admin, config);
+        self.signal("HUP");
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end by itself and returns its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < PATIENCE, "the gateway does not end\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the log contains `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_until(text, || self.log().contains(text));
+    }
+
+    /// Every record written so far, in order.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let mut segments: Vec<PathBuf> = fs::read_dir(self.directory.join("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        segments.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        segments.sort();
+        let text: String = segments.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until a record has this `kind` and `matches`, and returns the first such record.
+    pub(crate) fn wait_for_record(&self, kind: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        wait_until(kind, || {
+            found = self.records().into_iter().find(|record| record["kind"] == kind && matches(record));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// `GET /metrics` of the admin listener.
+    pub(crate) async fn metrics(&self) -> String {
+        client::send(self.admin, &format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await.text()
+    }
+
+    /// The value of one metric line, labels included as written: `portcullis_streams`, `portcullis_x{a="b"}`.
+    pub(crate) async fn metric(&self, line: &str) -> Option<f64> {
+        self.metrics().await.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    /// Posts a JSON-RPC message with the usual headers and some more (`"Name: value"`).
+    pub(crate) async fn post(&self, path: &str, headers: &[&str], body: &str) -> Answer {
+        client::send(self.data, &client::post(path, headers, body)).await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// The program under test.
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_portcullis")
+}
+
+/// Runs the program to its end: exit code, standard output, standard error.
+pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Makes a key as an operator would.
+pub(crate) fn make_key(name: &str) -> Key {
+    let (code, out, error) = run(&["keys", "create", "--name", name, "--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    let made: Value = serde_json::from_str(&out).unwrap();
+    Key { key: made["key"].as_str().unwrap().to_owned(), digest: made["digest"].as_str().unwrap().to_owned() }
+}
+
+/// Waits up to ten seconds for something to become true.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_true() {
+        assert!(started.elapsed() < Duration::from_secs(10), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A directory of this test alone.
+pub(crate) fn fresh_directory() -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("portcullis-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let directory = std::env::temp_dir().join(name);
+    fs::create_dir(&directory).unwrap();
+    directory
+}
+
+fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, config: &str) {
+    let (listen, tables) = match config.find('[') {
+        Some(at) => config.split_at(at),
+        None => (config, ""),
+    };
+    let text = format!(
+        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n[audit]\ndirectory = \"audit\"\n[state]\ndirectory = \"state\"\n{tables}"
+    );
+    fs::write(directory.join("portcullis.toml"), text).unwrap();
+}
+
+/// An address nobody listened on a moment ago.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

@@ -1,0 +1,5 @@
+//! What the end-to-end tests are made of.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod upstream;
