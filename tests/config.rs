@@ -455,6 +455,7 @@ fn too_many_included_files_are_refused() {
 fn a_damaged_file_is_never_a_panic_and_never_shows_a_secret() {
     let mut text = std::fs::read_to_string(root().join("conf/reference.toml")).unwrap();
     text = text.lines().map(|line| format!("{}\n", commented_key(line).unwrap_or(line))).collect();
+    text = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     text = text
         .replace("${env:EXAMPLE_TOKEN}", CANARY)
         .replace("\"acme\"", &format!("\"{CANARY}\""))
@@ -472,7 +473,7 @@ fn a_damaged_file_is_never_a_panic_and_never_shows_a_secret() {
     for _ in 0..500 {
         let mut damaged = text.clone();
         for _ in 0..=random(3) {
-            let place = (0..=random(damaged.len())).rev().find(|place| damaged.is_char_boundary(*place)).unwrap();
+            let place = (0..=random(damaged.len().max(1))).rev().find(|place| damaged.is_char_boundary(*place)).unwrap();
             match random(3) {
                 0 => damaged.truncate(place),
                 1 => damaged.insert_str(place, bits[random(bits.len())]),

@@ -4,12 +4,15 @@
 //! the same length, once, before anything is rendered; references stay readable. In a file with syntax errors every
 //! value is masked but those of plain settings.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::config::files::File;
 use crate::config::files::Files;
 use crate::config::interpolate;
 use crate::config::interpolate::Piece;
+use crate::config::problem::At;
+use crate::config::problem::Step;
 use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
@@ -17,10 +20,11 @@ use crate::config::tree::Node;
 /// Masks the texts of all files.
 pub(crate) fn mask(files: &mut Files) {
     let refused = std::mem::take(&mut files.refused).into_iter().map(|(at, node)| in_place(&at, node));
+    let refused: Vec<Node> = refused.collect();
     let Files { files, root, .. } = files;
     let mut marks = vec![Vec::new(); files.len()];
     mark(root, &Trail::Root, false, files, &mut marks);
-    refused.for_each(|root| mark(&root, &Trail::Root, false, files, &mut marks));
+    refused.iter().for_each(|root| mark(root, &Trail::Root, false, files, &mut marks));
     for (file, mut ranges) in files.iter_mut().zip(marks) {
         if file.broken {
             ranges.extend(suspicious(&file.text, file.is_json()));
@@ -31,9 +35,16 @@ pub(crate) fn mask(files: &mut Files) {
 
 /// A root that holds nothing but `node`, at its place.
 fn in_place(at: &At, node: Node) -> Node {
-    at.words().into_iter().rev().fold(node, |node, key| {
+    at.steps().iter().rev().fold(node, |node, step| {
         let span = node.span;
-        Node::new(None, span, Kind::Table(BTreeMap::from([(key.to_owned(), node)])))
+        Node::new(
+            None,
+            span,
+            match step {
+                Step::Key(key) => Kind::Table(BTreeMap::from([(key.clone(), node)])),
+                Step::Index(_) => Kind::Array(vec![node]),
+            },
+        )
     })
 }
 
@@ -57,8 +68,9 @@ fn mark(node: &Node, at: &Trail<'_>, private: bool, files: &[File], marks: &mut 
                 false => Vec::new(),
             };
             let start = node.span.start;
-            let hidden = hidden.into_iter().map(|range| start + range.start..start + range.end);
-            marks.iter_mut().skip(node.span.file).take(1).for_each(|marks| marks.extend(hidden.clone()));
+            if let Some(marks) = marks.get_mut(node.span.file) {
+                marks.extend(hidden.into_iter().map(|range| start + range.start..start + range.end));
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::config::model::Config;
 use crate::config::nearest::nearest;
-use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::trail::Trail;
 
 /// Characters of a server's name.
 pub(crate) const SERVER_NAME_MAX: usize = 32;
@@ -71,55 +71,58 @@ pub fn check_server_name(name: &str) -> Result<(), ServerNameError> {
 
 /// Reports ill-formed names of servers, keys and agents, and references to servers and agents that are not there.
 pub fn check_names(config: &Config, problems: &mut Problems) {
+    let root = Trail::Root;
     for name in config.servers.keys() {
         if let Err(error) = check_server_name(name) {
-            problems.error(&At::root().key("servers").key(name), format!("`{name}` {error}"), error.help());
+            problems.error(&root.key("servers").key(name).at(), format!("`{name}` {error}"), error.help());
         }
     }
     for (path, server) in &config.routes.fixed {
-        check_server(config, server, &At::root().key("routes").key("fixed").key(path), problems);
+        check_server(config, server, &root.key("routes").key("fixed").key(path), problems);
     }
     for (name, key) in &config.keys {
-        let at = At::root().key("keys").key(name);
-        check_name(name, "a key", &at, problems);
-        check_servers(config, key.mcp_servers.as_deref(), &at, problems);
+        let trail = root.key("keys");
+        let trail = trail.key(name);
+        check_name(name, "a key", &trail, problems);
+        check_servers(config, key.mcp_servers.as_deref(), &trail, problems);
         if let Some(agent) = &key.agent
             && !config.agents.contains_key(agent)
         {
             let help = suggestion(agent, config.agents.keys(), "agent");
-            problems.error(&at.key("agent"), format!("there is no agent `{agent}`"), help);
+            problems.error(&trail.key("agent").at(), format!("there is no agent `{agent}`"), help);
         }
     }
     for (name, agent) in &config.agents {
-        let at = At::root().key("agents").key(name);
-        check_name(name, "an agent", &at, problems);
-        check_servers(config, agent.mcp_servers.as_deref(), &at, problems);
+        let trail = root.key("agents");
+        let trail = trail.key(name);
+        check_name(name, "an agent", &trail, problems);
+        check_servers(config, agent.mcp_servers.as_deref(), &trail, problems);
         for server in agent.servers.keys() {
-            check_server(config, server, &at.key("servers").key(server), problems);
+            check_server(config, server, &trail.key("servers").key(server), problems);
         }
     }
 }
 
-fn check_name(name: &str, whose: &str, at: &At, problems: &mut Problems) {
+fn check_name(name: &str, whose: &str, trail: &Trail<'_>, problems: &mut Problems) {
     let well_formed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(well_formed) {
         let help = "use letters, digits, `_`, `.` and `-`, at most 64 of them";
-        problems.error(at, format!("`{name}` is not {whose}'s name"), help);
+        problems.error(&trail.at(), format!("`{name}` is not {whose}'s name"), help);
     }
 }
 
-fn check_servers(config: &Config, servers: Option<&[String]>, at: &At, problems: &mut Problems) {
+fn check_servers(config: &Config, servers: Option<&[String]>, trail: &Trail<'_>, problems: &mut Problems) {
     for (index, server) in servers.unwrap_or_default().iter().enumerate() {
         if server != "*" {
-            check_server(config, server, &at.key("mcp_servers").index(index), problems);
+            check_server(config, server, &trail.key("mcp_servers").index(index), problems);
         }
     }
 }
 
-fn check_server(config: &Config, server: &str, at: &At, problems: &mut Problems) {
+fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
     if !config.servers.contains_key(server) {
         let help = suggestion(server, config.servers.keys(), "server");
-        problems.error(at, format!("there is no server `{server}`"), help);
+        problems.error(&trail.at(), format!("there is no server `{server}`"), help);
     }
 }
 
@@ -158,7 +161,7 @@ mod tests {
     fn a_key_name_has_its_limit() {
         let found = |name: &str| {
             let mut problems = Problems::new();
-            check_name(name, "a key", &At::root(), &mut problems);
+            check_name(name, "a key", &Trail::Root, &mut problems);
             problems.has_errors()
         };
         assert!(!found(&"a".repeat(NAME_MAX)));

@@ -129,7 +129,9 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &m
                 check(item, shape, &at.index(index), problems);
             }
         }
-        (Shape::Word(words), Kind::Text(text)) if !words.contains(text) => unknown_word(node, words, &at.at(), problems),
+        (Shape::Word(words), Kind::Text(text)) if !words.contains(text) => {
+            unknown_word(node, words, &at.at(), problems)
+        }
         (Shape::Integer(min), Kind::Integer(number)) if *number < *min => {
             let at = &at.at();
             let (message, help) = match min {

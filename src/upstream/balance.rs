@@ -57,10 +57,14 @@ impl Balance {
         let Some(balancer) = &self.balancer else {
             return self.endpoints.first();
         };
-        let chosen = balancer.select(&[], STEPS_MAX);
+        let chosen = balancer.select(&[], STEPS_MAX).and_then(|backend| self.endpoints.get(position(&backend)?));
+        // Others may have moved the shared cursor past every healthy one.
+        let chosen = chosen.or_else(|| self.endpoints.iter().find(|endpoint| self.is_healthy(endpoint)));
         // With none healthy one is tried all the same: a check may be wrong, and a call cannot do worse than fail.
-        let chosen = chosen.or_else(|| balancer.select_with(&[], STEPS_MAX, |_, _| true));
-        chosen.and_then(|backend| self.endpoints.get(position(&backend)?))
+        chosen.or_else(|| {
+            let any = balancer.select_with(&[], STEPS_MAX, |_, _| true)?;
+            self.endpoints.get(position(&any)?)
+        })
     }
 
     /// Whether the last check of an endpoint went well; true where nothing is checked.

@@ -4,6 +4,7 @@
 //! connection; while the resolver fails, the last answer serves.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,15 +52,23 @@ impl Endpoint {
             return Ok(vec![SocketAddr::new(address, *port)]);
         }
         let found = tokio::net::lookup_host((&**host, *port)).await;
+        self.settle(found.map(Iterator::collect))
+    }
+
+    /// What a resolver's answer means: its addresses, or the last ones while it fails.
+    fn settle(&self, found: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Mishap> {
         let mut last = self.last_addresses.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
-            Ok(addresses) => {
-                *last = addresses.take(ADDRESSES_MAX).collect();
-                if last.is_empty() { Err(Mishap::new(Failure::Resolve, "an empty answer")) } else { Ok(last.clone()) }
+            Ok(addresses) if addresses.is_empty() => Err(Mishap::new(Failure::Resolve, "an empty answer")),
+            Ok(mut addresses) => {
+                addresses.truncate(ADDRESSES_MAX);
+                last.clone_from(&addresses);
+                Ok(addresses)
             }
             Err(error) if last.is_empty() => Err(Mishap::of(Failure::Resolve, &error)),
             Err(error) => {
-                tracing::warn!(endpoint = self.origin(), %error, "an endpoint's name does not resolve; its last addresses are used");
+                let origin = self.origin();
+                tracing::warn!(endpoint = origin, %error, "an endpoint's name does not resolve; its last addresses are used");
                 Ok(last.clone())
             }
         }
@@ -76,4 +85,33 @@ impl fmt::Debug for Endpoint {
 pub(crate) fn endpoints(targets: &[(Target, usize)]) -> Vec<Arc<Endpoint>> {
     let numbered = targets.iter().enumerate();
     numbered.map(|(position, (target, weight))| Arc::new(Endpoint::new(target.clone(), *weight, position))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_addresses_serve_while_the_resolver_fails() {
+        let endpoint = Endpoint::new(Target::parse("http://a.test/").ok().unwrap(), 1, 0);
+        let failed = || Err(io::Error::other("no resolver"));
+        assert!(endpoint.settle(failed()).is_err());
+        let addresses: Vec<SocketAddr> = vec!["127.0.0.1:80".parse().unwrap()];
+        assert_eq!(endpoint.settle(Ok(addresses.clone())).unwrap(), addresses);
+        assert_eq!(endpoint.settle(failed()).unwrap(), addresses);
+        assert!(endpoint.settle(Ok(Vec::new())).is_err());
+    }
+
+    #[test]
+    fn no_more_addresses_are_tried_than_the_limit() {
+        let endpoint = Endpoint::new(Target::parse("http://a.test/").ok().unwrap(), 1, 0);
+        let addresses = |count: usize| vec![SocketAddr::from(([127, 0, 0, 1], 80)); count];
+        assert_eq!(endpoint.settle(Ok(addresses(ADDRESSES_MAX + 1))).unwrap().len(), ADDRESSES_MAX);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_resolved() {
+        let endpoint = Endpoint::new(Target::parse("http://[::1]:81/").ok().unwrap(), 1, 0);
+        assert_eq!(endpoint.resolve().await.unwrap(), ["[::1]:81".parse().unwrap()]);
+    }
 }

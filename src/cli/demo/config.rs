@@ -114,7 +114,7 @@ long_query = [
 ]
 
 
-# The developer may do everything but delete files. On `database`, without an entry here, only the server's own
+# The developer may do everything but delete files. On `database`, which has no entry here, only the server's own
 # `blocked_tools` restrict.
 [agents.developer.servers.files]
 blocked_tools = ["delete_file"]

@@ -45,7 +45,7 @@ pub fn text(guide: &Guide<'_>) -> String {
 Two keys, made for this run:
 
   analyst    {analyst_key}   reads files; in the database, SELECT only
-  developer  {developer_key}   everything but deleting files
+  developer  {developer_key}   everything but deleting files and dropping tables
 
 Let an agent use them:
 

@@ -140,3 +140,13 @@ async fn an_answer_outlives_its_server_and_leaves_no_connection_behind() {
     assert_eq!(super::read(answer).await.unwrap(), "abcde");
     eventually("the connection being closed", || scripted.departures() == 1).await;
 }
+
+#[tokio::test]
+async fn a_connection_that_idles_is_closed_before_its_server_would() {
+    let scripted = Scripted::new([]);
+    let running = Running::of(&scripted);
+    running.call().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(scripted.departures(), 0);
+    eventually("the connection being closed", || scripted.departures() == 1).await;
+}
