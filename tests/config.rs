@@ -418,7 +418,7 @@ fn no_message_shows_a_secret() {
         );
     })
     .unwrap_err();
-    assert!(!error.to_string().contains(CANARY), "{error}");
+    assert!(!error.to_string().contains(CANARY) && !format!("{error:?}").contains(CANARY), "{error}");
     assert!(error.to_string().contains("`https://${env:A}/mcp` is not a URL"), "{error}");
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -473,7 +473,8 @@ fn a_damaged_file_is_never_a_panic_and_never_shows_a_secret() {
     for _ in 0..500 {
         let mut damaged = text.clone();
         for _ in 0..=random(3) {
-            let place = (0..=random(damaged.len().max(1))).rev().find(|place| damaged.is_char_boundary(*place)).unwrap();
+            let place =
+                (0..=random(damaged.len().max(1))).rev().find(|place| damaged.is_char_boundary(*place)).unwrap();
             match random(3) {
                 0 => damaged.truncate(place),
                 1 => damaged.insert_str(place, bits[random(bits.len())]),

@@ -1,3 +1,5 @@
+//! Does the admin listener answer its own machine, and nobody else?
+
 use std::fs;
 use std::io::Read;
 use std::io::Write;

@@ -167,6 +167,39 @@ fn a_key_that_no_one_has_is_unknown_however_it_is_made() {
     assert_eq!(shown(&[("x-api-key", &"x".repeat(KEY_BYTES_MAX + 1))], None), Err(AuthError::Malformed));
 }
 
+/// Who shows `key` as `X-API-Key` where these digests are configured, the first for `k0`.
+fn caller_among(digests: &[String], key: &str) -> Result<Option<String>, AuthError> {
+    let mut config = Config::default();
+    for (index, digest) in digests.iter().enumerate() {
+        config.keys.insert(format!("k{index}"), Key { digest: digest.clone(), ..Key::default() });
+    }
+    let mut problems = Problems::new();
+    let keys = Keys::compile(&config, &mut problems);
+    assert!(!problems.has_errors());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", key.parse().unwrap());
+    keys.authenticate(&headers, None).map(|caller| caller.map(|principal| principal.id.to_string()))
+}
+
+#[test]
+fn a_digest_is_compared_whole() {
+    let one = with_checksum(ONE);
+    let digest = key::digest(&one);
+    // Digests are looked up by their first eight bytes, which these two share.
+    let last = if digest.ends_with('A') { "E" } else { "A" };
+    let near = format!("{}{last}", &digest[..46]);
+    assert_eq!(caller_among(std::slice::from_ref(&near), &one), Err(AuthError::Unknown));
+    assert_eq!(caller_among(&[near, digest], &one), Ok(Some("key:k1".to_owned())));
+}
+
+#[test]
+fn a_key_of_another_form_is_unknown_even_where_its_digest_is_configured() {
+    let mistyped = format!("{}x", &with_checksum(ONE)[..61]);
+    for text in ["abc", &mistyped] {
+        assert_eq!(caller_among(&[key::digest(text)], text), Err(AuthError::Unknown), "{text}");
+    }
+}
+
 #[test]
 fn a_key_in_the_query_is_refused_whatever_the_headers_say() {
     let refused = [

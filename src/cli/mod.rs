@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`).
 
 mod check;
-//DEMO mod demo;
+pub mod demo;
 mod explain;
 mod import;
 mod keys;
@@ -37,7 +37,7 @@ enum Command {
     /// Check a configuration as `run` would, without serving it.
     Check(ConfigFile),
     /// Try it out: a gateway with sample MCP servers, keys and a policy, in one process.
-    //DEMO Demo(demo::Arguments),
+    Demo(demo::Arguments),
     /// Say what would become of a call, by which rule, and where the rule stands.
     Explain(explain::Arguments),
     /// Make keys.
@@ -90,7 +90,7 @@ pub fn run() -> ExitCode {
     let outcome = match command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::run(&file.config),
-        //DEMO Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),

@@ -1,6 +1,6 @@
 //! What stands behind `${env:NAME}`, `${file:PATH}` and `${cred:NAME}`?
 //!
-//! References are replaced inside the texts of the places of [`is_replaced_at`] and nowhere else; what replaces one is not
+//! References are replaced inside texts at the places of [`is_replaced_at`] and nowhere else; what replaces one is not
 //! looked at again. `$${` is a literal `${`. No value is in any message.
 
 use std::ffi::OsString;

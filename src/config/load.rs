@@ -87,7 +87,7 @@ pub fn load_with<T>(
     check_names(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);
-    let problems = joined(problems, &later);
+    let problems = joined(problems, &later, &sources);
     match problems.has_errors() {
         true => Err(LoadError { sources, problems }),
         false => Ok((Loaded { config, sources, warnings: problems }, compiled)),
@@ -129,11 +129,11 @@ fn at(path: &serde_path_to_error::Path) -> At {
 }
 
 /// Both passes' problems, without what follows from the first: a table that holds a mistake may seem to lack something.
-fn joined(first: Problems, later: &Problems) -> Problems {
+fn joined(first: Problems, later: &Problems, sources: &Sources) -> Problems {
     let mistakes: Vec<At> =
         first.iter().filter(|problem| problem.severity == Severity::Error).map(|problem| problem.at.clone()).collect();
     let follows = |problem: &&Problem| !mistakes.iter().any(|mistake| problem.at.holds(mistake));
     let mut all = first;
-    later.iter().filter(follows).cloned().for_each(|problem| all.add(problem));
+    later.iter().filter(follows).for_each(|problem| all.add(sources.redacted_problem(problem)));
     all
 }

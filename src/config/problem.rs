@@ -2,7 +2,7 @@
 //!
 //! Every owner's `compile` reports all its mistakes into one [`Problems`]; `config::sources` turns the place
 //! (a path of keys) into file, line, column and caret. A problem's text follows one form: lower case, no full
-//! stop, the user's own words in backticks, and a `help` that says what to write instead.
+//! stop, one line, the user's own words in backticks, and a `help` that says what to write instead.
 
 use std::fmt;
 
@@ -103,7 +103,7 @@ pub struct Problem {
     pub severity: Severity,
     /// The value it is about. A missing value is reported at the table that lacks it.
     pub at: At,
-    /// What is wrong.
+    /// What is wrong, in one line.
     pub message: String,
     /// What to write instead; empty when the message says it.
     pub help: String,
@@ -137,8 +137,18 @@ impl Problem {
     }
 
     fn new(severity: Severity, at: &At, message: String, help: String) -> Self {
+        let (message, help) = (one_line(message), one_line(help));
         Self { severity, at: at.clone(), message, help, span: None, related: None }
     }
+}
+
+/// A text in one line, a quote of several cut short: one that was not closed in the file has taken in whatever
+/// follows, secrets included.
+fn one_line(text: String) -> String {
+    let Some((first, rest)) = text.split_once(['\n', '\r']) else { return text };
+    let last = rest.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let after = last.find('`').and_then(|quote| last.get(quote..)).unwrap_or_default();
+    format!("{first} ..{after}")
 }
 
 /// Everything found wrong in one pass; collecting continues after the first mistake.
@@ -224,6 +234,14 @@ mod tests {
         assert!(!problems.has_errors());
         problems.error(&At::root(), "wrong", "");
         assert!(problems.has_errors());
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let mut problems = Problems::new();
+        problems.error(&At::root(), "`a\nsecret = 1` is wrong", "write\r\nb");
+        let found: Vec<_> = problems.iter().map(|problem| (problem.message.as_str(), problem.help.as_str())).collect();
+        assert_eq!(found, [("`a ..` is wrong", "write ..")]);
     }
 
     #[test]

@@ -177,6 +177,12 @@ impl Sources {
         group.element(Snippet::source(line).path(path).line_start(place.line).annotation(annotation))
     }
 
+    /// The problem without values that came from outside the files.
+    pub(crate) fn redacted_problem(&self, problem: &Problem) -> Problem {
+        let (message, help) = (self.redacted(&problem.message), self.redacted(&problem.help));
+        Problem { message, help, ..problem.clone() }
+    }
+
     fn redacted(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for resolved in &self.resolved {

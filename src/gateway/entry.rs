@@ -282,7 +282,8 @@ fn metric_outcome(ending: Ending) -> Outcome {
         Ending::ToolError => Outcome::ToolError,
         Ending::Refused => Outcome::Refused,
         Ending::NetworkFailure => Outcome::NetworkFailure,
-        Ending::RpcError | Ending::UpstreamError => Outcome::UpstreamError,
+        Ending::RpcError => Outcome::RpcError,
+        Ending::UpstreamError => Outcome::UpstreamError,
         Ending::ClientGone => Outcome::ClientGone,
         Ending::Abandoned => Outcome::Abandoned,
     }

@@ -36,7 +36,8 @@ impl Gateway {
         let active = self.runtime.active();
         let connection = Connection::current();
         let source = connection.as_ref().and_then(|connection| connection.peer());
-        session.set_keepalive(if self.runtime.is_draining() { None } else { Some(active.snapshot.keepalive_seconds) });
+        // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
+        session.set_keepalive(if self.runtime.is_draining() { None } else { Some(0) });
         session.as_downstream_mut().set_write_timeout(Some(active.snapshot.write_timeout));
         let mut entry = Entry::open(&self.runtime, Arc::clone(&active), source, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {

@@ -139,8 +139,7 @@ fn decide(active: &Active, principal: &Principal, revision: Revision, call: Call
 
 /// Answers a refused request, if its client can still be answered, and closes its entry.
 pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, active: &Active, refusal: &Refusal) {
-    let begun = session.response_written().is_some();
-    if begun || matches!(refusal, Refusal::ClientGone) {
+    if reply::is_begun(session) || matches!(refusal, Refusal::ClientGone) {
         // Nothing honest can follow what was written already but the end of the connection.
         session.set_keepalive(None);
         entry.refuse(refusal);
@@ -154,8 +153,8 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
     let as_tool_result = (active.snapshot.denial_form == DenialForm::ToolResult && entry.tool.is_some() && matches!(refusal, Refusal::Denied(..))).then_some(era);
     let header = wire.header.as_ref().map(|(name, value): &(&str, Cow<'_, str>)| (*name, &**value));
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
-    // A body that was not read whole cannot be told from a next request.
-    let unread = !session.as_downstream_mut().is_body_done();
+    // A body that was not read whole cannot be told from a next request; one that broke counts as done for Pingora.
+    let unread = matches!(refusal, Refusal::Body(_)) || !session.as_downstream_mut().is_body_done();
     if unread {
         session.set_keepalive(None);
     }

@@ -40,8 +40,9 @@ impl Gatekeeper for Keeper {
         self.runtime.metrics.refused(refusal.reason);
         let body = error::error_body(None, wire.code, &wire.text, None);
         let reason = http::StatusCode::from_u16(wire.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused");
+        let further = wire.header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}Connection: close\r\n\r\n",
             wire.status,
             body.len()
         );

@@ -23,6 +23,11 @@ pub(crate) struct Reply<'r> {
     pub(crate) headers: &'r [(&'static str, &'r str)],
 }
 
+/// Whether the answer has begun. A `100 Continue` is none: the answer is still to come.
+pub(crate) fn is_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational())
+}
+
 /// Writes a whole answer.
 ///
 /// # Errors

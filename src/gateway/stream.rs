@@ -86,7 +86,7 @@ impl Pump<'_> {
                 let negotiated = self.negotiated;
                 write_head(exchange, answer, negotiated).await?;
             }
-            if exchange.session.response_written().is_some() && !self.ready.is_empty() {
+            if reply::is_begun(exchange.session) && !self.ready.is_empty() {
                 let piece = self.ready.split().freeze();
                 reply::stream_piece(exchange.session, piece).await.map_err(|Gone| Refusal::ClientGone)?;
             }
@@ -152,7 +152,7 @@ impl Pump<'_> {
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
     async fn finish(self, exchange: &mut Exchange<'_>, answer: &mut upstream::Answer, broken: Option<Refusal>) -> Result<(), Refusal> {
-        let begun = exchange.session.response_written().is_some();
+        let begun = reply::is_begun(exchange.session);
         let Some(refusal) = broken else {
             let ended = reply::stream_end(exchange.session).await;
             exchange.entry.settle(if ended.is_ok() { self.ended.unwrap_or(Ending::Ok) } else { Ending::ClientGone });

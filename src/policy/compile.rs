@@ -89,12 +89,20 @@ impl Compiler<'_> {
         for (position, (name, server)) in servers.iter().enumerate() {
             let at = At::root().key("servers").key(name);
             let tools = self.tools(server.allowed_tools.as_deref(), &server.blocked_tools, &at);
-            let public = (server.access == Access::Public).then(|| reason(ReasonKind::Public, at.key("access")));
+            let public = (server.access == Access::Public).then(|| self.public(&at));
             let listed = server.allowed_tools.is_some();
             let listed = listed.then(|| reason(ReasonKind::ServerTools, at.key("allowed_tools")));
             self.index.insert(name.as_str().into(), position);
             self.servers.push(ServerRules { public, tools, at, listed });
         }
+    }
+
+    /// The one exception to "no key, no call": the operator is told of it wherever the configuration is checked.
+    fn public(&mut self, at: &At) -> Arc<Reason> {
+        let at = at.key("access");
+        let help = "keep it if everybody who can connect may call; else remove `access` and make keys with `portcullis keys create`";
+        self.problems.warning(&at, "callers need no key here, and whoever holds a session's id holds the session", help);
+        reason(ReasonKind::Public, at)
     }
 
     fn tools(&mut self, allowed: Option<&[String]>, blocked: &[String], at: &At) -> Tools {

@@ -70,7 +70,11 @@ pub async fn read_whole(session: &mut Session, bytes_max: usize, timeout: Durati
         return Err(BodyError::TooLarge);
     }
     if session.req_header().headers.contains_key(http::header::EXPECT) {
-        session.as_downstream_mut().write_continue_response().await.map_err(|_| BodyError::Broken)?;
+        let downstream = session.as_downstream_mut();
+        let kept = downstream.get_keepalive();
+        downstream.write_continue_response().await.map_err(|_| BodyError::Broken)?;
+        // Pingora takes it for an answer ahead of the request's end, after which it would close the connection.
+        downstream.set_keepalive(kept);
     }
     let read = async {
         let mut whole = Gathered::default();

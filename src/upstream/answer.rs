@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
@@ -36,7 +37,8 @@ pub struct Answer {
     pub deadline: Instant,
 }
 
-/// An answer's body. Reading it to its end keeps the connection; dropping it earlier closes the connection at once.
+/// An answer's body. Reading it to its end keeps the connection, and so does dropping one that is empty; dropping any
+/// other before its end closes the connection at once.
 pub struct Body {
     rest: Option<(Incoming, Connection)>,
     endpoint: Arc<Endpoint>,
@@ -83,6 +85,17 @@ impl Body {
     /// The length the server announced, where it did.
     pub fn length(&self) -> Option<u64> {
         self.length
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // An answer without a body (`202`, `204`) has ended already, whether or not anybody looked.
+        if let Some((incoming, connection)) = self.rest.take()
+            && incoming.is_end_stream()
+        {
+            self.endpoint.pool.put(connection);
+        }
     }
 }
 

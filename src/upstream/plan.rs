@@ -198,7 +198,6 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
         }
         found.push((target, endpoint.weight.clamp(1, WEIGHT_MAX)));
     }
-    found.truncate(ENDPOINTS_MAX);
     found
 }
 

@@ -1,11 +1,13 @@
 //! A client that sends exactly the bytes a test wants and reads exactly what comes back.
 
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -76,6 +78,14 @@ pub(crate) async fn send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Answer
     connection.answer().await.expect("an answer")
 }
 
+/// A loopback address in a network (/24) of its own, one for each `number` below 60,000: refusals of unknown callers are
+/// counted by network, so what comes from such an address has a record of its own.
+pub(crate) fn source(number: usize) -> Ipv4Addr {
+    let number = u16::try_from(number).unwrap();
+    let [high, low] = (number + 256).to_be_bytes();
+    Ipv4Addr::new(127, high, low, 1)
+}
+
 /// A connection on which a test writes and reads as it likes.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
@@ -86,6 +96,15 @@ impl Connection {
     /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffered: Vec::new() }
+    }
+
+    /// Connects from an address of this machine, such as [`source`] gives.
+    pub(crate) async fn open_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, buffered: Vec::new() }
     }
@@ -109,6 +128,14 @@ impl Connection {
     pub(crate) async fn is_closed_within(&mut self, patience: Duration) -> bool {
         let mut byte = [0];
         matches!(timeout(patience, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+    }
+
+    /// Everything that comes after the last answer until the other side ends the connection; `None` if it does not
+    /// within `patience`.
+    pub(crate) async fn remainder(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        let to_the_end = async { while self.fill().await {} };
+        timeout(patience, to_the_end).await.ok()?;
+        Some(std::mem::take(&mut self.buffered))
     }
 
     /// Reads until `text` was received, and returns everything read since the last answer.

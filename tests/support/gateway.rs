@@ -160,6 +160,17 @@ impl Gateway {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Waits until so many records have this `kind`, and returns all of them; fails if there are more.
+    pub(crate) fn wait_for_records(&self, kind: &str, count: usize) -> Vec<Value> {
+        let mut found = Vec::new();
+        wait_until(kind, || {
+            found = self.records().into_iter().filter(|record| record["kind"] == kind).collect();
+            found.len() >= count
+        });
+        assert_eq!(found.len(), count, "{found:#?}");
+        found
+    }
+
     /// Waits until a record has this `kind` and `matches`, and returns the first such record.
     pub(crate) fn wait_for_record(&self, kind: &str, matches: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;

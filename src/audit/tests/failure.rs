@@ -11,16 +11,21 @@ use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
 use super::*;
+use crate::audit::segments::Keep;
 
 /// A log whose new segments are what `broken` makes while the switch is on, and files otherwise.
 fn failing(directory: &Fresh, level: AuditLevel, broken: fn() -> File) -> (Log, Arc<AtomicBool>) {
+    failing_every(20, directory, level, broken)
+}
+
+fn failing_every(retry_ms: u64, directory: &Fresh, level: AuditLevel, broken: fn() -> File) -> (Log, Arc<AtomicBool>) {
     let switch = Arc::new(AtomicBool::new(false));
     let on = Arc::clone(&switch);
     let create = move |path: &Path| match on.load(Ordering::SeqCst) {
         true => Ok(AppendFile::from_file(broken(), 0)),
         false => AppendFile::create(path),
     };
-    let settings = Settings { segment_bytes_max: 300, ..directory.settings(level) };
+    let settings = Settings { segment_bytes_max: 300, retry_ms, ..directory.settings(level) };
     (Log::open_with(settings, Box::new(create), NOW).unwrap(), switch)
 }
 
@@ -132,6 +137,21 @@ fn a_disk_that_stays_full_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn the_end_of_service_is_one_more_chance_to_tell_what_happened() {
+    let directory = Fresh::new();
+    let (log, full) = failing_every(60_000, &directory, AuditLevel::Written, full_device);
+    call(&log).unwrap();
+    full.store(true, Ordering::SeqCst);
+    assert_eq!(intent(&log), Err(Unavailable::Failed));
+    thread::sleep(Duration::from_millis(100));
+    full.store(false, Ordering::SeqCst);
+    assert!(!log.available(), "the next attempt is a minute away");
+    log.shutdown(NOW);
+    assert_eq!(recovered(&directory).len(), 1);
+    directory.verified();
+}
+
+#[test]
 fn somebody_elses_file_in_the_way_costs_a_number_not_the_service() {
     let directory = Fresh::new();
     let settings = Settings { segment_bytes_max: 1, ..directory.settings(AuditLevel::Written) };
@@ -158,6 +178,40 @@ fn counts_of_refusals_that_are_lost_are_told_with_all_they_stand_for() {
     until_refused(&log);
     log.flush_coalesced(NOW + 1_000_000);
     assert_eq!(log.stats().lost_refusals, 9);
+}
+
+#[test]
+fn losses_whose_telling_is_lost_are_told_again() {
+    let directory = Fresh::new();
+    let (log, full) = failing(&directory, AuditLevel::Written, full_device);
+    call(&log).unwrap();
+    log.writer.tally.lose(Counts { results: 5, ..Counts::default() });
+    full.store(true, Ordering::SeqCst);
+    assert_eq!(intent(&log), Err(Unavailable::Failed));
+    full.store(false, Ordering::SeqCst);
+    eventually("service", || log.available());
+    log.shutdown(NOW);
+    assert_eq!(recovered(&directory)[0]["lost_results"], 5);
+    assert_eq!(log.stats().lost_results, 5);
+}
+
+#[test]
+fn what_no_sync_has_reached_does_not_count_after_a_failed_one() {
+    let root = Fresh::new();
+    for (keep, kept) in [(Keep::Synced, 4), (Keep::Written, 9)] {
+        let path = root.0.join(format!("{keep:?}"));
+        let directory = Directory::lock(&path).unwrap();
+        let mut segments = Segments::new(directory, Box::new(|path: &Path| AppendFile::create(path)), 1_000, None);
+        segments.append(b"one\n", 1).unwrap();
+        segments.sync().unwrap();
+        segments.append(b"four\n", 2).unwrap();
+        segments.abandon(keep);
+        let cut = segments.cut().unwrap();
+        assert_eq!((cut.segment, cut.kept, cut.cut), (chain::segment_name(1), kept, 9 - kept));
+        assert_eq!(fs::metadata(path.join(chain::segment_name(1))).unwrap().len(), kept);
+        segments.append(b"two\n", 3).unwrap();
+        assert!(path.join(chain::segment_name(3)).exists(), "a failed segment is not written to again");
+    }
 }
 
 #[test]

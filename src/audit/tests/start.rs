@@ -104,6 +104,10 @@ fn a_segment_that_continues_another_chain_stops_the_start() {
     change(&segments[1], |lines| drop(lines.pop()));
     assert!(refused(&directory).contains("line 1: `prev`"));
     let directory = closed();
+    change(&directory.segments()[1], |lines| drop(lines.pop()));
+    change(&last(&directory), |lines| lines.truncate(1));
+    assert!(refused(&directory).contains("line 1: `prev`"), "even if it is the only record");
+    let directory = closed();
     fs::remove_file(&directory.segments()[1]).unwrap();
     assert!(refused(&directory).contains("line 1: `prev`"));
 }
@@ -170,6 +174,21 @@ fn verifying_finds_every_change_of_every_line() {
 }
 
 #[test]
+fn a_line_with_anything_but_printable_ascii_is_no_record() {
+    let directory = closed();
+    let records = lines(&last(&directory)).len();
+    let mut bytes = fs::read(last(&directory)).unwrap();
+    let end = bytes.len();
+    // Inside the last text of the last record: well-formed as far as a JSON reader that skips it looks.
+    assert_eq!(bytes[end - 3..], *b"0}\n");
+    bytes.splice(end - 2..end, *b",\"x\":\"\xff\"}\n");
+    fs::write(last(&directory), bytes).unwrap();
+    let broken = verify_chain(&directory.0).unwrap_err();
+    assert!(matches!(broken.flaw, Flaw::NotARecord), "{broken}");
+    assert_eq!((broken.file, broken.line), (last(&directory), records as u64));
+}
+
+#[test]
 fn a_start_reads_only_the_last_segment() {
     let directory = Fresh::new();
     let log =
@@ -218,7 +237,7 @@ fn apply(bytes: &mut Vec<u8>, damage: Damage) {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 10000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn a_damaged_last_segment_stops_the_start_or_leaves_a_chain_of_true_records(damage in damage()) {
@@ -232,16 +251,16 @@ proptest::proptest! {
         apply(&mut bad, damage);
         fs::write(&segment, bad).unwrap();
         if let Ok(log) = Log::open(directory.settings(AuditLevel::Written), NOW) {
-            call(&log).unwrap();
+            log.refused(&Request::default(), &refusal("after_the_damage"), NOW).unwrap();
             drop(log);
             directory.verified();
             let text = fs::read_to_string(last(&directory)).unwrap();
             let kept = text.lines().zip(good.lines()).take_while(|(line, was)| line == was).count();
-            let next = text.lines().nth(kept);
-            let told = |next: &str| next.contains("\"recovered\"") || (kept == 0 && next.contains("\"seq\":1,"));
+            let next = text.lines().nth(kept).unwrap();
+            let ours = next.contains("\"recovered\"") || next.contains("after_the_damage");
             // A last record that does not fit is cut like a torn one, so only what stands before the last two is vouched for.
             let vouched = good.lines().count() - 2;
-            assert!(kept >= vouched || next.is_none_or(told), "after {kept} records: {next:?}");
+            assert!(kept >= vouched || ours, "after {kept} records: {next}");
         }
     }
 }

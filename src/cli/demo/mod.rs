@@ -9,5 +9,5 @@ pub mod servers;
 
 mod run;
 
-pub(crate) use run::Arguments;
-pub(crate) use run::run;
+pub(super) use run::Arguments;
+pub(super) use run::run;

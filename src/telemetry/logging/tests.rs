@@ -1,3 +1,5 @@
+//! Is what is logged readable, and what must not be logged absent?
+
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -168,7 +168,8 @@ impl Outcome {
     }
 }
 
-/// A part of the way of one request through the gateway.
+/// A part of the way of one request through the gateway. Time spent waiting for the client's bytes is to be left out
+/// of `Head` and `Body` where it can be told: it would count as the gateway's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Judging the head.

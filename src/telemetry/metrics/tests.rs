@@ -1,3 +1,5 @@
+//! Do the numbers count what they say, within their limits?
+
 use std::time::Duration;
 use std::time::Instant;
 
@@ -173,31 +175,29 @@ fn what_is_held_is_counted_until_it_is_dropped() {
     assert_eq!(metrics.audit_records().value(), 4);
 }
 
-/// Prints the cost of one request's metrics; run with `--ignored --nocapture` on a release build.
+/// On a release build, alone: 5 ns a counter, 65 ns a tool among 200, 160 ns for all phases (`--nocapture` shows it).
 #[test]
-#[ignore = "a measurement"]
 fn the_metrics_of_one_request_cost_little() {
+    const ROUNDS: u32 = 20_000;
+    // Far above what it takes, for builds without optimisation on a busy machine; a lock or a search shows.
+    const BUDGET: Duration = Duration::from_micros(50);
     let metrics = metrics(SERIES_MAX);
     let tools: Vec<String> = (0..200).map(|number| format!("tool_{number}")).collect();
     let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
     let server = metrics.server("files", &tools);
     let mut phases = Phases::default();
     Phase::ALL.into_iter().for_each(|phase| phases.add(phase, Duration::from_micros(40)));
-    let rounds = 2_000_000_u32;
-    let measure = |name: &str, threads: usize, work: &(dyn Fn() + Sync)| {
+    let measure = |name: &str, work: &dyn Fn()| {
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| (0..rounds).for_each(|_| work()));
-            }
-        });
-        println!("{name}, {threads} threads: {:?}", start.elapsed() / rounds);
+        (0..ROUNDS).for_each(|_| work());
+        let took = start.elapsed() / ROUNDS;
+        println!("{name}: {took:?}");
+        took
     };
-    for threads in [1, 2] {
-        measure("request", threads, &|| server.request(Method::ToolsCall, Outcome::Ok));
-        measure("tool_call among 200", threads, &|| server.tool_call("tool_77", Outcome::Ok));
-        measure("decided", threads, &|| server.decided("blocked"));
-        measure("upstream_took", threads, &|| server.upstream_took(Duration::from_micros(700)));
-        measure("phases (8 observations)", threads, &|| metrics.phases(&phases));
-    }
+    let total = measure("request", &|| server.request(Method::ToolsCall, Outcome::Ok))
+        + measure("tool_call among 200", &|| server.tool_call("tool_77", Outcome::Ok))
+        + measure("decided", &|| server.decided("blocked"))
+        + measure("upstream_took", &|| server.upstream_took(Duration::from_micros(700)))
+        + measure("phases (8 observations)", &|| metrics.phases(&phases));
+    assert!(total < BUDGET, "{total:?}");
 }

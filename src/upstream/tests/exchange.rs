@@ -120,6 +120,14 @@ async fn chunks_are_handed_out_as_they_arrive_and_the_connection_is_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_keeps_its_connection_unread() {
+    let scripted = Scripted::new([Step::Say("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n".into())]);
+    let running = Running::of(&scripted);
+    drop(running.send().await.unwrap());
+    assert!(running.send().await.unwrap().reused);
+}
+
+#[tokio::test]
 async fn a_body_of_a_megabyte_comes_back_identical() {
     let text: String =
         (0..1_048_576_u32).map(|index| char::from(b'a' + u8::try_from(index * 7 % 26).unwrap())).collect();

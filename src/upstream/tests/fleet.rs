@@ -133,12 +133,17 @@ async fn a_retired_server_is_left_alone() {
 
 #[tokio::test]
 async fn an_answer_outlives_its_server_and_leaves_no_connection_behind() {
-    let scripted = Scripted::new([Step::Drip("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde".into())]);
+    let endless = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let short = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde";
+    let scripted = Scripted::new([Step::SayAndHang(endless.into()), Step::Drip(short.into())]);
     let running = Running::new(Server { timeout_ms: 5_000, ..server(&scripted.url()) });
+    let stream = running.send().await.unwrap();
     let answer = running.send().await.unwrap();
     drop(running);
     assert_eq!(super::read(answer).await.unwrap(), "abcde");
-    eventually("the connection being closed", || scripted.departures() == 1).await;
+    eventually("the ended answer's connection being closed", || scripted.departures() == 1).await;
+    drop(stream);
+    eventually("the stream's connection being closed", || scripted.departures() == 2).await;
 }
 
 #[tokio::test]

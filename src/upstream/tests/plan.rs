@@ -116,30 +116,35 @@ fn a_transport_that_is_not_served_or_contradictory_is_reported() {
 
 #[test]
 fn a_credential_must_be_complete_and_nothing_of_it_unused() {
-    use UpstreamAuthType::{Basic, Bearer, Header, None as Nothing};
-    assert_eq!(mistakes(auth(Bearer, None, None, None)), ["auth: this `type` needs `secret`"]);
+    assert_eq!(mistakes(auth(UpstreamAuthType::Bearer, None, None, None)), ["auth: this `type` needs `secret`"]);
     assert_eq!(
-        mistakes(auth(Bearer, Some("s"), None, Some("me"))),
+        mistakes(auth(UpstreamAuthType::Bearer, Some("s"), None, Some("me"))),
         ["auth.username: this `type` does not use `username`"]
     );
-    assert_eq!(mistakes(auth(Nothing, Some("s"), None, None)), ["auth.secret: this `type` does not use `secret`"]);
     assert_eq!(
-        mistakes(auth(Header, None, None, None)),
+        mistakes(auth(UpstreamAuthType::None, Some("s"), None, None)),
+        ["auth.secret: this `type` does not use `secret`"]
+    );
+    assert_eq!(
+        mistakes(auth(UpstreamAuthType::Header, None, None, None)),
         ["auth: this `type` needs `name`", "auth: this `type` needs `secret`"]
     );
-    assert_eq!(mistakes(auth(Basic, Some("s"), None, None)), ["auth: this `type` needs `username`"]);
+    assert_eq!(mistakes(auth(UpstreamAuthType::Basic, Some("s"), None, None)), ["auth: this `type` needs `username`"]);
     assert_eq!(
-        mistakes(auth(Basic, Some("s"), None, Some("a:b"))),
+        mistakes(auth(UpstreamAuthType::Basic, Some("s"), None, Some("a:b"))),
         ["auth.username: a user name with a colon or a control character"]
     );
-    assert_eq!(mistakes(auth(Bearer, Some("s\n"), None, None)), ["auth.secret: this begins or ends with white space"]);
-    assert_eq!(mistakes(auth(Bearer, Some(""), None, None)), ["auth.secret: this is empty"]);
     assert_eq!(
-        mistakes(auth(Bearer, Some("a\r\nx: y"), None, None)),
+        mistakes(auth(UpstreamAuthType::Bearer, Some("s\n"), None, None)),
+        ["auth.secret: this begins or ends with white space"]
+    );
+    assert_eq!(mistakes(auth(UpstreamAuthType::Bearer, Some(""), None, None)), ["auth.secret: this is empty"]);
+    assert_eq!(
+        mistakes(auth(UpstreamAuthType::Bearer, Some("a\r\nx: y"), None, None)),
         ["auth.secret: this has characters that a header cannot carry"]
     );
     assert_eq!(
-        mistakes(auth(Header, Some("s"), Some("Host"), None)),
+        mistakes(auth(UpstreamAuthType::Header, Some("s"), Some("Host"), None)),
         ["auth.name: `host` comes from the URL and cannot be set"]
     );
 }
@@ -218,4 +223,7 @@ fn nothing_prints_a_secret() {
     let text = format!("{plans:?}");
     assert!(!text.contains("s3cret") && !text.contains("bWU6"), "{text}");
     assert!(text.contains("http://a.test:80") && text.contains("x-key"), "{text}");
+    let mut headers = http::HeaderMap::new();
+    plans.get("x").unwrap().credential().present(&mut headers);
+    assert!(headers.len() == 2 && headers.values().all(http::HeaderValue::is_sensitive), "{headers:?}");
 }

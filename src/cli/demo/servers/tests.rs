@@ -1,3 +1,5 @@
+//! Do the sample servers speak every revision as its specification says?
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
