@@ -17,6 +17,7 @@ use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
+use crate::transport::gate_io;
 use crate::upstream::Fleet;
 use crate::upstream::Upstreams;
 
@@ -84,6 +85,11 @@ impl Runtime {
         self.active.load_full()
     }
 
+    /// Limits of a request head under the snapshot in force, without keeping it.
+    pub fn gate(&self) -> gate_io::Limits {
+        self.active.load().snapshot.gate
+    }
+
     /// Revision of the snapshot in force, without keeping it.
     pub fn revision(&self) -> u64 {
         self.active.load().snapshot.revision
@@ -93,6 +99,11 @@ impl Runtime {
     /// state directory has any, which start refuses.
     pub fn keyring<'r>(&'r self, active: &'r Active) -> Option<&'r Keyring> {
         active.snapshot.keyring.as_ref().or(self.keyring.as_ref())
+    }
+
+    /// Whether there is a key for a configuration that names none.
+    pub fn has_own_keyring(&self) -> bool {
+        self.keyring.is_some()
     }
 
     /// Event streams open at once under `active`.

@@ -77,10 +77,7 @@ impl Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        match error {
-            StartError::Config(error) => Self::config(error),
-            error => Self::new(error),
-        }
+        Self::new(error)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::config;
 use crate::server;
 use crate::telemetry::logging;
 
@@ -10,12 +9,13 @@ use super::Failure;
 
 /// Serves `path` until a signal ends it.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    // Before anything slow: a SIGHUP that nobody handles would end the process.
+    let signals = server::Signals::install()?;
     // The log's form is configuration, and a broken configuration is reported without a log.
-    let loaded = config::load(path).map_err(Failure::config)?;
-    logging::init(loaded.config.log.format).map_err(Failure::new)?;
-    drop(loaded);
+    let compiled = server::compile(path, 1, None).map_err(Failure::config)?;
+    logging::init(compiled.loaded.config.log.format).map_err(Failure::new)?;
     log_panics();
-    server::prepare(path)?.run();
+    server::prepare(path, compiled, signals)?.run();
     Ok(())
 }
 

@@ -28,6 +28,7 @@ use crate::telemetry::metrics;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
+use crate::upstream::Failure;
 
 use super::refusal::Refusal;
 
@@ -268,6 +269,8 @@ impl Drop for Entry {
 /// How a request ended whose intent was on record and whose answer was not let through.
 fn ending_of(refusal: &Refusal) -> Ending {
     match refusal {
+        // The server was reached and did not speak HTTP as it should: no matter of the network.
+        Refusal::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
         Refusal::Upstream(_) => Ending::NetworkFailure,
         Refusal::Answer(_) | Refusal::UpstreamStatus(_) => Ending::UpstreamError,
         Refusal::ClientGone => Ending::ClientGone,

@@ -85,6 +85,8 @@ impl Exchange<'_> {
         let pinned = self.conversation.session.as_ref().map(|session| session.endpoint);
         let endpoint = upstream.pick(pinned).map_err(Refusal::Upstream)?;
         self.entry.endpoint = Some(endpoint.id());
+        // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
+        self.entry.attempts = 1;
         let headers = upstream_headers(&self.session.req_header().headers, &self.conversation)?;
         let credential = upstream.plan().credential();
         let sent = watched(self.session, self.conversation.is_modern(), upstream.send(&endpoint, &self.permitted, headers, credential)).await;

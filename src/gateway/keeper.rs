@@ -27,7 +27,7 @@ impl Keeper {
 
 impl Gatekeeper for Keeper {
     fn limits(&self) -> Limits {
-        self.runtime.active().snapshot.gate
+        self.runtime.gate()
     }
 
     fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {

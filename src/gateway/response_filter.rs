@@ -98,13 +98,20 @@ impl Screen {
         };
         match message.kind() {
             MessageKind::Response if self.answered => Verdict::Drop("answer_twice"),
-            MessageKind::Response if message.id() != self.id.as_deref() => Verdict::Drop("answer_id"),
+            MessageKind::Response if !self.is_asked(message.id()) => Verdict::Drop("answer_id"),
             MessageKind::Response => self.answer(&message, view),
             MessageKind::Notification => Verdict::Pass,
             // 2026-07-28 has no requests of servers: its clients would take one for noise, or for an attack.
             MessageKind::Request if self.era == Era::Modern => Verdict::Drop("answer_request"),
             MessageKind::Request => Verdict::Pass,
         }
+    }
+
+    /// Whether this is the request's id. Texts are compared by what they say, as each server escapes in its own way.
+    fn is_asked(&self, answered: Option<&str>) -> bool {
+        let (Some(answered), Some(asked)) = (answered, self.id.as_deref()) else { return false };
+        let text = |raw: &str| serde_json::from_str::<String>(raw).ok();
+        answered == asked || text(answered).is_some_and(|answered| text(asked) == Some(answered))
     }
 
     fn answer(&mut self, message: &Message, view: View<'_>) -> Verdict {

@@ -105,7 +105,11 @@ impl Pump<'_> {
         while self.ended.is_none() {
             let Some(item) = self.splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? else { break };
             match item {
-                Item::Event(event) if event.data().is_some_and(|data| !data.is_empty()) => {
+                // Clients ignore events of other types; nothing in them was screened for them, and none is an answer.
+                Item::Event(event) if event.data().is_some_and(|data| !data.is_empty()) && !event.is_message() => {
+                    tracing::debug!(reason = "event_type", "an event of the upstream was dropped");
+                }
+                Item::Event(event) if event.is_message() => {
                     let verdict = self.screen.event(event.data().cloned().unwrap_or_default(), view);
                     self.take(&event, verdict)?;
                 }
@@ -118,8 +122,6 @@ impl Pump<'_> {
 
     fn take(&mut self, event: &Event, verdict: Verdict) -> Result<(), Refusal> {
         match verdict {
-            // Clients ignore events of other types; nothing in them was screened for them.
-            _ if !event.is_message() => tracing::debug!(reason = "event_type", "an event of the upstream was dropped"),
             Verdict::Pass => self.ready.extend_from_slice(event.raw()),
             Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
             Verdict::Refuse(reason) => return Err(Refusal::Answer(reason)),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::model;
@@ -55,6 +56,7 @@ impl Policy {
         let mut compiler = Compiler {
             index: NameMap::default(),
             servers: Vec::new(),
+            sets: HashSet::new(),
             patterns: Patterns::default(),
             previous,
             problems,
@@ -79,6 +81,8 @@ fn limit(at: &At, count: usize, max: usize, problems: &mut Problems) {
 struct Compiler<'c> {
     index: NameMap<Box<str>, ServerIndex>,
     servers: Vec<ServerRules>,
+    /// Every set of servers that a key was given.
+    sets: HashSet<Servers>,
     patterns: Patterns,
     previous: Option<&'c Patterns>,
     problems: &'c mut Problems,
@@ -101,7 +105,11 @@ impl Compiler<'_> {
     fn public(&mut self, at: &At) -> Arc<Reason> {
         let at = at.key("access");
         let help = "keep it if everybody who can connect may call; else remove `access` and make keys with `portcullis keys create`";
-        self.problems.warning(&at, "callers need no key here, and whoever holds a session's id holds the session", help);
+        self.problems.warning(
+            &at,
+            "callers need no key here, and whoever holds a session's id holds the session",
+            help,
+        );
         reason(ReasonKind::Public, at)
     }
 
@@ -111,7 +119,7 @@ impl Compiler<'_> {
     }
 
     /// The cascade: the first level that has a list answers for every server.
-    fn key(&self, name: &str, key: &Key, config: &Config, agents: &HashMap<&str, Arc<Matrices>>) -> KeyRules {
+    fn key(&mut self, name: &str, key: &Key, config: &Config, agents: &HashMap<&str, Arc<Matrices>>) -> KeyRules {
         let nobody = KeyRules { granted: Servers::of(std::iter::empty()), reason: None, matrices: Arc::default() };
         let agent = key.agent.as_deref().map(|agent| (agent, config.agents.get(agent), agents.get(agent)));
         // Without the agent's matrices the key would be less restricted than its author meant.
@@ -134,11 +142,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn granted(&self, list: &[String]) -> Servers {
+    fn granted(&mut self, list: &[String]) -> Servers {
         if list.iter().any(|name| name == "*") {
             return Servers::All;
         }
-        Servers::of(list.iter().filter_map(|name| self.index.get(name.as_str()).copied()))
+        let servers = Servers::of(list.iter().filter_map(|name| self.index.get(name.as_str()).copied()));
+        let shared = self.sets.get(&servers).unwrap_or(&servers).clone();
+        self.sets.insert(servers);
+        shared
     }
 
     fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {

@@ -124,7 +124,7 @@ const TOOLS_CALL: &str = "tools/call";
 fn judge_tool<'p>(access: Access<'p>, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
     // INVARIANT: a `tools/call` request names its tool, or it would not have been read.
     let tool = message.tool().ok_or_else(|| unknown_method(TOOLS_CALL))?;
-    access.judge_tool(tool, message.arguments())
+    access.judge_tool(tool, message)
 }
 
 /// Whether a client may send this method in this form. Tasks and subscriptions need an owner on the gateway's side,

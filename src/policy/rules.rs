@@ -55,13 +55,13 @@ pub(super) struct Matrix {
     pub(super) reason: Arc<Reason>,
 }
 
-/// A set of servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A set of servers. Equal sets share their bits, which keeps the keys of one team in few cache lines.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Servers {
     /// Every one, later ones included.
     All,
     /// Those whose bit is set.
-    These(Box<[u64]>),
+    These(Arc<[u64]>),
 }
 
 impl Servers {

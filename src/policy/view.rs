@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::config::problem::At;
-use crate::mcp::document::Value;
+use crate::mcp::message::Message;
 use crate::policy::constraint::Constraint;
 use crate::policy::constraint::Mismatch;
 use crate::policy::rules::Exclusion;
@@ -47,13 +47,14 @@ impl<'p> View<'p> {
 }
 
 impl<'p> Access<'p> {
-    /// Whether `tool` may be called with `arguments`, and the last rule that had a say.
-    pub(super) fn judge_tool(self, tool: &str, arguments: Option<Value<'_>>) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    /// Whether `tool` may be called as `message` does, and the last rule that had a say.
+    pub(super) fn judge_tool(self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
         if let Some((whose, table, exclusion)) = self.exclusion(tool) {
             return Err(exclusion.denial(tool, whose, table));
         }
         if let Some(matrix) = self.matrix {
             let constraints = matrix.constraints.get(tool).map(Vec::as_slice).unwrap_or_default();
+            let arguments = if constraints.is_empty() { None } else { message.arguments() };
             for (index, constraint) in constraints.iter().enumerate() {
                 constraint.judge(arguments).map_err(|mismatch| refused(matrix, tool, index, constraint, mismatch))?;
             }

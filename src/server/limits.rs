@@ -17,6 +17,8 @@ const STREAMS_MAX: u64 = 10_000;
 /// Numbers that fit the descriptor limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// Connections or streams that fit.
+    fits: u64,
     /// Connections of clients.
     pub(super) connections_max: usize,
     /// Event streams.
@@ -38,7 +40,20 @@ impl Limits {
         };
         // A stream or a call holds one descriptor towards each side.
         let fits = descriptors.unwrap_or(u64::MAX).saturating_sub(RESERVED) / 2;
+        Self::within(fits, listen)
+    }
+
+    /// Whether the numbers of another configuration fit as well: a reload can change some of them.
+    ///
+    /// # Errors
+    /// As [`Limits::raise`].
+    pub(super) fn check(&self, listen: &Listen) -> Result<(), StartError> {
+        Self::within(self.fits, listen).map(|_| ())
+    }
+
+    fn within(fits: u64, listen: &Listen) -> Result<Self, StartError> {
         Ok(Self {
+            fits,
             connections_max: fitting("connections_max", listen.connections_max, CONNECTIONS_MAX, fits)?,
             streams_max: fitting("streams_max", listen.streams_max, STREAMS_MAX, fits)?,
         })

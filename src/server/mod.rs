@@ -1,12 +1,14 @@
 //! How does the gateway start, reload and end?
 //!
-//! [`prepare`] does everything that can fail, before anything listens; [`Prepared::run`] serves until a signal ends it.
-//! SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
+//! [`compile`] and [`prepare`] do everything that can fail, before anything listens; [`Prepared::run`] serves until a
+//! signal ends it. SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
 
 mod limits;
 mod reload;
 mod shutdown;
 mod signals;
+
+pub use signals::Signals;
 
 use std::io;
 use std::net::TcpListener;
@@ -54,9 +56,6 @@ const SEAL_KEY_FILE: &str = "seal.key";
 /// Why the gateway does not start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration has mistakes: all of them, with their places.
-    #[error("{0}")]
-    Config(Box<LoadError>),
     /// The record cannot be kept.
     #[error("the audit directory cannot be used: {0}")]
     Audit(#[from] audit::OpenError),
@@ -117,18 +116,17 @@ pub struct Prepared {
     path: PathBuf,
     data: String,
     admin: Admin,
-    signals: signals::Signals,
+    signals: Signals,
     limits: limits::Limits,
 }
 
-/// Makes everything the gateway needs: the record, keys, metrics, connections, the admin listener.
+/// Makes everything the gateway needs, to serve what was compiled from `path`: the record, keys, metrics, connections,
+/// the admin listener.
 ///
 /// # Errors
 /// See [`StartError`]; nothing listens then.
-pub fn prepare(path: &Path) -> Result<Prepared, StartError> {
-    // Before anything slow: a SIGHUP without a handler would end the process.
-    let signals = signals::Signals::install().map_err(|error| StartError::System(error.to_string()))?;
-    let Compiled { loaded, snapshot } = compile(path, 1, None).map_err(StartError::Config)?;
+pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prepared, StartError> {
+    let Compiled { loaded, snapshot } = compiled;
     if loaded.warnings.iter().next().is_some() {
         tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
     }
@@ -189,18 +187,25 @@ impl Prepared {
         let keeper = Arc::new(Keeper::new(Arc::clone(&self.runtime)));
         let mut proxy = pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
         proxy.handle_init_modules();
-        let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max);
+        let open = self.runtime.metrics.connections().clone();
+        let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
         let mut service = Service::new("data".into(), edge);
         service.add_tcp(&self.data);
         server.add_service(service);
 
-        let _reloads = reload::Reloads::start(&self.signals, Arc::clone(&self.runtime), self.config.clone(), self.path.clone());
+        let reload = reload::Reload {
+            runtime: Arc::clone(&self.runtime),
+            first: self.config.clone(),
+            path: self.path.clone(),
+            limits: self.limits,
+        };
+        reload.start(&self.signals);
         let _seconds = reload::Seconds::start(Arc::clone(&self.runtime));
         tracing::info!(data = %self.data, admin = %self.admin.address(), version = env!("CARGO_PKG_VERSION"), "serving");
-        let watch = shutdown::Watch::new(self.signals.end(), Arc::clone(&self.runtime), drain);
+        let last = Arc::new(shutdown::Last::new(self.runtime, self.admin));
+        let watch = shutdown::Watch::new(self.signals.end(), Arc::clone(&last), drain);
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
-        self.runtime.audit.shutdown(clock::now_micros());
-        tracing::info!("ended");
+        last.close();
     }
 }
 

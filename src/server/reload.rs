@@ -14,50 +14,74 @@ use crate::config::model::Config;
 use crate::runtime::Runtime;
 
 use super::Compiled;
+use super::StartError;
+use super::limits::Limits;
 use super::signals::Signals;
 
 /// How much less the reloading thread matters than those that serve.
 const NICE: i32 = 10;
 
-/// The thread that reloads. It ends with the process.
-pub(super) struct Reloads;
+/// What a reload works with.
+pub(super) struct Reload {
+    /// Where the new snapshot goes.
+    pub(super) runtime: Arc<Runtime>,
+    /// The configuration the process started with.
+    pub(super) first: Config,
+    /// The configuration's main file.
+    pub(super) path: PathBuf,
+    /// What this process can hold open.
+    pub(super) limits: Limits,
+}
 
-impl Reloads {
-    /// Reloads `path` on each hangup; `first` is the configuration the process started with.
-    pub(super) fn start(signals: &Signals, runtime: Arc<Runtime>, first: Config, path: PathBuf) -> Self {
-        let Some(hangups) = signals.hangups() else { return Self };
+impl Reload {
+    /// Starts the thread that reloads on each hangup. It ends with the process.
+    pub(super) fn start(self, signals: &Signals) {
+        let Some(hangups) = signals.hangups() else { return };
         let spawned = thread::Builder::new().name("reload".into()).spawn(move || {
             // Without the right to step back, reloading merely competes with serving.
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             while hangups.recv().is_ok() {
-                reload(&runtime, &first, &path);
+                self.once();
             }
         });
         if let Err(error) = spawned {
             tracing::error!(%error, "SIGHUP will not reload: no thread");
         }
-        Self
     }
-}
 
-fn reload(runtime: &Runtime, first: &Config, path: &Path) {
-    let active = runtime.active();
-    match super::compile(path, active.snapshot.revision + 1, Some(&active.snapshot)) {
-        Ok(Compiled { loaded, snapshot }) => {
-            let revision = snapshot.revision;
-            for key in needs_restart(first, &loaded.config) {
-                tracing::warn!(key, "changed, and takes effect only after a restart");
+    fn once(&self) {
+        let active = self.runtime.active();
+        let revision = active.snapshot.revision;
+        let compiled = super::compile(&self.path, revision + 1, Some(&active.snapshot)).map_err(|error| error.to_string());
+        match compiled.and_then(|compiled| self.fit(compiled).map_err(|error| error.to_string())) {
+            Ok(compiled) => self.adopt(compiled),
+            Err(error) => {
+                self.runtime.metrics.config_failed();
+                tracing::error!(revision, "the configuration has mistakes and was not loaded; the present one stays\n{error}");
             }
-            if loaded.warnings.iter().next().is_some() {
-                tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
-            }
-            runtime.adopt(snapshot);
-            tracing::info!(revision, "configuration reloaded");
         }
-        Err(error) => {
-            runtime.metrics.config_failed();
-            tracing::error!(revision = active.snapshot.revision, "the configuration has mistakes and was not loaded; the present one stays\n{error}");
+    }
+
+    /// What start takes care of beside compiling, for a configuration that comes later.
+    fn fit(&self, mut compiled: Compiled) -> Result<Compiled, StartError> {
+        self.limits.check(&compiled.loaded.config.listen)?;
+        if compiled.snapshot.keyring.is_none() && !self.runtime.has_own_keyring() {
+            compiled.snapshot.keyring = Some(super::own_keyring(Path::new(&self.first.state.directory))?);
         }
+        Ok(compiled)
+    }
+
+    fn adopt(&self, compiled: Compiled) {
+        let Compiled { loaded, snapshot } = compiled;
+        let revision = snapshot.revision;
+        for key in needs_restart(&self.first, &loaded.config) {
+            tracing::warn!(key, "changed, and takes effect only after a restart");
+        }
+        if loaded.warnings.iter().next().is_some() {
+            tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
+        }
+        self.runtime.adopt(snapshot);
+        tracing::info!(revision, "configuration reloaded");
     }
 }
 

@@ -5,6 +5,8 @@
 //! shuts down, which would lose what clients are just sending on them: hence the announcement before.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -14,6 +16,7 @@ use pingora::server::ShutdownSignal;
 use pingora::server::ShutdownSignalWatch;
 use tokio::sync::watch;
 
+use crate::admin::Admin;
 use crate::clock;
 use crate::runtime::Runtime;
 
@@ -27,14 +30,34 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Tells Pingora when to stop.
 pub(super) struct Watch {
     end: watch::Receiver<End>,
-    runtime: Arc<Runtime>,
+    last: Arc<Last>,
     drain: Duration,
 }
 
 impl Watch {
     /// Ends as `end` says; calls in flight have at most `drain`.
-    pub(super) fn new(end: watch::Receiver<End>, runtime: Arc<Runtime>, drain: Duration) -> Self {
-        Self { end, runtime, drain }
+    pub(super) fn new(end: watch::Receiver<End>, last: Arc<Last>, drain: Duration) -> Self {
+        Self { end, last, drain }
+    }
+}
+
+/// What is closed last.
+pub(super) struct Last {
+    runtime: Arc<Runtime>,
+    admin: Mutex<Option<Admin>>,
+}
+
+impl Last {
+    /// The record of `runtime`, and the admin listener, which answers to the end.
+    pub(super) fn new(runtime: Arc<Runtime>, admin: Admin) -> Self {
+        Self { runtime, admin: Mutex::new(Some(admin)) }
+    }
+
+    /// Puts everything on the disk and leaves no socket behind. The process may end afterwards.
+    pub(super) fn close(&self) {
+        self.runtime.audit.shutdown(clock::now_micros());
+        drop(self.admin.lock().unwrap_or_else(PoisonError::into_inner).take());
+        tracing::info!("ended");
     }
 }
 
@@ -46,14 +69,14 @@ impl ShutdownSignalWatch for Watch {
         if wish == End::Now {
             return ShutdownSignal::FastShutdown;
         }
-        self.runtime.drain();
-        tracing::info!(in_flight = self.runtime.in_flight(), "draining");
+        self.last.runtime.drain();
+        tracing::info!(in_flight = self.last.runtime.in_flight(), "draining");
         let announced = tokio::time::timeout(ANNOUNCE.min(self.drain), end.wait_for(|end| *end == End::Now)).await;
         if announced.is_ok() {
             return ShutdownSignal::FastShutdown;
         }
-        let (runtime, drain) = (Arc::clone(&self.runtime), self.drain);
-        let spawned = thread::Builder::new().name("drain".into()).spawn(move || leave_when_idle(&runtime, drain));
+        let (last, drain) = (Arc::clone(&self.last), self.drain);
+        let spawned = thread::Builder::new().name("drain".into()).spawn(move || leave_when_idle(&last, drain));
         // Without the thread, Pingora's own grace period ends the process: later, but no less safely.
         if spawned.is_err() {
             tracing::warn!("ending after the whole drain timeout: no thread");
@@ -63,7 +86,8 @@ impl ShutdownSignalWatch for Watch {
 }
 
 /// Ends the process as soon as no call is in flight: Pingora itself would sleep through its whole grace period.
-fn leave_when_idle(runtime: &Runtime, drain: Duration) {
+fn leave_when_idle(last: &Last, drain: Duration) {
+    let runtime = &last.runtime;
     let started = Instant::now();
     // Listeners close first; a connection accepted in the last moment must have had time to begin its call.
     thread::sleep(5 * LOOK);
@@ -71,8 +95,7 @@ fn leave_when_idle(runtime: &Runtime, drain: Duration) {
         thread::sleep(LOOK);
     }
     if runtime.in_flight() == 0 {
-        runtime.audit.shutdown(clock::now_micros());
-        tracing::info!("ended");
+        last.close();
         std::process::exit(0);
     }
 }

@@ -1,14 +1,19 @@
-//! Signals, from the first moment of the process.
+//! Which signals came, from the first moment of the process?
 //!
-//! A thread of its own receives them, so that none is lost while the gateway is still starting.
+//! A thread of its own receives them, so that none is lost while the gateway is still starting, and none ends the
+//! process that is to do something else.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::mpsc;
 
+use rustix::process::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
+
+use super::StartError;
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +27,29 @@ pub(super) enum End {
 }
 
 /// The signals received so far and to come.
-pub(super) struct Signals {
-    hangups: Arc<std::sync::Mutex<Option<mpsc::Receiver<()>>>>,
+pub struct Signals {
+    hangups: Mutex<Option<mpsc::Receiver<()>>>,
     end: watch::Receiver<End>,
+    /// Held where nobody receives signals: without a sender the wish to end would count as uttered.
+    _never: Option<watch::Sender<End>>,
 }
 
 impl Signals {
-    /// Takes over SIGHUP, SIGTERM and SIGINT.
+    /// Takes over SIGHUP, SIGTERM and SIGINT. To be called first thing: until then each of them ends the process.
     ///
     /// # Errors
     /// The system does not let this process handle them.
-    pub(super) fn install() -> io::Result<Self> {
+    pub fn install() -> Result<Self, StartError> {
+        Self::receive().map_err(|error| StartError::System(format!("signals cannot be handled: {error}")))
+    }
+
+    /// Leaves every signal to whoever handles it in this process: the gateway serves until the process ends.
+    pub fn none() -> Self {
+        let (never, end) = watch::channel(End::No);
+        Self { hangups: Mutex::new(None), end, _never: Some(never) }
+    }
+
+    fn receive() -> io::Result<Self> {
         let (hangup, hangups) = mpsc::sync_channel(1);
         let (ending, end) = watch::channel(End::No);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -40,6 +57,9 @@ impl Signals {
         let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
+        // A file that reaches its size limit is to be an error of the write, as a full disk is, and not the end. The
+        // handler stays when this is dropped.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
         drop(entered);
         let receive = async move {
             loop {
@@ -53,12 +73,12 @@ impl Signals {
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(receive))?;
-        Ok(Self { hangups: Arc::new(std::sync::Mutex::new(Some(hangups))), end })
+        Ok(Self { hangups: Mutex::new(Some(hangups)), end, _never: None })
     }
 
     /// Wishes for a reload; to be taken once.
     pub(super) fn hangups(&self) -> Option<mpsc::Receiver<()>> {
-        self.hangups.lock().ok().and_then(|mut hangups| hangups.take())
+        self.hangups.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The wish to end.

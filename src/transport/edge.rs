@@ -9,6 +9,7 @@ use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
+use crate::telemetry::metrics::Level;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::GateIo;
@@ -20,12 +21,13 @@ pub struct Edge<P, G> {
     proxy: Arc<P>,
     keeper: Arc<G>,
     permits: Arc<Semaphore>,
+    open: Level,
 }
 
 impl<P, G> Edge<P, G> {
-    /// Serves at most `connections_max` connections at once; further ones get 503 and are closed.
-    pub fn new(proxy: Arc<P>, keeper: Arc<G>, connections_max: usize) -> Self {
-        Self { proxy, keeper, permits: Arc::new(Semaphore::new(connections_max)) }
+    /// Serves at most `connections_max` connections at once, counted in `open`; further ones get 503 and are closed.
+    pub fn new(proxy: Arc<P>, keeper: Arc<G>, connections_max: usize, open: Level) -> Self {
+        Self { proxy, keeper, permits: Arc::new(Semaphore::new(connections_max)), open }
     }
 }
 
@@ -47,6 +49,7 @@ where
             let _ = AsyncWriteExt::shutdown(&mut stream).await;
             return None;
         };
+        let _open = self.open.hold();
         let io = Box::new(GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper)));
         CURRENT.scope(connection, self.proxy.process_new(io, shutdown)).await
     }

@@ -194,12 +194,12 @@ async fn misbehave(stage: &mut Stage) {
         Reply::raw(format!("HTTP/1.1 200 {said}\r\nX-A: {BEARER}\x01\r\nContent-Length: {BEARER}\r\n\r\n")),
         Reply::session_gone(),
     ];
-    let count = replies.len();
+    let (count, before) = (replies.len(), stage.upstream.requests_for("tools/call").len());
     stage.upstream.on_each("tools/call", replies);
     for _ in 0..count {
         stage.post("/mcp/a", &[&key], &call("echo", &json!({ "text": ARGUMENT }))).await;
     }
-    assert_eq!(stage.upstream.requests_for("tools/call").len(), count);
+    assert_eq!(stage.upstream.requests_for("tools/call").len(), before + count);
     stage.upstream.on("tools/call", Reply::text("x"));
     assert_eq!(stage.post("/mcp/a", &[&key], INITIALIZE).await, 200);
     let session = stage.shown.rsplit("Mcp-Session-Id: ").next().and_then(|rest| rest.split("\r\n").next()).unwrap_or_default();
@@ -236,9 +236,14 @@ async fn no_secret_of_either_side_ever_reaches_the_other_or_is_kept() {
 
     stage.gateway.signal("HUP");
     stage.gateway.wait_for_log("configuration reloaded");
+    // Diagnostics show the lines they are about: here those of the credential and of a header.
+    let broken = config(stage.upstream.address(), &stage.keys);
+    stage.gateway.reload(&broken.replace("type = \"bearer\"", "type = \"none\"").replace("X-Extra", "Host"));
+    stage.gateway.wait_for_log("has mistakes");
     let kept = stage.kept().await;
-    assert!(kept.iter().all(|(_, text)| text.len() > 500), "there is something to search");
-    assert!(kept[0].1.contains("DEBUG") || kept[0].1.contains("debug"), "the log is at its most talkative");
+    for (place, expected) in [(0, "this `type` does not use"), (0, "DEBUG"), (1, "argument_mismatch"), (1, "key_unknown"), (2, "portcullis_")] {
+        assert!(kept[place].1.contains(expected), "{} holds `{expected}`:\n{}", kept[place].0, kept[place].1);
+    }
     for (place, text) in &kept {
         has_none(place, text, OF_THE_UPSTREAM.into_iter().chain(of_clients()).chain([ARGUMENT, RESULT]));
     }
@@ -288,7 +293,8 @@ fn commands_show_no_secret_of_the_configuration_be_it_right_or_wrong() {
         ("digest = \"", "digest = \"canary-of-bearer-4f1c"),
         ("${file:secret}", "canary-of-environment-c0de${file:nowhere}"),
     ];
-    let all = || OF_THE_UPSTREAM.into_iter().chain(keys.iter().map(|key| key.key.as_str()));
+    // A diagnostic shows the line it is about, so a URL's path may be in it.
+    let all = || OF_THE_UPSTREAM.into_iter().filter(|secret| *secret != PATH).chain(keys.iter().map(|key| key.key.as_str()));
     for (before, after) in [("", "")].iter().chain(&wrongs) {
         let text = if before.is_empty() { right.clone() } else { right.replacen(before, after, 1) };
         assert!(before.is_empty() || text != right, "{before}");

@@ -263,29 +263,61 @@ async fn a_head_says_once_which_host_it_is_for_and_nothing_that_changes_the_prot
     .await;
 }
 
+/// A row for each of these bodies, as a table of names and chunks.
+fn chunk_vectors(rows: &[(&str, String)]) -> Vec<Vector> {
+    rows.iter().map(|(name, chunks)| vector(*name, chunked(chunks), 400, "body_broken")).collect()
+}
+
 #[tokio::test]
 async fn malformed_chunks_are_refused_before_anything_goes_upstream() {
     let size = format!("{:x}", CALL.len());
-    let mut vectors = Vec::new();
-    for (name, chunks) in [
-        ("a size line that ends in LF", format!("{size}\n{CALL}\r\n0\r\n\r\n")),
-        ("a size with 0x", format!("0x{size}\r\n{CALL}\r\n0\r\n\r\n")),
-        ("a size of 17 digits", format!("{:0>17}\r\n{CALL}\r\n0\r\n\r\n", "fffffffff")),
-        ("a size beyond 64 bits", format!("1{}\r\n{CALL}\r\n0\r\n\r\n", "0".repeat(16))),
-        ("a size with a sign", format!("+{size}\r\n{CALL}\r\n0\r\n\r\n")),
-        ("a negative size", format!("-{size}\r\n{CALL}\r\n0\r\n\r\n")),
-        ("a size that is no number", format!("zz\r\n{CALL}\r\n0\r\n\r\n")),
-        ("an empty size", format!("\r\n{CALL}\r\n0\r\n\r\n")),
-        ("a chunk that is longer than its size", format!("2\r\n{CALL}\r\n0\r\n\r\n")),
+    let rest = format!("{CALL}\r\n0\r\n\r\n");
+    all_refused(chunk_vectors(&[
+        ("a size line that ends in LF", format!("{size}\n{rest}")),
+        ("a size line that ends in CR", format!("{size}\r{rest}")),
+        ("a size with 0x", format!("0x{size}\r\n{rest}")),
+        ("a size of 17 digits", format!("{size:0>17}\r\n{rest}")),
+        ("a size beyond 64 bits", format!("1{}\r\n{rest}", "0".repeat(16))),
+        ("the largest size of 64 bits", format!("{}\r\n{rest}", "f".repeat(16))),
+        ("a size with a sign", format!("+{size}\r\n{rest}")),
+        ("a negative size", format!("-{size}\r\n{rest}")),
+        ("a size that is no number", format!("zz\r\n{rest}")),
+        ("a size with something behind", format!("{size}x\r\n{rest}")),
+        ("a size with a word behind", format!("{size} x\r\n{rest}")),
+        ("white space before the size", format!(" {size}\r\n{rest}")),
+        ("a vertical tab behind the size", format!("{size}\x0b\r\n{rest}")),
+        ("an underscore in the size", format!("0_{size}\r\n{rest}")),
+        ("a chunk that is longer than its size", format!("2\r\n{rest}")),
         ("data that ends in LF", format!("{size}\r\n{CALL}\n0\r\n\r\n")),
         ("data that ends in nothing", format!("{size}\r\n{CALL}0\r\n\r\n")),
         ("data that ends in CR CR", format!("{size}\r\n{CALL}\r\r0\r\n\r\n")),
-        ("a size line that ends in CR", format!("{size}\r{CALL}\r\n0\r\n\r\n")),
-        ("an underscore in the size", format!("0_{size}\r\n{CALL}\r\n0\r\n\r\n")),
-    ] {
-        vectors.push(vector(name, chunked(&chunks), 400, "body_broken"));
-    }
-    all_refused(vectors).await;
+        ("data that ends in other bytes", format!("{size}\r\n{CALL}xx0\r\n\r\n")),
+        ("a last chunk that ends in LF", format!("{size}\r\n{CALL}\r\n0\n\n")),
+        ("an end that is a bare LF", format!("{size}\r\n{CALL}\r\n0\r\n\n")),
+        ("a trailer that ends in LF", format!("{size}\r\n{CALL}\r\n0\r\nX: y\n\r\n")),
+        ("a bare CR in an extension", format!("{size};a=\rb\r\n{rest}")),
+        ("an extension of 100 kB", format!("{size};{}\r\n{rest}", "a".repeat(100_000))),
+        ("a trailer of 100 kB", format!("{size}\r\n{CALL}\r\n0\r\nX: {}\r\n\r\n", "a".repeat(100_000))),
+    ]))
+    .await;
+}
+
+#[tokio::test]
+async fn chunks_that_another_parser_would_end_elsewhere_are_refused() {
+    let size = format!("{:x}", CALL.len());
+    let rest = format!("{CALL}\r\n0\r\n\r\n");
+    all_refused(chunk_vectors(&[
+        ("a bare LF in an extension", format!("{size};a=\n\r\n{rest}")),
+        ("a bare LF that hides a size line", format!("{size};\n{size}\r\n{rest}")),
+        ("a NUL in an extension", format!("{size};a=\0\r\n{rest}")),
+        ("an empty size", format!("\r\n{rest}")),
+        ("an empty size at the end", format!("{size}\r\n{CALL}\r\n\r\n\r\n")),
+        ("white space behind the size", format!("{size} \r\n{rest}")),
+        ("a tab behind the size", format!("{size}\t\r\n{rest}")),
+        ("a trailer that is no header", format!("{size}\r\n{CALL}\r\n0\r\nGET /mcp/open HTTP/1.1\r\n\r\n")),
+        ("endless trailers", format!("{size}\r\n{CALL}\r\n0\r\n{}\r\n", "X: y\r\n".repeat(10_000))),
+    ]))
+    .await;
 }
 
 #[tokio::test]
@@ -740,4 +772,170 @@ async fn a_body_sent_to_the_probe_is_never_taken_for_a_request() {
         }
     }
     assert_eq!((upstream.connections().len(), gateway.records()), (0, Vec::new()));
+}
+
+#[tokio::test]
+async fn only_our_own_hosts_are_answered() {
+    let (upstream, on_loopback) = start_with("").await;
+    let (_, named) = start_with("public_url = \"https://mcp.example.com\"").await;
+    let (_, listed) = start_with("allowed_hosts = [\"a.example\", \"b.example:8443\"]").await;
+    for (gateway, host, status) in [
+        (&on_loopback, "localhost", 200),
+        (&on_loopback, "LocalHost:1", 200),
+        (&on_loopback, "127.0.0.1:8080", 200),
+        (&on_loopback, "[::1]:8080", 200),
+        (&on_loopback, "evil.example", 403),
+        (&on_loopback, "localhost.evil.example", 403),
+        (&on_loopback, "127.0.0.1.evil.example:8080", 403),
+        (&on_loopback, "127.0.0.2", 403),
+        (&on_loopback, "0.0.0.0", 403),
+        (&on_loopback, "2130706433", 403),
+        (&on_loopback, "localhost, evil.example", 403),
+        (&on_loopback, "localhost@evil.example", 403),
+        (&on_loopback, "localhost:80:80", 403),
+        (&on_loopback, "localhost:x", 403),
+        (&on_loopback, "localhost/", 403),
+        (&on_loopback, "localhost.", 403),
+        (&on_loopback, "loc\u{e4}lhost", 403),
+        (&named, "mcp.example.com", 200),
+        (&named, "MCP.Example.com:443", 200),
+        (&named, "localhost", 200),
+        (&named, "example.com", 403),
+        (&listed, "a.example:1234", 200),
+        (&listed, "b.example:8443", 200),
+        (&listed, "b.example", 403),
+        (&listed, "localhost", 403),
+    ] {
+        let request = client::post("/mcp/open", &[], CALL).replace("Host: localhost", &format!("Host: {host}"));
+        let answer = client::send(gateway.data, request).await;
+        assert_eq!(answer.status, status, "{host}: {}", answer.text());
+        if status == 403 {
+            assert_is_error(&answer, host);
+        }
+    }
+    let refused = on_loopback.wait_for_record("refused", |record| record["reason"] == "host_not_allowed");
+    assert_eq!((&refused["status"], upstream.requests().len()), (&json!(403), 4));
+}
+
+#[tokio::test]
+async fn browsers_may_ask_only_from_our_own_origins() {
+    let (upstream, own) = start_with("public_url = \"https://mcp.example.com\"").await;
+    let (_, listed) = start_with("allowed_origins = [\"https://app.example\"]").await;
+    for (gateway, lines, status) in [
+        (&own, vec![], 200),
+        (&own, vec!["Origin: http://localhost"], 200),
+        (&own, vec!["Origin: https://localhost"], 200),
+        (&own, vec!["Origin: https://mcp.example.com"], 200),
+        (&own, vec!["Origin: https://evil.example"], 403),
+        (&own, vec!["Origin: null"], 403),
+        (&own, vec!["Origin:"], 403),
+        (&own, vec!["Origin: http://localhost:8080"], 403),
+        (&own, vec!["Origin: http://localhost.evil.example"], 403),
+        (&own, vec!["Origin: http://localhost/"], 403),
+        (&own, vec!["Origin: http://evil@localhost"], 403),
+        (&own, vec!["Origin: file://localhost"], 403),
+        (&own, vec!["Origin: localhost"], 403),
+        (&own, vec!["Origin: http://localhost http://evil.example"], 403),
+        (&own, vec!["Origin: http://localhost", "Origin: http://localhost"], 403),
+        (&own, vec!["Origin: http://localhost", "Origin: https://evil.example"], 403),
+        (&own, vec!["origin: null", "Origin: http://localhost"], 403),
+        (&listed, vec!["Origin: https://app.example"], 200),
+        (&listed, vec!["Origin: HTTPS://APP.example"], 200),
+        (&listed, vec!["Origin: http://app.example"], 403),
+        (&listed, vec!["Origin: https://app.example:8443"], 403),
+        (&listed, vec!["Origin: http://localhost"], 403),
+        (&listed, vec!["Origin: null"], 403),
+    ] {
+        let answer = gateway.post("/mcp/open", &lines, CALL).await;
+        assert_eq!(answer.status, status, "{lines:?}: {}", answer.text());
+        if status == 403 {
+            assert_is_error(&answer, lines[0]);
+        }
+    }
+    let refused = own.wait_for_record("refused", |record| record["reason"] == "origin_not_allowed");
+    assert_eq!((&refused["status"], upstream.requests().len()), (&json!(403), 4));
+}
+
+#[tokio::test]
+async fn only_plain_json_is_read_and_both_forms_of_answer_must_be_welcome() {
+    let (upstream, gateway) = start_with("").await;
+    let (json, both) = ("Content-Type: application/json", "Accept: application/json, text/event-stream");
+    let rows: &[(&[&str], u16, &str)] = &[
+        (&[json, both], 200, ""),
+        (&[json], 200, ""),
+        (&["Content-Type: Application/JSON;charset=\"UTF-8\"", both], 200, ""),
+        (&[json, "Accept: */*"], 200, ""),
+        (&[json, "Accept: text/event-stream;q=0.9,application/*"], 200, ""),
+        (&[json, "Accept: application/json", "Accept: text/event-stream"], 200, ""),
+        (&[json, both, "Content-Encoding: identity"], 200, ""),
+        (&[both], 415, "content_type"),
+        (&["Content-Type:", both], 415, "content_type"),
+        (&["Content-Type: text/plain", both], 415, "content_type"),
+        (&["Content-Type: application/x-www-form-urlencoded", both], 415, "content_type"),
+        (&["Content-Type: application/json-rpc", both], 415, "content_type"),
+        (&["Content-Type: application/json; charset=utf-16", both], 415, "content_type"),
+        (&["Content-Type: application/json, text/plain", both], 415, "content_type"),
+        (&[json, json, both], 415, "content_type"),
+        (&[json, "Content-Type: text/plain", both], 415, "content_type"),
+        (&[json, both, "Content-Encoding: gzip"], 415, "content_encoding"),
+        (&[json, both, "Content-Encoding: identity", "Content-Encoding: br"], 415, "content_encoding"),
+        (&[json, both, "Content-Encoding: identity, gzip"], 415, "content_encoding"),
+        (&[json, both, "Content-Encoding: x"], 415, "content_encoding"),
+        (&[json, "Accept: application/json"], 406, "not_acceptable"),
+        (&[json, "Accept: text/event-stream"], 406, "not_acceptable"),
+        (&[json, "Accept: text/html"], 406, "not_acceptable"),
+        (&[json, "Accept:"], 406, "not_acceptable"),
+    ];
+    for (number, (lines, status, reason)) in rows.iter().enumerate() {
+        let lines = lines.join("\r\n");
+        let mut connection = Connection::open_from(client::source(number), gateway.data).await;
+        connection.write(format!("POST /mcp/open HTTP/1.1\r\nHost: localhost\r\n{lines}\r\nContent-Length: {}\r\n\r\n{CALL}", CALL.len())).await;
+        let answer = connection.answer().await.unwrap();
+        assert_eq!(answer.status, *status, "{lines}");
+        if *status != 200 {
+            assert_is_error(&answer, &lines);
+            let source = client::source(number).to_string();
+            gateway.wait_for_record("refused", |record| record["source"] == source && record["reason"] == *reason);
+        }
+    }
+    assert_eq!(upstream.requests().len(), 7);
+    gateway.wait_for_records("refused", rows.len() - 7);
+}
+
+#[tokio::test]
+async fn every_template_and_every_fixed_path_leads_to_its_server() {
+    let (one, two) = (Upstream::start().await, Upstream::start().await);
+    let config = |routes: &str| {
+        let server = |name: &str, upstream: &Upstream| format!("[servers.{name}]\nurl = \"{}\"\naccess = \"public\"\n", upstream.url());
+        format!("{routes}\n{}{}", server("one", &one), server("two", &two))
+    };
+    let default = Gateway::start(&config("[routes.fixed]\n\"/mcp\" = \"two\"\n\"/mcp/one\" = \"two\"\n\"/a/b/c\" = \"one\"\n"));
+    let own = Gateway::start(&config("[routes]\ntemplates = [\"/x/{server}\", \"/{prefix}/{server}\", \"/{server}/x\"]\n"));
+    for (gateway, path, leads_to) in [
+        (&default, "/mcp/two", Some(&two)),
+        (&default, "/gateway/mcp/one", Some(&one)),
+        (&default, "/one/mcp", Some(&one)),
+        (&default, "/acme/one/v1/stream", Some(&one)),
+        (&default, "/mcp/two/v1/stream", Some(&two)),
+        (&default, "/gateway/two/v1/stream", Some(&two)),
+        (&default, "/one/mcp?session=1", Some(&one)),
+        (&default, "/mcp", Some(&two)),
+        (&default, "/mcp/one", Some(&two)),
+        (&default, "/a/b/c", Some(&one)),
+        (&default, "/a/b/c/", None),
+        (&default, "/mcp/", None),
+        (&own, "/x/one", Some(&one)),
+        (&own, "/y/one", Some(&one)),
+        (&own, "/two/x", Some(&two)),
+        (&own, "/mcp/one/v1/stream", None),
+        (&own, "/mcp", None),
+    ] {
+        let before = (one.requests().len(), two.requests().len());
+        let answer = gateway.post(path, &[], CALL).await;
+        let after = (one.requests().len(), two.requests().len());
+        let expected = leads_to.map_or((404, before), |to| (200, if std::ptr::eq(to, &one) { (before.0 + 1, before.1) } else { (before.0, before.1 + 1) }));
+        assert_eq!((answer.status, after), expected, "{path}: {}", answer.text());
+    }
+    let record = default.wait_for_record("intent", |record| record["path"] == "/mcp/one");
+    assert_eq!(record["server"], "two", "the record names the server, not the path");
 }

@@ -228,6 +228,9 @@ async fn what_is_not_acceptable_http_is_no_answer() {
         wrong("a folded line", "protocol", raw(&format!("{length}X-A: b\r\n c: d\r\n"), good)),
         wrong("a huge head", "protocol", raw(&format!("{length}X-A: {}\r\n", "a".repeat(17 << 10)), good)),
         wrong("too many lines", "protocol", raw(&format!("{length}{}", "X-A: b\r\n".repeat(65)), good)),
+        wrong("endless interim answers", "protocol", {
+            Reply::raw(format!("{}HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{length}\r\n{good}", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(5_000)))
+        }),
         wrong("a switch of protocols", "protocol", {
             Reply::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
         }),

@@ -41,6 +41,7 @@ pub(crate) struct Arguments {
 
 /// Serves the demo until a signal ends it.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let signals = server::Signals::install()?;
     logging::init(LogFormat::Auto).map_err(Failure::new)?;
     log_panics();
     let directory = fresh_directory().map_err(|error| Failure::new(format!("no directory for the demo's files: {error}")))?;
@@ -59,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     let file = directory.join("portcullis.toml");
     fs::write(&file, text).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-    let prepared = server::prepare(&file)?;
+    let prepared = server::prepare(&file, server::compile(&file, 1, None).map_err(Failure::config)?, signals)?;
     let (data, admin) = (prepared.data_url(), prepared.admin_address().url());
     let shown = Shown { data: &data, admin: &admin, audit: &audit, analyst, developer };
     print(&if arguments.json { shown.json() } else { shown.guide(&file) })?;
