@@ -80,8 +80,8 @@ fn end_of_segment(segment: &PathBuf, before: Option<&PathBuf>) -> Result<End, Br
                 let never_written = line.contains(&0);
                 let record = matches!(flaw, Flaw::WrongPrev | Flaw::WrongSeq);
                 let last = lines.next().map_err(|error| broken(number, error.into()))?.is_none();
-                // A whole record at a segment's beginning that continues another chain was not torn by a crash.
-                let torn = never_written || (last && !(record && number == 1));
+                // A whole record that does not continue the chain was not torn by a crash: somebody changed what it followed.
+                let torn = never_written || (last && !record);
                 return if torn { Ok(end) } else { Err(broken(number, flaw)) };
             }
         }
