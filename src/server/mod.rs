@@ -8,6 +8,7 @@ mod reload;
 mod shutdown;
 mod signals;
 
+pub use signals::Hold;
 pub use signals::Signals;
 
 use std::io;

@@ -30,9 +30,11 @@ pub(super) enum End {
 pub struct Signals {
     hangups: Mutex<Option<mpsc::Receiver<()>>>,
     end: watch::Receiver<End>,
-    /// Held where nobody receives signals: without a sender the wish to end would count as uttered.
-    _never: Option<watch::Sender<End>>,
 }
+
+/// Keeps a gateway without signals serving; dropping it ends the gateway at once.
+#[must_use = "the gateway ends when this is dropped"]
+pub struct Hold(#[expect(dead_code, reason = "a wish to end without anybody to utter it counts as uttered")] watch::Sender<End>);
 
 impl Signals {
     /// Takes over SIGHUP, SIGTERM and SIGINT. To be called first thing: until then each of them ends the process.
@@ -43,10 +45,10 @@ impl Signals {
         Self::receive().map_err(|error| StartError::System(format!("signals cannot be handled: {error}")))
     }
 
-    /// Leaves every signal to whoever handles it in this process: the gateway serves until the process ends.
-    pub fn none() -> Self {
-        let (never, end) = watch::channel(End::No);
-        Self { hangups: Mutex::new(None), end, _never: Some(never) }
+    /// Leaves signals to whoever handles them in this process: the gateway serves until the other half is dropped.
+    pub fn none() -> (Self, Hold) {
+        let (ending, end) = watch::channel(End::No);
+        (Self { hangups: Mutex::new(None), end }, Hold(ending))
     }
 
     fn receive() -> io::Result<Self> {
@@ -73,7 +75,7 @@ impl Signals {
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(receive))?;
-        Ok(Self { hangups: Mutex::new(Some(hangups)), end, _never: None })
+        Ok(Self { hangups: Mutex::new(Some(hangups)), end })
     }
 
     /// Wishes for a reload; to be taken once.

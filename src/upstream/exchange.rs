@@ -5,6 +5,8 @@
 //! out closed before anything was written is replaced, once.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,6 +20,8 @@ use http::header;
 use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::on_informational;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -32,6 +36,9 @@ use crate::upstream::error::Mishap;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Connection;
 use crate::upstream::target::Target;
+
+/// Interim answers (1xx) before the one that counts.
+pub const INTERIM_ANSWERS_MAX: usize = 8;
 
 /// Never taken from the caller: what frames the message, what belongs to one connection, and what only a credential sets.
 const OWN_HEADERS: [HeaderName; 16] = [
@@ -95,13 +102,21 @@ impl Unanswered {
 /// Sends a request on one connection and waits for its answer's head.
 pub(crate) async fn exchange(
     mut connection: Connection,
-    request: Request<Full<Bytes>>,
+    mut request: Request<Full<Bytes>>,
     endpoint: &Arc<Endpoint>,
     attempts: u32,
     deadline: Instant,
 ) -> Result<Answer, Unanswered> {
     let unanswered = |mishap| Unanswered { mishap, unsent: None };
-    let response = match timeout_at(deadline, connection.try_send_request(request)).await {
+    let interim = Interim::counted_for(&mut request);
+    let response = tokio::select! {
+        biased;
+        () = interim.too_many.notified() => {
+            return Err(unanswered(Mishap::new(Failure::Protocol, "it has too many interim answers")));
+        }
+        response = timeout_at(deadline, connection.try_send_request(request)) => response,
+    };
+    let response = match response {
         Ok(Ok(response)) => response,
         Ok(Err(mut error)) => {
             let unsent = error.take_message();
@@ -114,6 +129,26 @@ pub(crate) async fn exchange(
     let length = incoming.size_hint().exact();
     let body = Body::new(incoming, connection, endpoint, length, attempts);
     Ok(Answer { status: head.status, headers: head.headers, body, attempts, reused: false, deadline })
+}
+
+/// Interim answers to one request. hyper skips any number of them.
+#[derive(Default)]
+struct Interim {
+    seen: AtomicUsize,
+    too_many: Notify,
+}
+
+impl Interim {
+    fn counted_for(request: &mut Request<Full<Bytes>>) -> Arc<Self> {
+        let interim = Arc::new(Self::default());
+        let counted = Arc::clone(&interim);
+        on_informational(request, move |_| {
+            if counted.seen.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS_MAX {
+                counted.too_many.notify_one();
+            }
+        });
+        interim
+    }
 }
 
 /// Refuses an answer whose framing two readers could understand differently. hyper lets these pass.

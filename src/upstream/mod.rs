@@ -30,6 +30,7 @@ pub use crate::upstream::dial::ANSWER_HEADERS_MAX;
 pub use crate::upstream::endpoint::Endpoint;
 pub use crate::upstream::error::Failure;
 pub use crate::upstream::error::UpstreamError;
+pub use crate::upstream::exchange::INTERIM_ANSWERS_MAX;
 pub use crate::upstream::fleet::Fleet;
 pub use crate::upstream::fleet::Upstreams;
 pub use crate::upstream::plan::ENDPOINTS_MAX;

@@ -115,7 +115,8 @@ impl Stage {
 }
 
 fn call(tool: &str, arguments: &serde_json::Value) -> String {
-    json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }).to_string()
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
+        .to_string()
 }
 
 /// Fails if one of the secrets is in the text, as it is or in base64 as basic credentials are.
@@ -146,7 +147,8 @@ async fn show_keys(stage: &mut Stage) {
     ];
     for name in ["Authorization: Bearer ", "X-API-Key: ", "API-Key: ", "X-Team-Key: "] {
         let mut headers: Vec<&str> = extra.iter().map(String::as_str).collect();
-        let (right, wrong, second) = (format!("{name}{one}"), format!("{name}{WRONG_KEY}"), format!("X-API-Key: {two}"));
+        let (right, wrong, second) =
+            (format!("{name}{one}"), format!("{name}{WRONG_KEY}"), format!("X-API-Key: {two}"));
         headers.push(&right);
         let target = format!("/mcp/a?page={ASKED}");
         assert_eq!(stage.post(&target, &headers, &body).await, 200, "{name}");
@@ -163,7 +165,11 @@ async fn show_keys(stage: &mut Stage) {
     assert_eq!(stage.post("/mcp/a", &[&basic], &body).await, 401);
     // Heads that the gate refuses, and a key where no header is.
     stage.send(format!("POST /mcp/a HTTP/1.1\r\nHost: localhost\r\nX-API-Key : {one}\r\n\r\n")).await;
-    stage.send(format!("POST /mcp/a?k={one} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {one}\r\nX-API-Key:\r\n {ASKED}\r\n\r\n")).await;
+    stage
+        .send(format!(
+            "POST /mcp/a?k={one} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {one}\r\nX-API-Key:\r\n {ASKED}\r\n\r\n"
+        ))
+        .await;
 }
 
 /// Everything a server can do to its client, and all that policy refuses.
@@ -179,12 +185,18 @@ async fn misbehave(stage: &mut Stage) {
         Reply::unauthorized().header("X-Secret", BEARER),
         Reply::error(-32001, &said).status_code(403).header("WWW-Authenticate", &format!("Bearer realm=\"{said}\"")),
         Reply::redirect(&format!("http://{address}/{PATH}")),
-        Reply::text("x").header("Set-Cookie", SESSION).header("Server", HEADER).header("Mcp-Session-Id", SESSION).header("Via", &said),
+        Reply::text("x")
+            .header("Set-Cookie", SESSION)
+            .header("Server", HEADER)
+            .header("Mcp-Session-Id", SESSION)
+            .header("Via", &said),
         Reply::entity(200, "application/json", said.clone()),
         Reply::wrong_id(json!(&said), json!({ "of": &said })),
         Reply::json(json!({ "text": said.repeat(60) })),
         Reply::sse(vec![Event::raw(&format!("data: {said}\n\n"))]),
-        Reply::sse(vec![Event::raw(&format!("data: {{\"jsonrpc\":\"2.0\",\"id\":\"{PATH}\",\"result\":\"{said}\"}}\n\n"))]),
+        Reply::sse(vec![Event::raw(&format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"id\":\"{PATH}\",\"result\":\"{said}\"}}\n\n"
+        ))]),
         Reply::sse(vec![Event::progress(1)]).close_after(20),
         Reply::text(&said).close_after(80),
         Reply::garbage(),
@@ -202,12 +214,15 @@ async fn misbehave(stage: &mut Stage) {
     assert_eq!(stage.upstream.requests_for("tools/call").len(), before + count);
     stage.upstream.on("tools/call", Reply::text("x"));
     assert_eq!(stage.post("/mcp/a", &[&key], INITIALIZE).await, 200);
-    let session = stage.shown.rsplit("Mcp-Session-Id: ").next().and_then(|rest| rest.split("\r\n").next()).unwrap_or_default();
+    let session =
+        stage.shown.rsplit("Mcp-Session-Id: ").next().and_then(|rest| rest.split("\r\n").next()).unwrap_or_default();
     assert!(!session.is_empty() && session.len() < 2000, "a session was opened: {session}");
     for (tool, arguments) in [("hidden", json!({})), ("query", json!({ "sql": ARGUMENT })), ("query", json!({}))] {
         assert_eq!(stage.post("/mcp/a", &[&key], &call(tool, &arguments)).await, 200);
     }
-    for body in [ARGUMENT.to_owned(), format!("{{\"{ARGUMENT}\":1,\"{ARGUMENT}\":2}}"), call("echo", &json!([ARGUMENT]))] {
+    for body in
+        [ARGUMENT.to_owned(), format!("{{\"{ARGUMENT}\":1,\"{ARGUMENT}\":2}}"), call("echo", &json!([ARGUMENT]))]
+    {
         assert_eq!(stage.post("/mcp/a", &[&key], &body).await, 400);
     }
     stage.upstream.stop().await;
@@ -223,14 +238,25 @@ async fn no_secret_of_either_side_ever_reaches_the_other_or_is_kept() {
     show_keys(&mut stage).await;
     misbehave(&mut stage).await;
 
-    let received: String = stage.upstream.connections().iter().map(|connection| String::from_utf8_lossy(&connection.bytes).into_owned()).collect();
+    let received: String = stage
+        .upstream
+        .connections()
+        .iter()
+        .map(|connection| String::from_utf8_lossy(&connection.bytes).into_owned())
+        .collect();
     for sent in [BEARER, HEADER, ENV, PATH, QUERY, ARGUMENT] {
         assert!(received.contains(sent), "the upstream gets `{sent}`");
     }
     has_none("what the upstream received", &received, of_clients());
 
     has_none("what clients received", &stage.shown, OF_THE_UPSTREAM.into_iter().chain(of_clients()));
-    for own in [format!(":{}", stage.upstream.address().port()), "127.0.0.1".into(), "internal.example".into(), "canary-cookie".into(), "nginx".into()] {
+    for own in [
+        format!(":{}", stage.upstream.address().port()),
+        "127.0.0.1".into(),
+        "internal.example".into(),
+        "canary-cookie".into(),
+        "nginx".into(),
+    ] {
         assert!(!stage.shown.contains(&own), "`{own}` of the upstream is in what clients received:\n{}", stage.shown);
     }
 
@@ -241,7 +267,13 @@ async fn no_secret_of_either_side_ever_reaches_the_other_or_is_kept() {
     stage.gateway.reload(&broken.replace("type = \"bearer\"", "type = \"none\"").replace("X-Extra", "Host"));
     stage.gateway.wait_for_log("has mistakes");
     let kept = stage.kept().await;
-    for (place, expected) in [(0, "this `type` does not use"), (0, "DEBUG"), (1, "argument_mismatch"), (1, "key_unknown"), (2, "portcullis_")] {
+    for (place, expected) in [
+        (0, "this `type` does not use"),
+        (0, "DEBUG"),
+        (1, "argument_mismatch"),
+        (1, "key_unknown"),
+        (2, "portcullis_"),
+    ] {
         assert!(kept[place].1.contains(expected), "{} holds `{expected}`:\n{}", kept[place].0, kept[place].1);
     }
     for (place, text) in &kept {
@@ -259,7 +291,12 @@ async fn what_an_answer_says_is_for_its_client_alone() {
         Event::raw(&format!("event: other\ndata: {RESULT}\n\n: {RESULT}\n\n")),
         Event::result(json!({ "content": RESULT })),
     ];
-    let replies = vec![Reply::text(RESULT), Reply::error(-32000, RESULT), Reply::sse(streamed), Reply::sse(vec![Event::raw(&format!("data: {RESULT}\n\n"))])];
+    let replies = vec![
+        Reply::text(RESULT),
+        Reply::error(-32000, RESULT),
+        Reply::sse(streamed),
+        Reply::sse(vec![Event::raw(&format!("data: {RESULT}\n\n"))]),
+    ];
     stage.upstream.on_each("tools/call", replies);
     for _ in 0..4 {
         assert_eq!(stage.post("/mcp/a", &[&key], &call("echo", &json!({ "text": ARGUMENT }))).await, 200);
@@ -278,7 +315,8 @@ fn commands_show_no_secret_of_the_configuration_be_it_right_or_wrong() {
     let file = path.to_str().unwrap();
     // No variable can be set for a command here, so this one comes from a file.
     fs::write(directory.join("secret"), ENV).unwrap();
-    let right = config("127.0.0.1:9".parse().unwrap(), &keys).replace("${env:PORTCULLIS_TEST_CANARY}", "${file:secret}");
+    let right =
+        config("127.0.0.1:9".parse().unwrap(), &keys).replace("${env:PORTCULLIS_TEST_CANARY}", "${file:secret}");
     let wrongs = [
         ("timeout_ms = 300", "timeout_ms = \"300\""),
         ("type = \"bearer\"", "type = \"none\""),
@@ -294,12 +332,25 @@ fn commands_show_no_secret_of_the_configuration_be_it_right_or_wrong() {
         ("${file:secret}", "canary-of-environment-c0de${file:nowhere}"),
     ];
     // A diagnostic shows the line it is about, so a URL's path may be in it.
-    let all = || OF_THE_UPSTREAM.into_iter().filter(|secret| *secret != PATH).chain(keys.iter().map(|key| key.key.as_str()));
+    let all =
+        || OF_THE_UPSTREAM.into_iter().filter(|secret| *secret != PATH).chain(keys.iter().map(|key| key.key.as_str()));
     for (before, after) in [("", "")].iter().chain(&wrongs) {
         let text = if before.is_empty() { right.clone() } else { right.replacen(before, after, 1) };
         assert!(before.is_empty() || text != right, "{before}");
         fs::write(&path, text).unwrap();
-        let explain = ["explain", "--config", file, "--key", "one", "--server", "a", "--tool", "query", "--arguments", r#"{"sql":"SELECT"}"#];
+        let explain = [
+            "explain",
+            "--config",
+            file,
+            "--key",
+            "one",
+            "--server",
+            "a",
+            "--tool",
+            "query",
+            "--arguments",
+            r#"{"sql":"SELECT"}"#,
+        ];
         for arguments in [&["check", "--config", file][..], &explain, &[&explain[..], &["--json"]].concat()] {
             let (code, out, error) = gateway::run(arguments);
             assert_eq!(code == Some(0), before.is_empty(), "{after}: {arguments:?}: {code:?} {out} {error}");

@@ -4,5 +4,6 @@ mod canary;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod reload;
 mod streams;
 mod upstream_faults;

@@ -189,8 +189,10 @@ async fn a_list_in_a_stream_is_filtered_wherever_it_is_cut() {
         let text = answer.text();
         assert!(text.contains("id: 4") && text.contains("retry: 10"), "{number}: {text}");
         let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-        let message: Value = serde_json::from_str(&data.join("\n")).unwrap_or_else(|error| panic!("{number}: {error}: {text}"));
-        let names: Vec<&Value> = message["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+        let message: Value =
+            serde_json::from_str(&data.join("\n")).unwrap_or_else(|error| panic!("{number}: {error}: {text}"));
+        let names: Vec<&Value> =
+            message["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
         assert_eq!(names, ["echo", "other"], "{number}: {text}");
         assert!(!text.contains("den"), "{number}: {text}");
     }
@@ -231,16 +233,44 @@ async fn a_stream_that_breaks_before_its_answer_ends_with_an_error_under_the_rig
         cases.push((Reply::sse(vec![Event::raw(cut)]), "upstream_error", "answer_missing"));
         cases.push((Reply::sse(vec![Event::raw(cut)]).until_close(), "upstream_error", "answer_missing"));
         cases.push((Reply::sse(vec![Event::raw(&whole)]).close_after(4 + at), "network_failure", "reset"));
-        cases.push((Reply::sse(vec![Event::raw(cut), Event::raw(".").after(STEP)]).reset_after(4 + at + 2), "network_failure", "reset"));
+        cases.push((
+            Reply::sse(vec![Event::raw(cut), Event::raw(".").after(STEP)]).reset_after(4 + at + 2),
+            "network_failure",
+            "reset",
+        ));
     }
-    cases.push((Reply::sse(vec![Event::raw("data: {\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{}}\n\n")]), "upstream_error", "answer_malformed"));
+    cases.push((
+        Reply::sse(vec![Event::raw("data: {\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{}}\n\n")]),
+        "upstream_error",
+        "answer_malformed",
+    ));
     cases.push((Reply::sse(vec![]), "upstream_error", "answer_missing"));
-    cases.push((Reply::html(200).without_header("Content-Type").header("Content-Type", "text/event-stream"), "upstream_error", "answer_missing"));
+    cases.push((
+        Reply::html(200).without_header("Content-Type").header("Content-Type", "text/event-stream"),
+        "upstream_error",
+        "answer_missing",
+    ));
     cases.push((Reply::sse(vec![Event::raw("data: nothing\n\n")]), "upstream_error", "answer_malformed"));
-    cases.push((Reply::sse(vec![Event::raw("data: {\"jsonrpc\":\"2.0\",\"id\":5,\"id\":5,\"result\":{}}\n\n")]), "upstream_error", "answer_malformed"));
-    cases.push((Reply::sse(vec![Event::raw(&format!("data: [{}]\n\n", answer(5).trim().trim_start_matches("data: ")))]), "upstream_error", "answer_malformed"));
-    cases.push((Reply::sse(vec![Event::raw(&format!("data: {}", "x".repeat(2100)))]), "upstream_error", "answer_event"));
-    cases.push((Reply::sse(vec![Event::raw(&format!(": {}\n\n{}", "x".repeat(2100), answer(5)))]), "upstream_error", "answer_event"));
+    cases.push((
+        Reply::sse(vec![Event::raw("data: {\"jsonrpc\":\"2.0\",\"id\":5,\"id\":5,\"result\":{}}\n\n")]),
+        "upstream_error",
+        "answer_malformed",
+    ));
+    cases.push((
+        Reply::sse(vec![Event::raw(&format!("data: [{}]\n\n", answer(5).trim().trim_start_matches("data: ")))]),
+        "upstream_error",
+        "answer_malformed",
+    ));
+    cases.push((
+        Reply::sse(vec![Event::raw(&format!("data: {}", "x".repeat(2100)))]),
+        "upstream_error",
+        "answer_event",
+    ));
+    cases.push((
+        Reply::sse(vec![Event::raw(&format!(": {}\n\n{}", "x".repeat(2100), answer(5)))]),
+        "upstream_error",
+        "answer_event",
+    ));
     let mut connection = Connection::open(stage.gateway.data).await;
     for (number, (reply, outcome, reason)) in cases.into_iter().enumerate() {
         stage.upstream.on("tools/call", reply);
@@ -248,7 +278,11 @@ async fn a_stream_that_breaks_before_its_answer_ends_with_an_error_under_the_rig
         let answer = connection.answer().await.unwrap();
         assert_eq!(ends_with_error(&answer, 5), json!(-32603), "case {number}");
         let result = stage.gateway.wait_for_records("result", number + 1).remove(number);
-        assert_eq!((&result["outcome"], &result["reason"]), (&json!(outcome), &json!(reason)), "case {number}: {answer:?}");
+        assert_eq!(
+            (&result["outcome"], &result["reason"]),
+            (&json!(outcome), &json!(reason)),
+            "case {number}: {answer:?}"
+        );
         assert_eq!((&result["status"], &result["attempts"]), (&json!(200), &json!(1)), "case {number}");
         assert_eq!(stage.upstream.requests().len(), number + 1, "case {number}: sent once");
     }
@@ -289,20 +323,27 @@ async fn a_question_of_the_server_is_answered_in_the_session_and_completes_the_c
     let events = got.events();
     assert_eq!((events.len(), &events[1]["result"]["content"][0]["text"]), (2, &json!("blue")));
     let received = stage.upstream.requests_for("response").remove(0);
-    assert_eq!((received.body.as_ref(), received.headers("mcp-session-id")), (answer.as_bytes(), vec!["upstream-session-0".to_owned()]));
+    assert_eq!(
+        (received.body.as_ref(), received.headers("mcp-session-id")),
+        (answer.as_bytes(), vec!["upstream-session-0".to_owned()])
+    );
 }
 
 #[tokio::test]
 async fn a_session_can_be_opened_by_a_stream() {
     let stage = Stage::start().await;
-    let result = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "s", "version": "1" } });
+    let result =
+        json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "s", "version": "1" } });
     let events = vec![Event::raw("id: 0\ndata: \n\n"), Event::result(result).after(STEP)];
     stage.upstream.on("initialize", Reply::sse(events).header("Mcp-Session-Id", "opened-by-stream"));
     let opened = stage.answer_to(stage.post(&[], INITIALIZE)).await;
     is_event_stream(&opened);
     assert!(opened.text().starts_with("id: 0\ndata: \n\n"));
     let session = format!("Mcp-Session-Id: {}", opened.header("mcp-session-id").unwrap());
-    assert_eq!(stage.answer_to(stage.post(&[&session], r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#)).await.status, 200);
+    assert_eq!(
+        stage.answer_to(stage.post(&[&session], r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#)).await.status,
+        200
+    );
     assert_eq!(stage.upstream.requests_for("ping")[0].headers("mcp-session-id"), ["opened-by-stream"]);
     stage.upstream.on("initialize", Reply::sse(vec![Event::raw("id: 0\ndata: \n\n")]));
     let broken = stage.answer_to(stage.post(&[], INITIALIZE)).await;
@@ -345,7 +386,11 @@ async fn a_client_of_2026_that_leaves_cancels_its_call_within_a_second() {
         let closed = stage.upstream.wait_closed(0).await;
         assert!(closed.duration_since(left) < SECOND, "case {number}: {:?}", closed.duration_since(left));
         let result = stage.only_result();
-        assert_eq!((&result["outcome"], &result["attempts"]), (&json!("client_gone"), &json!(1)), "case {number}: {result}");
+        assert_eq!(
+            (&result["outcome"], &result["attempts"]),
+            (&json!("client_gone"), &json!(1)),
+            "case {number}: {result}"
+        );
         assert_eq!(stage.gateway.metric("portcullis_streams").await, Some(0.0), "case {number}");
     }
 }
@@ -367,7 +412,8 @@ async fn before_2026_a_client_that_stops_writing_still_gets_its_answer() {
         assert!(answer.complete && answer.status == 200 && answer.text().contains("\"id\":4"), "{number}: {answer:?}");
         assert!(connection.is_closed_within(SECOND).await, "{number}");
     }
-    let outcomes: Vec<Value> = stage.gateway.wait_for_records("result", 3).iter().map(|result| result["outcome"].clone()).collect();
+    let outcomes: Vec<Value> =
+        stage.gateway.wait_for_records("result", 3).iter().map(|result| result["outcome"].clone()).collect();
     assert_eq!(outcomes, ["ok", "ok", "ok"]);
 }
 
@@ -392,7 +438,11 @@ async fn a_request_sent_early_is_answered_after_the_one_in_flight() {
     for (number, modern) in [false, true, false, true].into_iter().enumerate() {
         let call = |id| if modern { stage.modern_call(id) } else { stage.call(id) };
         let in_a_stream = number > 1;
-        let first = if in_a_stream { Reply::sse(vec![Event::progress(1), Event::result(json!({})).after(STEP * 2)]) } else { Reply::text("x").delay(STEP * 2) };
+        let first = if in_a_stream {
+            Reply::sse(vec![Event::progress(1), Event::result(json!({})).after(STEP * 2)])
+        } else {
+            Reply::text("x").delay(STEP * 2)
+        };
         stage.upstream.on_each("tools/call", vec![first, Reply::text("second"), Reply::text("third")]);
         let before = stage.upstream.requests().len();
         let mut connection = stage.sent(call(1)).await;
@@ -445,7 +495,9 @@ async fn a_permission_withdrawn_by_a_reload_ends_the_stream() {
     ];
     for (before, after) in withdrawals {
         let stage = Stage::start().await;
-        stage.upstream.on("tools/call", Reply::sse((1..300).map(|number| Event::progress(number).after(STEP / 2)).collect()));
+        stage
+            .upstream
+            .on("tools/call", Reply::sse((1..300).map(|number| Event::progress(number).after(STEP / 2)).collect()));
         let mut connection = stage.sent(stage.call(6)).await;
         connection.read_until("\"progress\":2").await;
         let config = config(&stage.upstream, &stage.key, "", "");
@@ -456,7 +508,11 @@ async fn a_permission_withdrawn_by_a_reload_ends_the_stream() {
         let answer = connection.answer().await.unwrap();
         assert_eq!(ends_with_error(&answer, 6), json!(-32602), "{after}");
         let result = stage.only_result();
-        assert_eq!((&result["outcome"], &result["reason"]), (&json!("refused"), &json!("permission_withdrawn")), "{after}");
+        assert_eq!(
+            (&result["outcome"], &result["reason"]),
+            (&json!("refused"), &json!("permission_withdrawn")),
+            "{after}"
+        );
         stage.upstream.wait_closed(0).await;
     }
 }
@@ -476,7 +532,10 @@ async fn a_permission_withdrawn_by_a_reload_ends_a_silent_stream_too() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
-    let event = Event::raw(&format!("data: {}\n\n", json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "data": "x".repeat(1 << 20) } })));
+    let event = Event::raw(&format!(
+        "data: {}\n\n",
+        json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "data": "x".repeat(1 << 20) } })
+    ));
     let large = Reply::text(&"x".repeat(15 << 20));
     for reply in [Reply::sse(vec![event; 60]), large] {
         let stage = Stage::with("write_timeout_ms = 300", "").await;

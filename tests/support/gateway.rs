@@ -30,6 +30,7 @@ pub(crate) struct Key {
 /// A running gateway; killed when dropped.
 pub(crate) struct Gateway {
     child: Child,
+    setup: Setup,
     pub(crate) data: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) directory: PathBuf,
@@ -40,12 +41,13 @@ pub(crate) struct Setup {
     config: String,
     environment: Vec<(String, String)>,
     descriptors: Option<u64>,
+    audit: String,
 }
 
 /// A gateway with this configuration; `[listen]` `data` and `admin`, `[audit]` and `[state]` directories are added.
 /// Keys of the `[listen]` table can be given as lines at the very top, before the first table header.
 pub(crate) fn setup(config: &str) -> Setup {
-    Setup { config: config.to_owned(), environment: Vec::new(), descriptors: None }
+    Setup { config: config.to_owned(), environment: Vec::new(), descriptors: None, audit: String::new() }
 }
 
 impl Setup {
@@ -61,13 +63,31 @@ impl Setup {
         self
     }
 
+    /// Starts it with further lines in its `[audit]` table; a reload keeps them.
+    pub(crate) fn audit(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.audit);
+        self
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(self) -> Gateway {
+        let mut gateway = self.spawn();
+        gateway.wait_until_it_serves();
+        gateway
+    }
+
+    /// Starts it without waiting for anything.
+    pub(crate) fn spawn(self) -> Gateway {
         let (data, admin) = (free_address(), free_address());
         let directory = fresh_directory();
-        write_config(&directory, data, admin, &self.config);
-        let log = fs::File::create(directory.join("log")).unwrap();
+        write_config(&directory, data, admin, &self.audit, &self.config);
+        let child = self.command(&directory).spawn().unwrap();
+        Gateway { child, setup: self, data, admin, directory }
+    }
+
+    fn command(&self, directory: &Path) -> Command {
+        let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).unwrap();
         let mut command = match self.descriptors {
             Some(limit) => {
                 let mut command = Command::new("sh");
@@ -76,18 +96,9 @@ impl Setup {
             }
             None => Command::new(binary()),
         };
-        let child = command
-            .args(["run", "--config"])
-            .arg(directory.join("portcullis.toml"))
-            .envs(self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut gateway = Gateway { child, data, admin, directory };
-        gateway.wait_until_it_serves();
-        gateway
+        command.args(["run", "--config"]).arg(directory.join("portcullis.toml"));
+        command.envs(self.environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
     }
 }
 
@@ -107,9 +118,26 @@ impl Gateway {
         }
     }
 
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after its end, on the same addresses and directories, and waits until it serves.
+    pub(crate) fn restart(&mut self) {
+        self.child = self.setup.command(&self.directory).spawn().unwrap();
+        self.wait_until_it_serves();
+    }
+
+    /// Writes another configuration (the same tables are added), all at once, and does nothing else.
+    pub(crate) fn write(&self, config: &str) {
+        write_config(&self.directory, self.data, self.admin, &self.setup.audit, config);
+    }
+
     /// Writes another configuration (the same tables are added) and asks for a reload, without waiting for it.
     pub(crate) fn reload(&self, config: &str) {
-        write_config(&self.directory, self.data, self.admin, config);
+        self.write(config);
         self.signal("HUP");
     }
 
@@ -246,15 +274,16 @@ pub(crate) fn fresh_directory() -> PathBuf {
     directory
 }
 
-fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, config: &str) {
-    let (listen, tables) = match config.find('[') {
-        Some(at) => config.split_at(at),
-        None => (config, ""),
-    };
+fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, audit: &str, config: &str) {
+    let is_table = |line: &str| line.trim_start().starts_with('[');
+    let listen_bytes: usize = config.split_inclusive('\n').take_while(|line| !is_table(line)).map(str::len).sum();
+    let (listen, tables) = config.split_at(listen_bytes);
     let text = format!(
-        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n[audit]\ndirectory = \"audit\"\n[state]\ndirectory = \"state\"\n{tables}"
+        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
     );
-    fs::write(directory.join("portcullis.toml"), text).unwrap();
+    // A reader that is just at it sees the old file or the new one.
+    fs::write(directory.join("portcullis.toml.new"), text).unwrap();
+    fs::rename(directory.join("portcullis.toml.new"), directory.join("portcullis.toml")).unwrap();
 }
 
 /// An address nobody listened on a moment ago.

@@ -8,6 +8,7 @@ use super::Step;
 use crate::upstream::ANSWER_HEAD_BYTES_MAX;
 use crate::upstream::ANSWER_HEADERS_MAX;
 use crate::upstream::Failure;
+use crate::upstream::INTERIM_ANSWERS_MAX;
 
 /// How a call ends whose answer is `text`, after which the server closes.
 async fn failure(text: impl Into<String>) -> Option<Failure> {
@@ -36,6 +37,13 @@ async fn interim_answers_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
     let scripted = Scripted::new([Step::Say(format!("{interim}{OK}"))]);
     assert_eq!(Running::of(&scripted).call().await.unwrap(), "{\"a\":1}");
+}
+
+#[tokio::test]
+async fn no_more_interim_answers_are_skipped_than_the_limit() {
+    let interim = |count| format!("{}{OK}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(count));
+    assert_eq!(failure(interim(INTERIM_ANSWERS_MAX)).await, None);
+    assert_eq!(failure(interim(INTERIM_ANSWERS_MAX + 1)).await, Some(Failure::Protocol));
 }
 
 #[tokio::test]
