@@ -102,7 +102,13 @@ struct Running(Child);
 
 impl Running {
     fn start(program: &str, arguments: &[&str], address: SocketAddr) -> Self {
-        let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let started = Instant::now();
         while TcpStream::connect(address).is_err() {
             assert!(started.elapsed() < Duration::from_secs(10), "{program} {arguments:?} does not serve");
@@ -138,7 +144,8 @@ fn load(address: SocketAddr, request: &str) {
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(move || {
-                let mut connections: Vec<TcpStream> = (0..CONNECTIONS / 2).map(|_| TcpStream::connect(address).unwrap()).collect();
+                let mut connections: Vec<TcpStream> =
+                    (0..CONNECTIONS / 2).map(|_| TcpStream::connect(address).unwrap()).collect();
                 for connection in &connections {
                     connection.set_nodelay(true).unwrap();
                 }
@@ -246,7 +253,10 @@ fn serve_upstream(listen: SocketAddr) {
 }
 
 async fn answer(mut stream: tokio::net::TcpStream) {
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ANSWER}", ANSWER.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ANSWER}",
+        ANSWER.len()
+    );
     let mut held: Vec<u8> = Vec::new();
     let mut chunk = [0; 8192];
     loop {
@@ -265,7 +275,10 @@ async fn answer(mut stream: tokio::net::TcpStream) {
 fn whole_request(held: &[u8]) -> Option<usize> {
     let head = held.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&held[..head]).unwrap().to_ascii_lowercase();
-    let body = text.lines().find_map(|line| line.strip_prefix("content-length:")).map_or(0, |length| length.trim().parse().unwrap());
+    let body = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map_or(0, |length| length.trim().parse().unwrap());
     (held.len() >= head + body).then_some(head + body)
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::audit;
 use crate::clock;
@@ -40,6 +41,7 @@ pub struct Runtime {
     /// The record of every request.
     pub audit: Arc<audit::Log>,
     keyring: Option<Keyring>,
+    revisions: watch::Sender<u64>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
@@ -62,6 +64,7 @@ pub struct Parts {
 impl Runtime {
     /// Starts with a first snapshot.
     pub fn new(parts: Parts, snapshot: Snapshot) -> Self {
+        let revisions = watch::Sender::new(snapshot.revision);
         let active = activate(&parts.upstreams, &parts.metrics, snapshot);
         Self {
             active: ArcSwap::from_pointee(active),
@@ -69,15 +72,23 @@ impl Runtime {
             metrics: parts.metrics,
             audit: parts.audit,
             keyring: parts.keyring,
+            revisions,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
         }
     }
 
-    /// Swaps a new snapshot in. Requests under way keep theirs.
+    /// Swaps a new snapshot in. Requests under way keep theirs; open streams are decided again.
     pub fn adopt(&self, snapshot: Snapshot) {
+        let revision = snapshot.revision;
         self.active.store(Arc::new(activate(&self.upstreams, &self.metrics, snapshot)));
+        self.revisions.send_replace(revision);
+    }
+
+    /// Tells when another snapshot has come into force.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revisions.subscribe()
     }
 
     /// What requests that begin now work with.
@@ -106,9 +117,11 @@ impl Runtime {
         self.keyring.is_some()
     }
 
-    /// Event streams open at once under `active`.
-    pub fn streams_max(&self, active: &Active) -> usize {
-        active.snapshot.streams_max.unwrap_or(self.streams_max)
+    /// Whether as many event streams are open as `active` allows. Calls answered by a stream at this very moment may
+    /// exceed the number by as many as are in flight.
+    pub fn streams_are_full(&self, active: &Active) -> bool {
+        let streams_max = active.snapshot.streams_max.unwrap_or(self.streams_max);
+        usize::try_from(self.metrics.streams().value()).is_ok_and(|open| open >= streams_max)
     }
 
     /// Whether the process is on its way out: answers then close their connections.

@@ -95,7 +95,11 @@ impl Snapshot {
             streams_max: listen.streams_max,
             denial_form: config.policy.denial_form,
             explain_to_client: config.policy.explain_to_client,
-            servers: config.servers.iter().map(|(name, server)| (name.as_str().into(), spelled_out(server.allowed_tools.as_deref()))).collect(),
+            servers: config
+                .servers
+                .iter()
+                .map(|(name, server)| (name.as_str().into(), spelled_out(server.allowed_tools.as_deref())))
+                .collect(),
             public: Arc::new(Principal::public()),
         }
     }
@@ -136,7 +140,11 @@ fn check_limits(config: &Config, problems: &mut Problems) {
     ];
     for (key, value, most) in limits {
         if value == 0 || value > most {
-            problems.error(&at.key(key), format!("`{value}` is out of range"), format!("write a number from 1 to {most}"));
+            problems.error(
+                &at.key(key),
+                format!("`{value}` is out of range"),
+                format!("write a number from 1 to {most}"),
+            );
         }
     }
 }
@@ -148,11 +156,17 @@ fn compile_keyring(config: &Config, problems: &mut Problems) -> Option<Keyring> 
     for (index, text) in texts.iter().enumerate() {
         match seal::parse_key(text.expose()) {
             Ok(key) => keys.push(key),
-            Err(error) => problems.error(&at.index(index), error.to_string(), "write 32 random bytes in base64, as `portcullis keys seal` prints them"),
+            Err(error) => problems.error(
+                &at.index(index),
+                error.to_string(),
+                "write 32 random bytes in base64, as `portcullis keys seal` prints them",
+            ),
         }
     }
     if keys.len() < texts.len() {
         return None;
     }
-    Keyring::new(keys).map_err(|error| problems.error(&at, error.to_string(), "write one to sixteen keys, or leave `seal.keys` out")).ok()
+    Keyring::new(keys)
+        .map_err(|error| problems.error(&at, error.to_string(), "write one to sixteen keys, or leave `seal.keys` out"))
+        .ok()
 }

@@ -91,8 +91,10 @@ fn message(arguments: &Arguments) -> Result<Message, Failure> {
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{name},"arguments":{}}}}}"#,
         arguments.arguments
     );
-    Message::read(Bytes::from(body), &Limits::default())
-        .map_err(|error| Failure { code: 2, message: format!("error: such a call would be refused unread: {}", error.text) })
+    Message::read(Bytes::from(body), &Limits::default()).map_err(|error| Failure {
+        code: 2,
+        message: format!("error: such a call would be refused unread: {}", error.text),
+    })
 }
 
 fn render(arguments: &Arguments, loaded: &Loaded, explained: &Explained) -> String {

@@ -47,7 +47,13 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
 fn print_key(create: &Create) -> Result<(), Failure> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if create.name.is_empty() || create.name.len() > 64 || !create.name.bytes().all(valid) {
-        return Err(Failure { code: 2, message: format!("error: `{}` cannot be a key's name: use 1 to 64 letters, digits, `_`, `-` or `.`", create.name) });
+        return Err(Failure {
+            code: 2,
+            message: format!(
+                "error: `{}` cannot be a key's name: use 1 to 64 letters, digits, `_`, `-` or `.`",
+                create.name
+            ),
+        });
     }
     let new = key::generate().map_err(Failure::new)?;
     let toml = table(create, &new.digest);

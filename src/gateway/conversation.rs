@@ -55,7 +55,12 @@ pub(crate) struct Asker<'a> {
 ///
 /// # Errors
 /// Headers that do not fit the body, a revision not spoken here, a session that is not the caller's.
-pub(crate) fn of_message(headers: &HeaderMap, message: &Message, asker: &Asker<'_>, keyring: &Keyring) -> Result<Conversation, Refusal> {
+pub(crate) fn of_message(
+    headers: &HeaderMap,
+    message: &Message,
+    asker: &Asker<'_>,
+    keyring: &Keyring,
+) -> Result<Conversation, Refusal> {
     if headers::claims_modern(headers, message) {
         let revision = headers::verify(headers, message, &SERVED).map_err(Refusal::Headers)?;
         return Ok(Conversation { revision, session: None, token: None });
@@ -65,7 +70,9 @@ pub(crate) fn of_message(headers: &HeaderMap, message: &Message, asker: &Asker<'
     let sealed = session.as_ref().and_then(|session| Revision::parse(&session.revision));
     let revision = match (sealed, version) {
         // The negotiated revision is the session's; a header that names another one is a client's mistake or a trick.
-        (Some(sealed), Some(version)) if sealed != version => return Err(Refusal::Headers(headers::unsupported(version.as_str(), &SERVED))),
+        (Some(sealed), Some(version)) if sealed != version => {
+            return Err(Refusal::Headers(headers::unsupported(version.as_str(), &SERVED)));
+        }
         (Some(sealed), _) => sealed,
         (None, Some(version)) => version,
         (None, None) if message.method() == Some("initialize") => offered(message),
@@ -78,8 +85,12 @@ pub(crate) fn of_message(headers: &HeaderMap, message: &Message, asker: &Asker<'
 /// Finds the conversation that a `DELETE` is to end.
 ///
 /// # Errors
-/// No session header, or a session that is not the caller's.
+/// No session header, a session that is not the caller's, or a revision without sessions.
 pub(crate) fn of_delete(headers: &HeaderMap, asker: &Asker<'_>, keyring: &Keyring) -> Result<Conversation, Refusal> {
+    // 2026-07-28 has no sessions that could be ended, and wants this to be said to who tries.
+    if headers.get_all(VERSION_HEADER).iter().any(|version| version == Revision::V2026_07_28.as_str()) {
+        return Err(Refusal::Method);
+    }
     version_header(headers)?;
     let (session, token) = open_session(headers, asker, keyring)?;
     let session = session.ok_or(Refusal::SessionMissing)?;
@@ -93,7 +104,9 @@ fn version_header(headers: &HeaderMap) -> Result<Option<Revision>, Refusal> {
     let Some(line) = lines.next() else { return Ok(None) };
     let text = line.to_str().unwrap_or_default();
     match Revision::parse(text) {
-        Some(revision) if revision.era() == Era::Legacy && SERVED.contains(&revision) && lines.next().is_none() => Ok(Some(revision)),
+        Some(revision) if revision.era() == Era::Legacy && SERVED.contains(&revision) && lines.next().is_none() => {
+            Ok(Some(revision))
+        }
         _ => Err(Refusal::Headers(headers::unsupported(text, &SERVED))),
     }
 }
@@ -104,10 +117,15 @@ fn offered(message: &Message) -> Revision {
     offered.and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy).unwrap_or(Revision::V2025_11_25)
 }
 
-fn open_session(headers: &HeaderMap, asker: &Asker<'_>, keyring: &Keyring) -> Result<(Option<Session>, Option<String>), Refusal> {
+fn open_session(
+    headers: &HeaderMap,
+    asker: &Asker<'_>,
+    keyring: &Keyring,
+) -> Result<(Option<Session>, Option<String>), Refusal> {
     let mut lines = headers.get_all(SESSION_HEADER).iter();
     let Some(line) = lines.next() else { return Ok((None, None)) };
     let token = line.to_str().ok().filter(|_| lines.next().is_none()).ok_or(Refusal::UnknownSession)?;
-    let session = session::open(keyring, token, asker.principal, asker.server, asker.now_seconds).ok_or(Refusal::UnknownSession)?;
+    let session = session::open(keyring, token, asker.principal, asker.server, asker.now_seconds)
+        .ok_or(Refusal::UnknownSession)?;
     Ok((Some(session), Some(token.to_owned())))
 }

@@ -76,7 +76,12 @@ struct Stopwatch {
 
 impl Entry {
     /// Opens the entry of a request that has just been read.
-    pub(crate) fn open(runtime: &Arc<Runtime>, active: Arc<Active>, source: Option<SocketAddr>, head: &pingora::http::RequestHeader) -> Self {
+    pub(crate) fn open(
+        runtime: &Arc<Runtime>,
+        active: Arc<Active>,
+        source: Option<SocketAddr>,
+        head: &pingora::http::RequestHeader,
+    ) -> Self {
         let now = Instant::now();
         Self {
             runtime: Arc::clone(runtime),
@@ -100,7 +105,12 @@ impl Entry {
             attempts: 0,
             sent: None,
             received: Digester::default(),
-            clock: Stopwatch { started: now, lap: now, record: audit::Phases::default(), metric: metrics::Phases::default() },
+            clock: Stopwatch {
+                started: now,
+                lap: now,
+                record: audit::Phases::default(),
+                metric: metrics::Phases::default(),
+            },
         }
     }
 

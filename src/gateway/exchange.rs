@@ -68,9 +68,16 @@ pub(crate) async fn run(mut exchange: Exchange<'_>) -> Result<(), Refusal> {
     let answer = exchange.send(upstream).await?;
     let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
     match answer.status {
-        _ if answer.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") => Err(Refusal::Answer("answer_encoded")),
+        _ if answer.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") => {
+            Err(Refusal::Answer("answer_encoded"))
+        }
         status if status.is_success() && !screen.awaits_answer() => exchange.accept().await,
-        StatusCode::OK if media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream")) => {
+        StatusCode::OK
+            if media_type
+                .split(';')
+                .next()
+                .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream")) =>
+        {
             stream::pump(&mut exchange, upstream, answer, &mut screen).await
         }
         StatusCode::OK if inbound::is_json(media_type) => exchange.answer_whole(upstream, answer, &mut screen).await,
@@ -89,7 +96,12 @@ impl Exchange<'_> {
         self.entry.attempts = 1;
         let headers = upstream_headers(&self.session.req_header().headers, &self.conversation)?;
         let credential = upstream.plan().credential();
-        let sent = watched(self.session, self.conversation.is_modern(), upstream.send(&endpoint, &self.permitted, headers, credential)).await;
+        let sent = watched(
+            self.session,
+            self.conversation.is_modern(),
+            upstream.send(&endpoint, &self.permitted, headers, credential),
+        )
+        .await;
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent.map_err(|Gone| Refusal::ClientGone)?;
         self.entry.attempts = sent.as_ref().map_or_else(|error| error.attempts(), |answer| answer.attempts);
@@ -103,7 +115,12 @@ impl Exchange<'_> {
     }
 
     /// Answers with one JSON message.
-    async fn answer_whole(&mut self, upstream: &Upstream, mut answer: upstream::Answer, screen: &mut Screen) -> Result<(), Refusal> {
+    async fn answer_whole(
+        &mut self,
+        upstream: &Upstream,
+        mut answer: upstream::Answer,
+        screen: &mut Screen,
+    ) -> Result<(), Refusal> {
         let body = self.read_whole(upstream, &mut answer).await?;
         let view = self.active.snapshot.policy.view(&self.principal, &self.permitted.call().server);
         let verdict = match screen.whole(body.clone(), view) {
@@ -113,7 +130,8 @@ impl Exchange<'_> {
         };
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
-        self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers }).await
+        self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers })
+            .await
     }
 
     /// Answers with the upstream's JSON-RPC error, if it sent one; its own words never pass in any other form.
@@ -131,7 +149,8 @@ impl Exchange<'_> {
         let document = Document::read(body, &Limits::for_answers()).ok();
         let body = document.and_then(|document| error_in_own_words(self.entry.id.as_deref(), &document));
         let Some(body) = body else { return Err(Refusal::UpstreamStatus(status)) };
-        let status = if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE { 502 } else { status.as_u16() };
+        let status =
+            if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE { 502 } else { status.as_u16() };
         let retry = inbound::text(&answer.headers, &header::RETRY_AFTER).map(String::from);
         let headers: Vec<_> = retry.as_deref().map(|retry| ("retry-after", retry)).into_iter().collect();
         self.finish(Ending::RpcError, Reply { status, body, headers: &headers }).await
@@ -145,7 +164,9 @@ impl Exchange<'_> {
         }
         let mut body = Gathered::default();
         let watch = self.conversation.is_modern();
-        while let Some(chunk) = watched(self.session, watch, answer.body.next(answer.deadline)).await.map_err(|Gone| Refusal::ClientGone)? {
+        while let Some(chunk) =
+            watched(self.session, watch, answer.body.next(answer.deadline)).await.map_err(|Gone| Refusal::ClientGone)?
+        {
             let chunk = chunk.map_err(Refusal::Upstream)?;
             self.entry.received.update(&chunk);
             if body.len() + chunk.len() > bytes_max {
@@ -158,7 +179,11 @@ impl Exchange<'_> {
 
     /// The session token that goes with the answer: a fresh one where the upstream opened a session, the client's own
     /// where the upstream repeats the one it knows, otherwise none.
-    pub(crate) fn session_token(&mut self, headers: &HeaderMap, negotiated: Option<Revision>) -> Result<Option<String>, Refusal> {
+    pub(crate) fn session_token(
+        &mut self,
+        headers: &HeaderMap,
+        negotiated: Option<Revision>,
+    ) -> Result<Option<String>, Refusal> {
         if self.conversation.revision.era() == Era::Modern {
             return Ok(None);
         }

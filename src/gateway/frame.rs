@@ -45,7 +45,8 @@ impl Gateway {
             handle::answer_health(session, self.runtime.is_draining()).await;
             return;
         }
-        let handled = AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active)).catch_unwind().await;
+        let handled =
+            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active)).catch_unwind().await;
         let refusal = match handled {
             Ok(Ok(())) => return,
             Ok(Err(refusal)) => refusal,
@@ -88,7 +89,14 @@ impl ProxyHttp for Gateway {
     }
 
     /// Errors of the frame name the peer they are about; there is none here to name.
-    fn error_while_proxy(&self, _peer: &HttpPeer, _session: &mut Session, error: Box<pingora::Error>, _ctx: &mut Self::CTX, _reused: bool) -> Box<pingora::Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        error: Box<pingora::Error>,
+        _ctx: &mut Self::CTX,
+        _reused: bool,
+    ) -> Box<pingora::Error> {
         error
     }
 }

@@ -43,7 +43,12 @@ use super::reply::Reply;
 ///
 /// # Errors
 /// The refusal that is still to be answered and put on record.
-pub(crate) async fn handle(session: &mut Session, entry: &mut Entry, runtime: &Arc<Runtime>, active: &Arc<Active>) -> Result<(), Refusal> {
+pub(crate) async fn handle(
+    session: &mut Session,
+    entry: &mut Entry,
+    runtime: &Arc<Runtime>,
+    active: &Arc<Active>,
+) -> Result<(), Refusal> {
     failpoint!("head");
     let inbound = inbound::read_head(session.req_header(), &active.snapshot)?;
     entry.lap(Phase::Head);
@@ -73,6 +78,10 @@ pub(crate) async fn handle(session: &mut Session, entry: &mut Entry, runtime: &A
     entry.lap(Phase::Policy);
 
     failpoint!("intent");
+    // Whether the answer is a stream is known only when the call was carried out: too late to send the client away.
+    if entry.kind == Some(MessageKind::Request) && runtime.streams_are_full(active) {
+        return Err(Refusal::StreamsBusy);
+    }
     entry.intend(&permitted).await?;
     entry.lap(Phase::Record);
 
@@ -93,7 +102,9 @@ fn authenticate(session: &Session, inbound: &Inbound, active: &Active) -> Result
 }
 
 async fn read_body(session: &mut Session, active: &Active) -> Result<Bytes, Refusal> {
-    let body = body::read_whole(session, active.snapshot.body_bytes_max, active.snapshot.body_timeout).await.map_err(Refusal::Body)?;
+    let body = body::read_whole(session, active.snapshot.body_bytes_max, active.snapshot.body_timeout)
+        .await
+        .map_err(Refusal::Body)?;
     if let Some(connection) = Connection::current() {
         connection.enter(Stage::Answering);
     }
@@ -150,9 +161,15 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
     let is_notification = matches!(entry.kind, Some(MessageKind::Notification | MessageKind::Response));
     // There is no id under which a JSON-RPC error could answer a notification, so its status must say it.
     let status = if is_notification && wire.status == 200 { 403 } else { wire.status };
-    let as_tool_result = (active.snapshot.denial_form == DenialForm::ToolResult && entry.tool.is_some() && matches!(refusal, Refusal::Denied(..))).then_some(era);
+    let as_tool_result = (active.snapshot.denial_form == DenialForm::ToolResult
+        && entry.tool.is_some()
+        && matches!(refusal, Refusal::Denied(..)))
+    .then_some(era);
     let header = wire.header.as_ref().map(|(name, value): &(&str, Cow<'_, str>)| (*name, &**value));
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
+    if let Refusal::Upstream(error) = refusal {
+        tracing::warn!(server = entry.server.as_deref().unwrap_or_default(), %error, "an upstream failed");
+    }
     // A body that was not read whole cannot be told from a next request; one that broke counts as done for Pingora.
     let unread = matches!(refusal, Refusal::Body(_)) || !session.as_downstream_mut().is_body_done();
     if unread {
@@ -168,7 +185,12 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
 
 /// Answers a load balancer's probe: 200 while new requests are welcome, 503 on the way out.
 pub(crate) async fn answer_health(session: &mut Session, draining: bool) {
-    let (status, body): (u16, &'static [u8]) = if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
+    let (status, body): (u16, &'static [u8]) =
+        if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
     // A prober that left needs no answer.
-    let _ = reply::whole(session, Reply { status, body: Bytes::from_static(body), headers: &[("cache-control", "no-store")] }).await;
+    let _ = reply::whole(
+        session,
+        Reply { status, body: Bytes::from_static(body), headers: &[("cache-control", "no-store")] },
+    )
+    .await;
 }

@@ -63,7 +63,11 @@ pub(crate) fn read_head(head: &RequestHeader, snapshot: &Snapshot) -> Result<Inb
 
 /// The body must be plain JSON, and the client must take what MCP answers with.
 fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Refusal::MediaType("content_encoding"));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
@@ -72,7 +76,11 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::MediaType("content_type"));
     }
     let accepts = |wanted: [&str; 3]| {
-        let mut ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let mut ranges = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
         ranges.any(|range| {
             let range = range.split(';').next().unwrap_or_default().trim();
             wanted.iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
@@ -88,7 +96,9 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     let mut parts = media_type.split(';').map(str::trim);
     let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
     json && parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"),
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
         _ => true,
     })
 }
@@ -112,22 +122,40 @@ mod tests {
 
     #[test]
     fn only_plain_json_in_utf_8_is_read() {
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json; profile=x"] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/json; profile=x",
+        ] {
             assert_eq!(check(&[("content-type", good)]), Ok(()), "{good}");
         }
-        for bad in ["text/json", "application/json; charset=utf-16", "application/jsonx", "", "application/json, text/plain"] {
+        for bad in
+            ["text/json", "application/json; charset=utf-16", "application/jsonx", "", "application/json, text/plain"]
+        {
             assert_eq!(check(&[("content-type", bad)]), Err("content_type"), "{bad}");
         }
         assert_eq!(check(&[]), Err("content_type"));
-        assert_eq!(check(&[("content-type", "application/json"), ("content-type", "application/json")]), Err("content_type"));
-        assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "gzip")]), Err("content_encoding"));
+        assert_eq!(
+            check(&[("content-type", "application/json"), ("content-type", "application/json")]),
+            Err("content_type")
+        );
+        assert_eq!(
+            check(&[("content-type", "application/json"), ("content-encoding", "gzip")]),
+            Err("content_encoding")
+        );
         assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "identity")]), Ok(()));
     }
 
     #[test]
     fn a_client_must_take_both_forms_of_answer_or_say_nothing() {
         let with = |accept: &str| check(&[("content-type", "application/json"), ("accept", accept)]);
-        for good in ["application/json, text/event-stream", "text/event-stream;q=0.5, application/json", "*/*", "application/*, text/*"] {
+        for good in [
+            "application/json, text/event-stream",
+            "text/event-stream;q=0.5, application/json",
+            "*/*",
+            "application/*, text/*",
+        ] {
             assert_eq!(with(good), Ok(()), "{good}");
         }
         for bad in ["application/json", "text/event-stream", "text/html", ""] {

@@ -33,13 +33,21 @@ impl Gatekeeper for Keeper {
     fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {
         let wire = Refusal::Head(*refusal).wire(false, None);
         let (method, target) = request_line(bytes);
-        let request = audit::Request { source: connection.peer(), http_method: method, target, ..audit::Request::default() };
-        let on_record =
-            audit::Refusal { reason: refusal.reason, rule: None, status: Some(wire.status), phases: audit::Phases::default() };
+        let request =
+            audit::Request { source: connection.peer(), http_method: method, target, ..audit::Request::default() };
+        let on_record = audit::Refusal {
+            reason: refusal.reason,
+            rule: None,
+            status: Some(wire.status),
+            phases: audit::Phases::default(),
+        };
         self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
         self.runtime.metrics.refused(refusal.reason);
         let body = error::error_body(None, wire.code, &wire.text, None);
-        let reason = http::StatusCode::from_u16(wire.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused");
+        let reason = http::StatusCode::from_u16(wire.status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Refused");
         let further = wire.header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
         let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}Connection: close\r\n\r\n",
@@ -54,7 +62,9 @@ impl Gatekeeper for Keeper {
 fn request_line(head: &[u8]) -> (Option<&str>, Option<&[u8]>) {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ');
-    let method = parts.next().filter(|method| !method.is_empty() && method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase));
+    let method = parts
+        .next()
+        .filter(|method| !method.is_empty() && method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase));
     let method = method.and_then(|method| std::str::from_utf8(method).ok());
     (method, method.and(parts.next()).filter(|target| target.first() == Some(&b'/')))
 }

@@ -135,30 +135,57 @@ impl Refusal {
     /// The single table from reasons to the wire. `modern`: the request is of 2026-07-28; `named`: the tool it names.
     pub(crate) fn wire(&self, modern: bool, named: Option<&str>) -> Wire {
         match self {
-            Self::Head(refusal) if refusal.status == 503 => Wire::new(503, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1"),
+            Self::Head(refusal) if refusal.status == 503 => {
+                Wire::new(503, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1")
+            }
             Self::Head(refusal) => Wire::new(refusal.status, code::INVALID_REQUEST, refusal.text),
             Self::NoRoute => Wire::new(404, code::INVALID_REQUEST, "no MCP server is reached on this path"),
-            Self::Method => Wire::new(405, code::INVALID_REQUEST, "this path takes POST and DELETE; a standing GET stream is not offered").with("allow", "POST, DELETE"),
+            Self::Method => Wire::new(
+                405,
+                code::INVALID_REQUEST,
+                "this path takes POST and DELETE; a standing GET stream is not offered",
+            )
+            .with("allow", "POST, DELETE"),
             Self::Host => Wire::new(403, code::INVALID_REQUEST, "the Host header names no host of this gateway"),
             Self::Origin => Wire::new(403, code::INVALID_REQUEST, "requests from this origin are not allowed"),
-            Self::KeyMissing => Wire::new(401, code::INVALID_REQUEST, "an API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
-                .with("www-authenticate", crate::auth::challenge(None)),
+            Self::KeyMissing => Wire::new(
+                401,
+                code::INVALID_REQUEST,
+                "an API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+            )
+            .with("www-authenticate", crate::auth::challenge(None)),
             Self::Key(error) => key_wire(*error),
-            Self::MediaType(_) => Wire::new(415, code::INVALID_REQUEST, "send the message as `Content-Type: application/json` in UTF-8, without Content-Encoding"),
-            Self::NotAcceptable => Wire::new(406, code::INVALID_REQUEST, "the Accept header must admit application/json and text/event-stream"),
+            Self::MediaType(_) => Wire::new(
+                415,
+                code::INVALID_REQUEST,
+                "send the message as `Content-Type: application/json` in UTF-8, without Content-Encoding",
+            ),
+            Self::NotAcceptable => Wire::new(
+                406,
+                code::INVALID_REQUEST,
+                "the Accept header must admit application/json and text/event-stream",
+            ),
             Self::Body(error) => body_wire(*error),
             Self::Message(error) => Wire::new(400, error.code, error.text.clone()),
             Self::Headers(error) => Wire { data: error.data.clone(), ..Wire::new(400, error.code, error.text.clone()) },
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
             Self::SessionMissing => Wire::new(400, code::INVALID_REQUEST, "an Mcp-Session-Id header is needed here"),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
-            Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment").with("retry-after", "5"),
-            Self::StreamsBusy => Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly").with("retry-after", "1"),
+            Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
+                .with("retry-after", "5"),
+            Self::StreamsBusy => {
+                Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly")
+                    .with("retry-after", "1")
+            }
             Self::Upstream(error) => upstream_wire(error.failure()),
-            Self::Answer(_) => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer"),
+            Self::Answer(_) => {
+                Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer")
+            }
             Self::UpstreamStatus(status) => status_wire(*status),
             Self::Withdrawn => Wire::new(403, code::INVALID_PARAMS, "the permission for this call was withdrawn"),
-            Self::Sealing | Self::Internal(_) => Wire::new(500, code::INTERNAL_ERROR, "the gateway failed to handle the request"),
+            Self::Sealing | Self::Internal(_) => {
+                Wire::new(500, code::INTERNAL_ERROR, "the gateway failed to handle the request")
+            }
             Self::ClientGone => Wire::new(499, code::INTERNAL_ERROR, "the client went away"),
         }
     }
@@ -169,7 +196,9 @@ fn key_wire(error: AuthError) -> Wire {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
         AuthError::Unknown => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
-        AuthError::InQuery => "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged",
+        AuthError::InQuery => {
+            "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
+        }
     };
     let status = match error {
         AuthError::Malformed | AuthError::Unknown => 401,
@@ -183,7 +212,9 @@ fn body_wire(error: BodyError) -> Wire {
     match error {
         BodyError::TooLarge => Wire::new(413, code::INVALID_REQUEST, "the request body is too large"),
         BodyError::Timeout => Wire::new(408, code::INVALID_REQUEST, "the request body did not arrive in time"),
-        BodyError::Broken => Wire::new(400, code::INVALID_REQUEST, "the request body ended early or its chunks are malformed"),
+        BodyError::Broken => {
+            Wire::new(400, code::INVALID_REQUEST, "the request body ended early or its chunks are malformed")
+        }
     }
 }
 
@@ -192,9 +223,12 @@ fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: 
     match (denial.told(), named) {
         (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),
         (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
-        (Told::MethodUnknown, _) => Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found"),
+        (Told::MethodUnknown, _) => {
+            Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found")
+        }
         (Told::Refused, _) => {
-            let text = explanation.map_or(Cow::Borrowed("the arguments are not permitted"), |text| Cow::Owned(text.to_owned()));
+            let text = explanation
+                .map_or(Cow::Borrowed("the arguments are not permitted"), |text| Cow::Owned(text.to_owned()));
             Wire::new(200, code::REFUSED, text)
         }
     }
@@ -203,7 +237,9 @@ fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: 
 fn upstream_wire(failure: Failure) -> Wire {
     match failure {
         Failure::EndpointGone => Refusal::UnknownSession.wire(false, None),
-        Failure::Timeout => Wire::new(504, code::INTERNAL_ERROR, "the server behind the gateway did not answer in time"),
+        Failure::Timeout => {
+            Wire::new(504, code::INTERNAL_ERROR, "the server behind the gateway did not answer in time")
+        }
         _ => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway could not be reached"),
     }
 }
@@ -211,9 +247,12 @@ fn upstream_wire(failure: Failure) -> Wire {
 /// An upstream that refuses the gateway's own credential is the operator's concern; one that is busy is the client's.
 fn status_wire(status: StatusCode) -> Wire {
     match status.as_u16() {
-        405 => Wire::new(405, code::INVALID_REQUEST, "the server behind the gateway does not serve this").with("allow", "POST"),
-        429 => Wire::new(429, code::INTERNAL_ERROR, "the server behind the gateway is asked too often").with("retry-after", "5"),
-        503 => Wire::new(503, code::INTERNAL_ERROR, "the server behind the gateway is not available").with("retry-after", "5"),
+        405 => Wire::new(405, code::INVALID_REQUEST, "the server behind the gateway does not serve this")
+            .with("allow", "POST"),
+        429 => Wire::new(429, code::INTERNAL_ERROR, "the server behind the gateway is asked too often")
+            .with("retry-after", "5"),
+        503 => Wire::new(503, code::INTERNAL_ERROR, "the server behind the gateway is not available")
+            .with("retry-after", "5"),
         _ => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer"),
     }
 }
@@ -232,13 +271,21 @@ mod tests {
             Refusal::UpstreamStatus(StatusCode::INTERNAL_SERVER_ERROR),
         ] {
             let wire = refusal.wire(false, None);
-            assert_eq!((wire.status, &*wire.text, wire.header), (502, "the server behind the gateway gave no valid answer", None));
+            assert_eq!(
+                (wire.status, &*wire.text, wire.header),
+                (502, "the server behind the gateway gave no valid answer", None)
+            );
         }
     }
 
     #[test]
     fn a_challenge_goes_with_401_and_nothing_else() {
-        for (error, status) in [(AuthError::Malformed, 401), (AuthError::Unknown, 401), (AuthError::Conflicting, 400), (AuthError::InQuery, 400)] {
+        for (error, status) in [
+            (AuthError::Malformed, 401),
+            (AuthError::Unknown, 401),
+            (AuthError::Conflicting, 400),
+            (AuthError::InQuery, 400),
+        ] {
             let wire = Refusal::Key(error).wire(false, None);
             assert_eq!(wire.status, status);
             assert_eq!(wire.header.is_some_and(|(name, _)| name == "www-authenticate"), status == 401);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
@@ -18,6 +19,7 @@ use crate::mcp::sse::Splitter;
 use crate::runtime::Active;
 use crate::upstream;
 use crate::upstream::Upstream;
+use crate::upstream::UpstreamError;
 
 use super::conversation::SESSION_HEADER;
 use super::exchange;
@@ -45,12 +47,13 @@ struct Pump<'p> {
 ///
 /// # Errors
 /// The refusal still to be put on record, and to be answered if nothing was written yet.
-pub(crate) async fn pump(exchange: &mut Exchange<'_>, upstream: &Upstream, mut answer: upstream::Answer, screen: &mut Screen) -> Result<(), Refusal> {
-    let streams = exchange.runtime.metrics.streams();
-    if usize::try_from(streams.value()).is_ok_and(|open| open >= exchange.runtime.streams_max(exchange.active)) {
-        return Err(Refusal::StreamsBusy);
-    }
-    let _open = streams.hold();
+pub(crate) async fn pump(
+    exchange: &mut Exchange<'_>,
+    upstream: &Upstream,
+    mut answer: upstream::Answer,
+    screen: &mut Screen,
+) -> Result<(), Refusal> {
+    let _open = exchange.runtime.metrics.streams().hold();
     let mut pump = Pump {
         splitter: Splitter::new(upstream.plan().answer_bytes_max()),
         ready: BytesMut::new(),
@@ -69,15 +72,29 @@ pub(crate) async fn pump(exchange: &mut Exchange<'_>, upstream: &Upstream, mut a
 
 impl Pump<'_> {
     /// Reads, screens and writes until the answer went out.
-    async fn run(&mut self, exchange: &mut Exchange<'_>, upstream: &Upstream, answer: &mut upstream::Answer) -> Result<(), Refusal> {
+    async fn run(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        upstream: &Upstream,
+        answer: &mut upstream::Answer,
+    ) -> Result<(), Refusal> {
         let watch = exchange.conversation.is_modern();
+        let mut revisions = exchange.runtime.revisions();
+        let mut deadline = Instant::now() + upstream.plan().sse_read_timeout();
         while self.ended.is_none() {
-            let deadline = Instant::now() + upstream.plan().sse_read_timeout();
-            let next = exchange::watched(exchange.session, watch, answer.body.next(deadline)).await;
+            let next =
+                exchange::watched(exchange.session, watch, next_or_reload(&mut answer.body, deadline, &mut revisions))
+                    .await;
             let chunk = match next.map_err(|Gone| Refusal::ClientGone)? {
-                Some(chunk) => chunk.map_err(Refusal::Upstream)?,
-                None => return Err(Refusal::Answer("answer_missing")),
+                Next::Chunk(chunk) => chunk.map_err(Refusal::Upstream)?,
+                Next::End => return Err(Refusal::Answer("answer_missing")),
+                // A silent stream is decided again as well, and stays as silent as it was.
+                Next::Reload => {
+                    self.decide_again(exchange)?;
+                    continue;
+                }
             };
+            deadline = Instant::now() + upstream.plan().sse_read_timeout();
             exchange.entry.received.update(&chunk);
             self.decide_again(exchange)?;
             self.splitter.feed(&chunk);
@@ -153,7 +170,12 @@ impl Pump<'_> {
     }
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
-    async fn finish(self, exchange: &mut Exchange<'_>, answer: &mut upstream::Answer, broken: Option<Refusal>) -> Result<(), Refusal> {
+    async fn finish(
+        self,
+        exchange: &mut Exchange<'_>,
+        answer: &mut upstream::Answer,
+        broken: Option<Refusal>,
+    ) -> Result<(), Refusal> {
         let begun = reply::is_begun(exchange.session);
         let Some(refusal) = broken else {
             let ended = reply::stream_end(exchange.session).await;
@@ -177,7 +199,28 @@ impl Pump<'_> {
     }
 }
 
-async fn write_head(exchange: &mut Exchange<'_>, answer: &upstream::Answer, negotiated: Option<Revision>) -> Result<(), Refusal> {
+/// What a stream waits for.
+enum Next {
+    Chunk(Result<Bytes, UpstreamError>),
+    End,
+    Reload,
+}
+
+/// Waits for the upstream, or for another configuration.
+async fn next_or_reload(body: &mut upstream::Body, deadline: Instant, revisions: &mut watch::Receiver<u64>) -> Next {
+    tokio::select! {
+        biased;
+        chunk = body.next(deadline) => chunk.map_or(Next::End, Next::Chunk),
+        // The sender lives as long as the process.
+        Ok(()) = revisions.changed() => Next::Reload,
+    }
+}
+
+async fn write_head(
+    exchange: &mut Exchange<'_>,
+    answer: &upstream::Answer,
+    negotiated: Option<Revision>,
+) -> Result<(), Refusal> {
     let token = exchange.session_token(&answer.headers, negotiated)?;
     let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
     exchange.entry.status = Some(200);

@@ -103,10 +103,18 @@ pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Resul
 fn check_listeners(config: &Config, problems: &mut Problems) {
     let at = At::root().key("listen");
     if let Err(message) = admin::check_address(&config.listen.admin) {
-        problems.error(&at.key("admin"), message, "write a loopback address such as `127.0.0.1:9090`, or `unix:/run/portcullis/admin.sock`");
+        problems.error(
+            &at.key("admin"),
+            message,
+            "write a loopback address such as `127.0.0.1:9090`, or `unix:/run/portcullis/admin.sock`",
+        );
     }
     if config.listen.data.parse::<std::net::SocketAddr>().is_err() {
-        problems.error(&at.key("data"), format!("`{}` is not an address", config.listen.data), "write an IP address and a port: `127.0.0.1:8080`, `[::]:8080`");
+        problems.error(
+            &at.key("data"),
+            format!("`{}` is not an address", config.listen.data),
+            "write an IP address and a port: `127.0.0.1:8080`, `[::]:8080`",
+        );
     }
 }
 
@@ -133,14 +141,19 @@ pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prep
     }
     let config = loaded.config;
     let limits = limits::Limits::raise(&config.listen)?;
-    let keyring = if snapshot.keyring.is_some() { None } else { Some(own_keyring(Path::new(&config.state.directory))?) };
+    let keyring =
+        if snapshot.keyring.is_some() { None } else { Some(own_keyring(Path::new(&config.state.directory))?) };
     let metrics = Metrics::new(Settings {
         series_max: crate::telemetry::metrics::SERIES_MAX,
         version: env!("CARGO_PKG_VERSION"),
         decisions: policy::NAMES,
         refusals: gateway::REFUSALS,
     });
-    let audit = audit::Settings::new(PathBuf::from(&config.audit.directory), config.audit.level, config.audit.segment_bytes_max);
+    let audit = audit::Settings::new(
+        PathBuf::from(&config.audit.directory),
+        config.audit.level,
+        config.audit.segment_bytes_max,
+    );
     let parts = Parts {
         upstreams: Upstreams::new().map_err(|error| StartError::System(error.to_string()))?,
         metrics: metrics.map_err(|error| StartError::System(error.to_string()))?,
@@ -186,7 +199,8 @@ impl Prepared {
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
         let keeper = Arc::new(Keeper::new(Arc::clone(&self.runtime)));
-        let mut proxy = pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
+        let mut proxy =
+            pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         let open = self.runtime.metrics.connections().clone();
         let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
@@ -232,7 +246,9 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
 fn bindable(address: &str) -> Result<String, StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     bound.map(|bound| bound.to_string()).map_err(|error| {
-        StartError::Listen(format!("the data listener cannot use `{address}`: {error}; end what uses it or set `listen.data`"))
+        StartError::Listen(format!(
+            "the data listener cannot use `{address}`: {error}; end what uses it or set `listen.data`"
+        ))
     })
 }
 

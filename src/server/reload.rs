@@ -52,12 +52,16 @@ impl Reload {
     fn once(&self) {
         let active = self.runtime.active();
         let revision = active.snapshot.revision;
-        let compiled = super::compile(&self.path, revision + 1, Some(&active.snapshot)).map_err(|error| error.to_string());
+        let compiled =
+            super::compile(&self.path, revision + 1, Some(&active.snapshot)).map_err(|error| error.to_string());
         match compiled.and_then(|compiled| self.fit(compiled).map_err(|error| error.to_string())) {
             Ok(compiled) => self.adopt(compiled),
             Err(error) => {
                 self.runtime.metrics.config_failed();
-                tracing::error!(revision, "the configuration has mistakes and was not loaded; the present one stays\n{error}");
+                tracing::error!(
+                    revision,
+                    "the configuration has mistakes and was not loaded; the present one stays\n{error}"
+                );
             }
         }
     }

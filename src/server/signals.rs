@@ -34,7 +34,9 @@ pub struct Signals {
 
 /// Keeps a gateway without signals serving; dropping it ends the gateway at once.
 #[must_use = "the gateway ends when this is dropped"]
-pub struct Hold(#[expect(dead_code, reason = "a wish to end without anybody to utter it counts as uttered")] watch::Sender<End>);
+pub struct Hold(
+    #[expect(dead_code, reason = "a wish to end without anybody to utter it counts as uttered")] watch::Sender<End>,
+);
 
 impl Signals {
     /// Takes over SIGHUP, SIGTERM and SIGINT. To be called first thing: until then each of them ends the process.

@@ -34,6 +34,8 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::transport::chunks::Chunks;
+use crate::transport::chunks::Malformed;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
 use crate::transport::head;
@@ -76,8 +78,10 @@ pub struct GateIo<G> {
     held: BytesMut,
     /// How much of `held` was searched for the end of a head.
     searched: usize,
-    /// How much may still be handed on as part of the present request; `None`: no bound (chunks).
-    open: Option<u64>,
+    /// How much may still be handed on as part of the present request.
+    open: u64,
+    /// What is known of a chunked body that has not ended yet: only what it lets through is opened.
+    chunks: Option<Chunks>,
     deadline: Option<Pin<Box<Sleep>>>,
     first: bool,
     refusing: Option<Refusing>,
@@ -99,7 +103,8 @@ impl<G: Gatekeeper> GateIo<G> {
             keeper,
             held: BytesMut::new(),
             searched: 0,
-            open: Some(0),
+            open: 0,
+            chunks: None,
             deadline: None,
             first: true,
             refusing: None,
@@ -153,9 +158,9 @@ impl<G: Gatekeeper> GateIo<G> {
             Some(Ok(framing)) => {
                 self.searched = 0;
                 self.first = false;
-                self.open = match framing {
-                    Framing::Length(length) => Some(length.saturating_add(end as u64)),
-                    Framing::Chunked => None,
+                (self.open, self.chunks) = match framing {
+                    Framing::Length(length) => (length.saturating_add(end as u64), None),
+                    Framing::Chunked => (end as u64, Some(Chunks::new())),
                 };
                 self.connection.enter(Stage::Body);
             }
@@ -220,7 +225,13 @@ impl<G: Gatekeeper> GateIo<G> {
 
     /// Hands on what is held and open, or reads on within what is open.
     fn poll_open(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let open = self.open.map_or(usize::MAX, |open| usize::try_from(open).unwrap_or(usize::MAX));
+        if self.open == 0 {
+            ready!(self.poll_chunks(cx))?;
+        }
+        let open = usize::try_from(self.open).unwrap_or(usize::MAX);
+        if open == 0 {
+            return Poll::Ready(Ok(()));
+        }
         if self.held.is_empty() {
             let room = buffer.remaining().min(open);
             let mut limited = ReadBuf::new(buffer.initialize_unfilled_to(room));
@@ -239,8 +250,24 @@ impl<G: Gatekeeper> GateIo<G> {
         Poll::Ready(Ok(()))
     }
 
+    /// Judges more of a chunked body and opens it; what comes behind its end stays closed. Nothing is opened at the end
+    /// of the stream.
+    fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(chunks) = self.chunks.as_mut() {
+            let sound = chunks.feed(&self.held).map_err(|Malformed| io::Error::from(io::ErrorKind::InvalidData))?;
+            self.open = sound as u64;
+            if chunks.is_done() {
+                self.chunks = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn close(&mut self, handed: usize) {
-        self.open = self.open.map(|open| open.saturating_sub(handed as u64));
+        self.open = self.open.saturating_sub(handed as u64);
     }
 
     /// Reads ahead while a request is being answered; ready only at the end of the stream.
@@ -262,7 +289,7 @@ impl<G: Gatekeeper> AsyncRead for GateIo<G> {
                 ready!(this.poll_head(cx))?;
                 if this.connection.stage() == Stage::Body { this.poll_open(cx, buffer) } else { Poll::Ready(Ok(())) }
             }
-            Stage::Body if this.open != Some(0) => this.poll_open(cx, buffer),
+            Stage::Body if this.open > 0 || this.chunks.is_some() => this.poll_open(cx, buffer),
             Stage::Body | Stage::Answering => this.poll_early(cx),
         }
     }

@@ -44,27 +44,33 @@ const fn bad(reason: &'static str, text: &'static str) -> Refusal {
 }
 
 const LINE_END: Refusal = bad("head_line_end", "every line of the request head must end in CR LF");
-const REQUEST_LINE: Refusal = bad("head_request_line", "the request line must be: method, one space, path, one space, HTTP/1.1");
+const REQUEST_LINE: Refusal =
+    bad("head_request_line", "the request line must be: method, one space, path, one space, HTTP/1.1");
 const VERSION: Refusal = bad("head_version", "only HTTP/1.1 is spoken here");
 const FOLDED: Refusal = bad("head_folded", "a header line must not begin with white space");
-const NAME: Refusal = bad("head_name", "a header name must consist of letters, digits and dashes, directly followed by a colon");
+const NAME: Refusal =
+    bad("head_name", "a header name must consist of letters, digits and dashes, directly followed by a colon");
 const VALUE: Refusal = bad("head_value", "a header value must not contain control characters");
-const HOST: Refusal = bad("head_host", "a request needs exactly one Host header");
+const HOST: Refusal = bad("head_host", "a request needs exactly one Host header, and in it a name or an address");
 const LENGTH: Refusal = bad("head_content_length", "Content-Length must be given once, as a plain decimal number");
 const TRANSFER: Refusal = bad("head_transfer_encoding", "Transfer-Encoding must be given once, as exactly `chunked`");
 const BOTH: Refusal = bad("head_length_and_transfer", "Content-Length and Transfer-Encoding exclude each other");
 const BODY: Refusal = bad("head_unexpected_body", "a GET, HEAD or DELETE request must not carry a body");
 const UPGRADE: Refusal = bad("head_upgrade", "protocol upgrades are not served here");
-const EXPECT: Refusal = Refusal { status: 417, reason: "head_expect", text: "the only expectation served is 100-continue" };
+const EXPECT: Refusal =
+    Refusal { status: 417, reason: "head_expect", text: "the only expectation served is 100-continue" };
 /// A request target longer than one line may be.
-const TARGET_LONG: Refusal = Refusal { status: 414, reason: "head_target_long", text: "the request target is too long" };
+const TARGET_LONG: Refusal =
+    Refusal { status: 414, reason: "head_target_long", text: "the request target is too long" };
 /// A header line, or the block, larger than allowed.
 pub const TOO_LARGE: Refusal =
     Refusal { status: 431, reason: "head_too_large", text: "the request head has too many or too large header lines" };
 /// A head that did not arrive in time.
-pub const TIMEOUT: Refusal = Refusal { status: 408, reason: "head_timeout", text: "the request head did not arrive in time" };
+pub const TIMEOUT: Refusal =
+    Refusal { status: 408, reason: "head_timeout", text: "the request head did not arrive in time" };
 /// More connections than the gateway may hold.
-pub const BUSY: Refusal = Refusal { status: 503, reason: "connections_max", text: "too many connections; try again shortly" };
+pub const BUSY: Refusal =
+    Refusal { status: 503, reason: "connections_max", text: "too many connections; try again shortly" };
 
 /// Where the head ends in `bytes` (just behind the empty line), if it is there already.
 ///
@@ -144,7 +150,7 @@ fn judge_request_line(line: &[u8]) -> Result<&[u8], Refusal> {
     }
     let method_is_token = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
     // Origin-form only: this is no forward proxy, and an absolute target is a second place for a host.
-    let target_is_path = target.first() == Some(&b'/') && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    let target_is_path = target.first() == Some(&b'/') && target.iter().all(|byte| is_target_byte(*byte));
     if method_is_token && target_is_path { Ok(method) } else { Err(REQUEST_LINE) }
 }
 
@@ -177,7 +183,7 @@ impl Facts {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
-                if self.hosts > 1 || value.is_empty() {
+                if self.hosts > 1 || value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
                     return Err(HOST);
                 }
             }
@@ -218,9 +224,23 @@ impl Facts {
     }
 }
 
+/// A byte that may stand in a path or query of RFC 3986. What may not, some parsers refuse and others rewrite.
+fn is_target_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte)
+}
+
+/// A byte of a host name, an address or a port.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)
+}
+
 /// A token byte of RFC 9110, without the underscore: `Content_Length` is `Content-Length` to many servers.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'.' | b'^' | b'`' | b'|' | b'~')
+pub(super) fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'.' | b'^' | b'`' | b'|' | b'~'
+        )
 }
 
 /// A plain decimal number of at most 18 digits: no sign, no list, no white space inside.
@@ -284,6 +304,7 @@ mod tests {
             ("Content-Length:\x0c2\r\n", "head_value"),
             ("Content-Length: 2\x0c\r\n", "head_value"),
             ("Host: y\r\n", "head_host"),
+            ("host: x\r\n", "head_host"),
             ("Upgrade: websocket\r\n", "head_upgrade"),
             ("Expect: 200-ok\r\n", "head_expect"),
         ];
@@ -297,6 +318,13 @@ mod tests {
         let vectors = [
             ("POST / HTTP/1.1\r\n\r\n", "head_host"),
             ("POST / HTTP/1.1\r\nHost:\r\n\r\n", "head_host"),
+            ("POST / HTTP/1.1\r\nHost: a@b\r\n\r\n", "head_host"),
+            ("POST / HTTP/1.1\r\nHost: a, b\r\n\r\n", "head_host"),
+            ("POST / HTTP/1.1\r\nHost: a_b.c-d:80\r\n\r\n", "ok"),
+            ("POST / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "ok"),
+            ("POST /a?b=%20&c=~!$'()*+,;@: HTTP/1.1\r\nHost: x\r\n\r\n", "ok"),
+            ("POST /a\\b HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
+            ("POST /a?\"<>` HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             ("POST / HTTP/1.0\r\nHost: x\r\n\r\n", "head_version"),
             ("POST / HTTP/2.0\r\nHost: x\r\n\r\n", "head_version"),
             ("POST /\r\nHost: x\r\n\r\n", "head_request_line"),

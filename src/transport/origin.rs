@@ -25,7 +25,11 @@ impl OriginRules {
         let public = config.listen.public_url.as_deref().and_then(|url| {
             let parsed = parse_origin(url.trim_end_matches('/'));
             if parsed.is_none() {
-                problems.error(&at.key("public_url"), format!("`{url}` is not a public URL"), "write a scheme and a host without a path: `https://mcp.example.com`");
+                problems.error(
+                    &at.key("public_url"),
+                    format!("`{url}` is not a public URL"),
+                    "write a scheme and a host without a path: `https://mcp.example.com`",
+                );
             }
             parsed
         });
@@ -36,11 +40,19 @@ impl OriginRules {
         if let Some(origins) = &config.listen.allowed_origins {
             for (index, origin) in origins.iter().enumerate() {
                 if parse_origin(origin).is_none() {
-                    problems.error(&at.key("allowed_origins").index(index), format!("`{origin}` is not an origin"), "write scheme, host and port only: `https://app.example.com`");
+                    problems.error(
+                        &at.key("allowed_origins").index(index),
+                        format!("`{origin}` is not an origin"),
+                        "write scheme, host and port only: `https://app.example.com`",
+                    );
                 }
             }
         }
-        let origins = config.listen.allowed_origins.as_ref().map(|origins| origins.iter().map(|origin| origin.to_ascii_lowercase()).collect());
+        let origins = config
+            .listen
+            .allowed_origins
+            .as_ref()
+            .map(|origins| origins.iter().map(|origin| origin.to_ascii_lowercase()).collect());
         Self { hosts, origins, public_origin: public.map(|(scheme, authority)| format!("{scheme}://{authority}")) }
     }
 
@@ -62,7 +74,12 @@ impl OriginRules {
 }
 
 /// Loopback names on a loopback listener (and the public host beside them), else the public host, else any.
-fn default_hosts(config: &Config, public: Option<&(String, String)>, problems: &mut Problems, at: &At) -> Option<Vec<String>> {
+fn default_hosts(
+    config: &Config,
+    public: Option<&(String, String)>,
+    problems: &mut Problems,
+    at: &At,
+) -> Option<Vec<String>> {
     let public = public.map(|(_, authority)| without_port(authority).to_owned());
     let loopback = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
     if is_loopback(&config.listen.data) {
@@ -83,7 +100,11 @@ pub fn is_loopback(address: &str) -> bool {
 /// The host of `host[:port]`, brackets of an IPv6 address kept.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -91,8 +112,11 @@ fn without_port(host: &str) -> &str {
 /// Scheme and authority of an origin; nothing else may stand in it.
 fn parse_origin(origin: &str) -> Option<(String, String)> {
     let (scheme, authority) = origin.split_once("://")?;
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"'<>".contains(&byte));
-    (matches!(scheme, "http" | "https") && plain(authority)).then(|| (scheme.to_owned(), authority.to_ascii_lowercase()))
+    let plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"'<>".contains(&byte))
+    };
+    (matches!(scheme, "http" | "https") && plain(authority))
+        .then(|| (scheme.to_owned(), authority.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -113,14 +137,25 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
             assert!(rules.allows_host(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1:80:80", ""] {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "127.0.0.1:80:80",
+            "",
+        ] {
             assert!(!rules.allows_host(host), "{host}");
         }
     }
 
     #[test]
     fn a_public_listener_answers_to_its_public_host_or_warns() {
-        let listen = |public: Option<&str>| Listen { data: "0.0.0.0:8080".into(), public_url: public.map(String::from), ..Listen::default() };
+        let listen = |public: Option<&str>| Listen {
+            data: "0.0.0.0:8080".into(),
+            public_url: public.map(String::from),
+            ..Listen::default()
+        };
         let (named, problems) = rules(listen(Some("https://mcp.example.com")));
         assert_eq!(problems, Vec::<String>::new());
         assert!(named.allows_host("mcp.example.com") && named.allows_host("MCP.example.com:443"));
@@ -135,10 +170,19 @@ mod tests {
         let (own, _) = rules(Listen { public_url: Some("https://mcp.example.com".into()), ..Listen::default() });
         assert!(own.allows_origin("http://localhost:8080", "localhost:8080"));
         assert!(own.allows_origin("https://mcp.example.com", "127.0.0.1:8080"));
-        for origin in ["null", "https://evil.example", "http://localhost:9", "http://localhost:8080/", "http://u@localhost:8080", "file://localhost:8080", ""] {
+        for origin in [
+            "null",
+            "https://evil.example",
+            "http://localhost:9",
+            "http://localhost:8080/",
+            "http://u@localhost:8080",
+            "file://localhost:8080",
+            "",
+        ] {
             assert!(!own.allows_origin(origin, "localhost:8080"), "{origin}");
         }
-        let (listed, _) = rules(Listen { allowed_origins: Some(vec!["https://App.example".into()]), ..Listen::default() });
+        let (listed, _) =
+            rules(Listen { allowed_origins: Some(vec!["https://App.example".into()]), ..Listen::default() });
         assert!(listed.allows_origin("https://app.example", "localhost:8080"));
         assert!(!listed.allows_origin("http://localhost:8080", "localhost:8080"));
     }

@@ -41,7 +41,11 @@ impl Routes {
             }
         }
         if templates.len() > TEMPLATES_MAX {
-            problems.error(&at, format!("{} templates are too many", templates.len()), format!("write at most {TEMPLATES_MAX}"));
+            problems.error(
+                &at,
+                format!("{} templates are too many", templates.len()),
+                format!("write at most {TEMPLATES_MAX}"),
+            );
         }
         templates.sort();
         let mut fixed = HashMap::new();
@@ -153,7 +157,8 @@ mod tests {
 
     #[test]
     fn templates_that_cannot_serve_are_reported() {
-        let (_, problems) = routes(&["mcp/{server}", "/a//{server}", "/{server}/{server}", "/mcp", "/x{y}/{server}"], &[("mcp", "a")]);
+        let (_, problems) =
+            routes(&["mcp/{server}", "/a//{server}", "/{server}/{server}", "/mcp", "/x{y}/{server}"], &[("mcp", "a")]);
         assert_eq!(problems.len(), 6, "{problems:?}");
         let many: Vec<String> = (0..65).map(|index| format!("/p{index}/{{server}}")).collect();
         let (_, problems) = super::tests::routes(&many.iter().map(String::as_str).collect::<Vec<_>>(), &[]);

@@ -19,7 +19,8 @@ use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
-const USUAL: &str = "Host: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n";
+const USUAL: &str =
+    "Host: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n";
 /// Follows every hostile request: taken for a request of its own, it would be answered.
 const MARKER: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const SOON: Duration = Duration::from_secs(5);
@@ -27,7 +28,8 @@ const SOON: Duration = Duration::from_secs(5);
 /// A server open to everybody behind a gateway with these keys in `[listen]`.
 async fn start_with(listen: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::start(&format!("{listen}\n[servers.open]\nurl = \"{}\"\naccess = \"public\"\n", upstream.url()));
+    let gateway =
+        Gateway::start(&format!("{listen}\n[servers.open]\nurl = \"{}\"\naccess = \"public\"\n", upstream.url()));
     (upstream, gateway)
 }
 
@@ -85,7 +87,12 @@ async fn all_refused(vectors: Vec<Vector>) {
     for (number, vector) in vectors.iter().enumerate() {
         let own: Vec<&Value> = from(&records, client::source(number));
         assert_eq!(own.len(), 1, "{}: {own:#?}", vector.name);
-        assert_eq!((&own[0]["reason"], &own[0]["status"]), (&json!(vector.reason), &json!(vector.status)), "{}", vector.name);
+        assert_eq!(
+            (&own[0]["reason"], &own[0]["status"]),
+            (&json!(vector.reason), &json!(vector.status)),
+            "{}",
+            vector.name
+        );
     }
     assert_eq!(upstream.connections().len(), 0, "not even a connection was opened");
     assert!(gateway.is_alive());
@@ -110,18 +117,59 @@ async fn a_request_with_two_lengths_is_refused() {
     let length = CALL.len();
     let both = |first: &str, second: &str| post(&format!("{first}\r\n{second}\r\n"), &one_chunk());
     let mut vectors = vec![
-        vector("length, then chunks", both("Content-Length: 5", "Transfer-Encoding: chunked"), 400, "head_length_and_transfer"),
-        vector("chunks, then length", both("Transfer-Encoding: chunked", "Content-Length: 5"), 400, "head_length_and_transfer"),
-        vector("length zero and chunks", both("Content-Length: 0", "Transfer-Encoding: chunked"), 400, "head_length_and_transfer"),
-        vector("the same length twice", call_with(&format!("Content-Length: {length}\r\n")), 400, "head_content_length"),
+        vector(
+            "length, then chunks",
+            both("Content-Length: 5", "Transfer-Encoding: chunked"),
+            400,
+            "head_length_and_transfer",
+        ),
+        vector(
+            "chunks, then length",
+            both("Transfer-Encoding: chunked", "Content-Length: 5"),
+            400,
+            "head_length_and_transfer",
+        ),
+        vector(
+            "length zero and chunks",
+            both("Content-Length: 0", "Transfer-Encoding: chunked"),
+            400,
+            "head_length_and_transfer",
+        ),
+        vector(
+            "the same length twice",
+            call_with(&format!("Content-Length: {length}\r\n")),
+            400,
+            "head_content_length",
+        ),
         vector("two different lengths", call_with("Content-Length: 0\r\n"), 400, "head_content_length"),
         vector("two lengths, other case", call_with("content-LENGTH: 5\r\n"), 400, "head_content_length"),
         vector("an underscored twin", call_with("Content_Length: 5\r\n"), 400, "head_name"),
         vector("an underscored transfer coding", call_with("Transfer_Encoding: chunked\r\n"), 400, "head_name"),
     ];
     for value in [
-        "2, 2", "2,2", "+2", "-1", "-0", "0x2", "2.0", "2e1", "1 2", "2;", "\"2\"", "", "two", "٢", "2\u{a0}", "0b1", "2_0", ",2",
-        "2,", "99999999999999999999", "18446744073709551616", "9223372036854775808", "4294967296000000000",
+        "2, 2",
+        "2,2",
+        "+2",
+        "-1",
+        "-0",
+        "0x2",
+        "2.0",
+        "2e1",
+        "1 2",
+        "2;",
+        "\"2\"",
+        "",
+        "two",
+        "٢",
+        "2\u{a0}",
+        "0b1",
+        "2_0",
+        ",2",
+        "2,",
+        "99999999999999999999",
+        "18446744073709551616",
+        "9223372036854775808",
+        "4294967296000000000",
     ] {
         let bytes = post(&format!("Content-Length: {value}\r\n"), "{}");
         vectors.push(vector(format!("length {value:?}"), bytes, 400, "head_content_length"));
@@ -133,15 +181,36 @@ async fn a_request_with_two_lengths_is_refused() {
 async fn a_transfer_coding_other_than_exactly_chunked_is_refused() {
     let mut vectors = Vec::new();
     for value in [
-        "gzip, chunked", "chunked, gzip", "chunked, chunked", "gzip", "xchunked", "chunkedx", "identity", "", "chunked,", ",chunked",
-        "chunked;q=1", "\"chunked\"", "chunked\u{a0}", "\u{a0}chunked", "chun ked", "identity, chunked", "c\u{212a}unked", "deflate",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "gzip",
+        "xchunked",
+        "chunkedx",
+        "identity",
+        "",
+        "chunked,",
+        ",chunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "chunked\u{a0}",
+        "\u{a0}chunked",
+        "chun ked",
+        "identity, chunked",
+        "c\u{212a}unked",
+        "deflate",
     ] {
         let bytes = post(&format!("Transfer-Encoding: {value}\r\n"), &one_chunk());
         vectors.push(vector(format!("coding {value:?}"), bytes, 400, "head_transfer_encoding"));
     }
     for second in ["chunked", "gzip", "identity", ""] {
         let lines = format!("Transfer-Encoding: chunked\r\ntransfer-encoding: {second}\r\n");
-        vectors.push(vector(format!("chunked, then {second:?}"), post(&lines, &one_chunk()), 400, "head_transfer_encoding"));
+        vectors.push(vector(
+            format!("chunked, then {second:?}"),
+            post(&lines, &one_chunk()),
+            400,
+            "head_transfer_encoding",
+        ));
     }
     all_refused(vectors).await;
 }
@@ -149,7 +218,10 @@ async fn a_transfer_coding_other_than_exactly_chunked_is_refused() {
 #[tokio::test]
 async fn an_odd_byte_in_a_header_line_is_refused_wherever_it_stands() {
     let mut vectors = Vec::new();
-    let headers = [("Content-Length", CALL.len().to_string(), CALL.to_owned()), ("Transfer-Encoding", "chunked".into(), one_chunk())];
+    let headers = [
+        ("Content-Length", CALL.len().to_string(), CALL.to_owned()),
+        ("Transfer-Encoding", "chunked".into(), one_chunk()),
+    ];
     for (name, value, body) in &headers {
         for odd in ["\0", "\x01", "\x08", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f"] {
             for line in [
@@ -160,7 +232,11 @@ async fn an_odd_byte_in_a_header_line_is_refused_wherever_it_stands() {
                 format!("{name}: {value}{odd}"),
                 format!("{name}: {value} {odd}"),
             ] {
-                let reason = if line.split(':').next().is_some_and(|name| name.contains(odd)) { "head_name" } else { "head_value" };
+                let reason = if line.split(':').next().is_some_and(|name| name.contains(odd)) {
+                    "head_name"
+                } else {
+                    "head_value"
+                };
                 vectors.push(vector(format!("{line:?}"), post(&format!("{line}\r\n"), body), 400, reason));
             }
         }
@@ -170,10 +246,13 @@ async fn an_odd_byte_in_a_header_line_is_refused_wherever_it_stands() {
             (format!(" {name}: {value}"), "head_folded"),
             (format!("\t{name}: {value}"), "head_folded"),
             (format!("X-A: b\r\n {name}: {value}"), "head_folded"),
-            (format!("{name}:\r\n {value}"), if *name == "Content-Length" { "head_content_length" } else { "head_transfer_encoding" }),
+            (
+                format!("{name}:\r\n {value}"),
+                if *name == "Content-Length" { "head_content_length" } else { "head_transfer_encoding" },
+            ),
             (format!("{name}\r\n: {value}"), "head_name"),
             (format!("{name}; {value}"), "head_name"),
-            (format!("{name}"), "head_name"),
+            ((*name).to_owned(), "head_name"),
             (format!("({name}): {value}"), "head_name"),
             (format!("{name}\u{e9}: {value}"), "head_name"),
             (format!(": {name}: {value}"), "head_name"),
@@ -219,6 +298,11 @@ async fn a_request_line_has_one_form() {
         ("POST /mcp/open\u{a0} HTTP/1.1", "head_request_line"),
         ("POST /mcp/op\u{e9}n HTTP/1.1", "head_request_line"),
         ("POST /mcp/open#x HTTP/1.1", "head_request_line"),
+        ("POST /mcp\\open HTTP/1.1", "head_request_line"),
+        ("POST /mcp/open?a=<b> HTTP/1.1", "head_request_line"),
+        ("POST /mcp/open?a=\"b\" HTTP/1.1", "head_request_line"),
+        ("POST /mcp/op`en HTTP/1.1", "head_request_line"),
+        ("POST /mcp/{server} HTTP/1.1", "head_request_line"),
         ("POST mcp/open HTTP/1.1", "head_request_line"),
         ("POST http://localhost/mcp/open HTTP/1.1", "head_request_line"),
         ("POST http://elsewhere.example/mcp/open HTTP/1.1", "head_request_line"),
@@ -232,26 +316,54 @@ async fn a_request_line_has_one_form() {
         vectors.push(vector(format!("{start:?}"), line(start), 400, reason));
     }
     vectors.push(vector("HTTP/0.9", "GET /mcp/open\r\n\r\n", 400, "head_request_line"));
-    vectors.push(vector("chunks in HTTP/1.0", format!("POST /mcp/open HTTP/1.0\r\n{USUAL}Transfer-Encoding: chunked\r\n\r\n{}", one_chunk()), 400, "head_version"));
+    vectors.push(vector(
+        "chunks in HTTP/1.0",
+        format!("POST /mcp/open HTTP/1.0\r\n{USUAL}Transfer-Encoding: chunked\r\n\r\n{}", one_chunk()),
+        400,
+        "head_version",
+    ));
     vectors.push(vector("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "head_version"));
-    vectors.push(vector("a bare line feed after the request line", line("POST /mcp/open HTTP/1.1\nX-A: b"), 400, "head_line_end"));
-    vectors.push(vector("bare line feeds throughout", line("POST /mcp/open HTTP/1.1").replace("\r\n", "\n"), 400, "head_line_end"));
+    vectors.push(vector(
+        "a bare line feed after the request line",
+        line("POST /mcp/open HTTP/1.1\nX-A: b"),
+        400,
+        "head_line_end",
+    ));
+    vectors.push(vector(
+        "bare line feeds throughout",
+        line("POST /mcp/open HTTP/1.1").replace("\r\n", "\n"),
+        400,
+        "head_line_end",
+    ));
     vectors.push(vector("an empty line first", line("\r\nPOST /mcp/open HTTP/1.1"), 400, "head_request_line"));
-    vectors.push(vector("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".as_slice(), 400, "head_request_line"));
+    vectors.push(vector(
+        "TLS",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".as_slice(),
+        400,
+        "head_request_line",
+    ));
     all_refused(vectors).await;
 }
 
 #[tokio::test]
 async fn a_head_says_once_which_host_it_is_for_and_nothing_that_changes_the_protocol() {
     let length = format!("Content-Length: {}\r\n", CALL.len());
-    let lines = |lines: &str| format!("POST /mcp/open HTTP/1.1\r\nContent-Type: application/json\r\n{lines}{length}\r\n{CALL}");
+    let lines =
+        |lines: &str| format!("POST /mcp/open HTTP/1.1\r\nContent-Type: application/json\r\n{lines}{length}\r\n{CALL}");
     let bodied = |method: &str, framing: &str| format!("{method} /mcp/open HTTP/1.1\r\n{USUAL}{framing}\r\n\r\n");
     all_refused(vec![
         vector("no host", lines(""), 400, "head_host"),
         vector("an empty host", lines("Host:\r\n"), 400, "head_host"),
+        vector("a host with a user", lines("Host: localhost@elsewhere.example\r\n"), 400, "head_host"),
+        vector("a list of hosts", lines("Host: localhost, elsewhere.example\r\n"), 400, "head_host"),
         vector("two hosts", lines("Host: localhost\r\nHost: localhost\r\n"), 400, "head_host"),
         vector("two different hosts", lines("Host: localhost\r\nhost: elsewhere.example\r\n"), 400, "head_host"),
-        vector("an upgrade to websocket", call_with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 400, "head_upgrade"),
+        vector(
+            "an upgrade to websocket",
+            call_with("Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+            400,
+            "head_upgrade",
+        ),
         vector("an upgrade to TLS", call_with("Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n"), 400, "head_upgrade"),
         vector("another expectation", call_with("Expect: 200-ok\r\n"), 417, "head_expect"),
         vector("two expectations", call_with("Expect: 100-continue, x\r\n"), 417, "head_expect"),
@@ -370,14 +482,37 @@ async fn what_is_taken_goes_upstream_in_one_form() {
         ("one chunk", chunked(&one_chunk())),
         ("a coding in another case", post("transfer-encoding: CHUNKED\r\n", &one_chunk())),
         ("several chunks", chunked(&split)),
-        ("a size with zeros in front", chunked(&one_chunk().replacen(&format!("{length:x}"), &format!("000{length:x}"), 1))),
+        (
+            "a size with zeros in front",
+            chunked(&one_chunk().replacen(&format!("{length:x}"), &format!("000{length:x}"), 1)),
+        ),
         ("chunk extensions", chunked(&split.replacen("\r\n", ";a=b;c=\"d e\"\r\n", 1))),
-        ("trailers", chunked(&one_chunk().replace("0\r\n\r\n", "0\r\nX-Canary: t\r\nAuthorization: Bearer canary\r\n\r\n"))),
-        ("an offer of h2c", call_with("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n")),
-        ("hop by hop headers", call_with("Connection: keep-alive, X-Canary\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nX-Canary: h\r\n")),
-        ("headers of proxies", call_with("Forwarded: for=canary\r\nX-Forwarded-For: 9.9.9.9\r\nX-Real-IP: 9.9.9.9\r\nVia: 1.1 canary\r\n")),
-        ("headers that override", call_with("X-HTTP-Method-Override: DELETE\r\nX-Original-URL: /canary\r\nX-Rewrite-URL: /canary\r\n")),
-        ("cookies and the like", call_with("Cookie: canary=1\r\nProxy-Authorization: Basic canary\r\nReferer: http://canary/\r\n")),
+        (
+            "trailers",
+            chunked(&one_chunk().replace("0\r\n\r\n", "0\r\nX-Canary: t\r\nAuthorization: Bearer canary\r\n\r\n")),
+        ),
+        (
+            "an offer of h2c",
+            call_with(
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+            ),
+        ),
+        (
+            "hop by hop headers",
+            call_with("Connection: keep-alive, X-Canary\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nX-Canary: h\r\n"),
+        ),
+        (
+            "headers of proxies",
+            call_with("Forwarded: for=canary\r\nX-Forwarded-For: 9.9.9.9\r\nX-Real-IP: 9.9.9.9\r\nVia: 1.1 canary\r\n"),
+        ),
+        (
+            "headers that override",
+            call_with("X-HTTP-Method-Override: DELETE\r\nX-Original-URL: /canary\r\nX-Rewrite-URL: /canary\r\n"),
+        ),
+        (
+            "cookies and the like",
+            call_with("Cookie: canary=1\r\nProxy-Authorization: Basic canary\r\nReferer: http://canary/\r\n"),
+        ),
     ];
     for (name, bytes) in &vectors {
         let answer = client::send(gateway.data, bytes).await;
@@ -390,9 +525,21 @@ async fn what_is_taken_goes_upstream_in_one_form() {
     }
     let mut names = requests[0].header_names();
     names.sort();
-    assert_eq!((names, requests[0].headers("accept-encoding")), (["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"].map(String::from).to_vec(), vec!["identity".into()]));
+    assert_eq!(
+        (names, requests[0].headers("accept-encoding")),
+        (
+            ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"]
+                .map(String::from)
+                .to_vec(),
+            vec!["identity".into()]
+        )
+    );
     let bytes: usize = requests.iter().map(|request| request.raw.len()).sum();
-    assert_eq!(upstream.connections().iter().map(|connection| connection.bytes.len()).sum::<usize>(), bytes, "nothing beside them");
+    assert_eq!(
+        upstream.connections().iter().map(|connection| connection.bytes.len()).sum::<usize>(),
+        bytes,
+        "nothing beside them"
+    );
 }
 
 #[tokio::test]
@@ -402,11 +549,18 @@ async fn a_client_cannot_have_the_upstream_credential_taken_out() {
         "[servers.open]\nurl = \"{}\"\naccess = \"public\"\nauth = {{ type = \"bearer\", secret = \"s3cret\" }}\nheaders = {{ X-Tenant = \"acme\" }}\n",
         upstream.url()
     ));
-    for line in ["Connection: authorization", "Connection: close, Authorization, X-Tenant", "Connection: x-tenant\r\nX-Tenant: evil"] {
+    for line in [
+        "Connection: authorization",
+        "Connection: close, Authorization, X-Tenant",
+        "Connection: x-tenant\r\nX-Tenant: evil",
+    ] {
         assert_eq!(client::send(gateway.data, call_with(&format!("{line}\r\n"))).await.status, 200, "{line}");
     }
     for request in upstream.wait_for("tools/call", 3).await {
-        assert_eq!((request.headers("authorization"), request.headers("x-tenant")), (vec!["Bearer s3cret".into()], vec!["acme".into()]));
+        assert_eq!(
+            (request.headers("authorization"), request.headers("x-tenant")),
+            (vec!["Bearer s3cret".into()], vec!["acme".into()])
+        );
     }
 }
 
@@ -451,7 +605,11 @@ async fn a_body_of_the_most_bytes_passes_and_one_more_is_413_even_to_a_client_th
     let (upstream, gateway) = start_with("").await;
     upstream.on("*", Reply::text("fine"));
     let framed = |body: &str, chunk: usize| -> [Vec<u8>; 2] {
-        let chunks: String = body.as_bytes().chunks(chunk).map(|part| format!("{:x}\r\n{}\r\n", part.len(), str::from_utf8(part).unwrap())).collect();
+        let chunks: String = body
+            .as_bytes()
+            .chunks(chunk)
+            .map(|part| format!("{:x}\r\n{}\r\n", part.len(), str::from_utf8(part).unwrap()))
+            .collect();
         [client::post("/mcp/open", &[], body).into_bytes(), chunked(&format!("{chunks}0\r\n\r\n"))]
     };
     for bytes in framed(&call_of(most), 50_000) {
@@ -469,14 +627,21 @@ async fn a_body_of_the_most_bytes_passes_and_one_more_is_413_even_to_a_client_th
         assert_eq!(connection.remainder(SOON).await, Some(Vec::new()));
     }
     let records = gateway.wait_for_records("refused", 4);
-    assert!(records.iter().all(|record| record["reason"] == "body_too_large" && record["principal"] == "public"), "{records:?}");
+    assert!(
+        records.iter().all(|record| record["reason"] == "body_too_large" && record["principal"] == "public"),
+        "{records:?}"
+    );
     assert_eq!(upstream.requests().len(), 2);
 }
 
 #[tokio::test]
 async fn a_length_beyond_the_limit_is_answered_before_the_body_comes() {
     let (upstream, gateway) = start_with("body_bytes_max = 1000").await;
-    for lines in ["Content-Length: 1001\r\n", "Content-Length: 999999999999\r\n", "Content-Length: 1001\r\nExpect: 100-continue\r\n"] {
+    for lines in [
+        "Content-Length: 1001\r\n",
+        "Content-Length: 999999999999\r\n",
+        "Content-Length: 1001\r\nExpect: 100-continue\r\n",
+    ] {
         let mut connection = Connection::open(gateway.data).await;
         connection.write(post(lines, "")).await;
         assert_eq!(connection.answer().await.unwrap().status, 413, "{lines}");
@@ -521,7 +686,14 @@ async fn a_slow_head_is_ended_after_its_time_however_it_drips() {
     }
     let mut silent = Connection::open(gateway.data).await;
     assert_eq!(silent.remainder(Duration::from_secs(2)).await, Some(Vec::new()), "who says nothing is told nothing");
-    let reasons = || gateway.records().iter().filter(|record| record["reason"] == "head_timeout").map(|record| record["count"].as_u64().unwrap_or(1)).sum::<u64>();
+    let reasons = || {
+        gateway
+            .records()
+            .iter()
+            .filter(|record| record["reason"] == "head_timeout")
+            .map(|record| record["count"].as_u64().unwrap_or(1))
+            .sum::<u64>()
+    };
     gateway::wait_until("five records of a late head", || reasons() == 5);
     assert_eq!(upstream.requests().len(), 2);
     assert!(gateway.is_alive());
@@ -558,7 +730,12 @@ async fn a_slow_body_is_ended_after_its_time_however_it_drips() {
 #[tokio::test]
 async fn a_body_that_ends_early_is_refused() {
     let (upstream, gateway) = start_with("").await;
-    for bytes in [post("Content-Length: 500\r\n", CALL), chunked(&one_chunk()[..40]), chunked(&one_chunk().replace("0\r\n\r\n", "")), chunked(&one_chunk().replace("0\r\n\r\n", "0\r\n"))] {
+    for bytes in [
+        post("Content-Length: 500\r\n", CALL),
+        chunked(&one_chunk()[..40]),
+        chunked(&one_chunk().replace("0\r\n\r\n", "")),
+        chunked(&one_chunk().replace("0\r\n\r\n", "0\r\n")),
+    ] {
         let mut connection = Connection::open(gateway.data).await;
         connection.write(&bytes).await;
         connection.finish_writing().await;
@@ -621,7 +798,10 @@ async fn connections_beyond_the_most_are_told_so_and_room_is_made_again() {
         assert_eq!(one_more.remainder(SOON).await, Some(Vec::new()));
     }
     let records = gateway.wait_for_records("refused", 10);
-    assert!(records.iter().all(|record| record["reason"] == "connections_max" && record["status"] == 503), "{records:?}");
+    assert!(
+        records.iter().all(|record| record["reason"] == "connections_max" && record["status"] == 503),
+        "{records:?}"
+    );
     assert_eq!(upstream.connections().len(), 0);
     drop(held);
     let started = Instant::now();
@@ -634,7 +814,11 @@ async fn connections_beyond_the_most_are_told_so_and_room_is_made_again() {
 #[tokio::test]
 async fn requests_sent_ahead_are_answered_in_order() {
     let (upstream, gateway) = start_with("").await;
-    let call = |id: usize| client::post("/mcp/open", &[], &CALL.replace(r#""id":1"#, &format!(r#""id":{id}"#)));
+    let call = |id: usize| {
+        let by_length = client::post("/mcp/open", &[], CALL);
+        let by_chunks = String::from_utf8(chunked(&one_chunk())).unwrap();
+        [by_length, by_chunks][id % 2].replace(r#""id":1"#, &format!(r#""id":{id}"#))
+    };
     let mut connection = Connection::open(gateway.data).await;
     connection.write((0..5).map(call).collect::<String>()).await;
     connection.finish_writing().await;
@@ -645,28 +829,11 @@ async fn requests_sent_ahead_are_answered_in_order() {
     assert_eq!(connection.remainder(SOON).await, Some(Vec::new()));
     // A refused request in the middle ends it: what follows is nobody's.
     let mut connection = Connection::open(gateway.data).await;
-    connection.write(format!("{}GET /mcp/open HTTP/1.1\nHost: localhost\n\n{}", call(10), call(11))).await;
+    connection.write(format!("{}GET /mcp/open HTTP/1.1\nHost: localhost\n\n{}", call(6), call(7))).await;
     let statuses = [connection.answer().await.unwrap().status, connection.answer().await.unwrap().status];
     assert_eq!((statuses, connection.remainder(SOON).await), ([200, 400], Some(Vec::new())));
     let ids: Vec<Value> = upstream.requests().iter().map(|request| request.json()["id"].clone()).collect();
-    assert_eq!(ids, [0, 1, 2, 3, 4, 10].map(|id| json!(id)));
-}
-
-#[tokio::test]
-async fn a_request_sent_ahead_of_a_chunked_one_is_answered_or_the_connection_ends() {
-    let (upstream, gateway) = start_with("").await;
-    let mut connection = Connection::open(gateway.data).await;
-    let second = client::post("/mcp/open", &[], &CALL.replace(r#""id":1"#, r#""id":2"#));
-    connection.write([chunked(&one_chunk()), second.into_bytes()].concat()).await;
-    assert_eq!(connection.answer().await.unwrap().json()["id"], 1);
-    let rest = connection.remainder(Duration::from_millis(500)).await;
-    let seen = upstream.requests().len();
-    match rest {
-        // Both were answered and the connection is kept.
-        None => assert_eq!(seen, 2),
-        // Or the second was never taken.
-        Some(rest) => assert_eq!((rest, seen), (Vec::new(), 1)),
-    }
+    assert_eq!(ids, [0, 1, 2, 3, 4, 6].map(|id| json!(id)));
 }
 
 #[tokio::test]
@@ -686,7 +853,11 @@ async fn an_expectation_is_met_here_and_never_passed_on() {
     connection.write("x".repeat(CALL.len())).await;
     assert_eq!(connection.answer().await.unwrap().status, 400, "a refusal may follow the permission to go on");
     let nowhere = String::from_utf8(head).unwrap().replace("/mcp/open", "/mcp/private");
-    assert_eq!(client::send(gateway.data, nowhere).await.status, 401, "nobody is asked for a body that will be refused");
+    assert_eq!(
+        client::send(gateway.data, nowhere).await.status,
+        401,
+        "nobody is asked for a body that will be refused"
+    );
     assert_eq!(upstream.requests().len(), 2);
 }
 
@@ -698,14 +869,25 @@ async fn other_methods_are_405_and_name_those_that_are_served() {
         let mut connection = Connection::open_from(client::source(number), gateway.data).await;
         connection.write(format!("{method} /mcp/open HTTP/1.1\r\n{USUAL}\r\n{MARKER}")).await;
         let answer = connection.answer().await.unwrap();
-        assert_eq!((answer.status, answer.code(), answer.header("allow")), (405, Some(-32600), Some("POST, DELETE")), "{method}");
+        assert_eq!(
+            (answer.status, answer.code(), answer.header("allow")),
+            (405, Some(-32600), Some("POST, DELETE")),
+            "{method}"
+        );
         assert_is_error(&answer, method);
-        assert_eq!(connection.answer().await.unwrap().status, 200, "{method} without a body leaves the connection usable");
+        assert_eq!(
+            connection.answer().await.unwrap().status,
+            200,
+            "{method} without a body leaves the connection usable"
+        );
     }
     let mut connection = Connection::open(gateway.data).await;
     connection.write(format!("HEAD /mcp/open HTTP/1.1\r\n{USUAL}Connection: close\r\n\r\n")).await;
     let head = String::from_utf8(connection.remainder(SOON).await.unwrap()).unwrap();
-    assert!(head.starts_with("HTTP/1.1 405 ") && head.ends_with("\r\n\r\n") && head.contains("POST, DELETE"), "a head alone: {head}");
+    assert!(
+        head.starts_with("HTTP/1.1 405 ") && head.ends_with("\r\n\r\n") && head.contains("POST, DELETE"),
+        "a head alone: {head}"
+    );
     let records = gateway.wait_for_records("refused", methods.len() + 1);
     assert!(records.iter().all(|record| record["reason"] == "method_not_served"), "{records:?}");
     assert_eq!(upstream.connections().len(), 0);
@@ -715,10 +897,36 @@ async fn other_methods_are_405_and_name_those_that_are_served() {
 async fn a_path_that_leads_nowhere_is_404_in_json_rpc() {
     let (upstream, gateway) = start_with("").await;
     let paths = [
-        "/", "/mcp", "/mcp/", "/mcp/open/", "//mcp/open", "/mcp//open", "/mcp/./open", "/mcp/../mcp/open", "/./mcp/open", "/mcp/open/x",
-        "/mcp/open;x", "/mcp/%6fpen", "/%6dcp/open", "/mcp/open%20", "/mcp%2fopen", "/mcp/open%00", "/MCP/open", "/mcp/Open", "/mcp/open.",
-        "/open", "/open/mcp/", "/a/open/v1/stream/", "/a/open/V1/stream", "/a/b/open/v1/stream", "/healthz/", "/health", "/metrics", "/readyz",
-        "/mcp\\open", "/mcp/open/../open", "/.well-known/oauth-protected-resource",
+        "/",
+        "/mcp",
+        "/mcp/",
+        "/mcp/open/",
+        "//mcp/open",
+        "/mcp//open",
+        "/mcp/./open",
+        "/mcp/../mcp/open",
+        "/./mcp/open",
+        "/mcp/open/x",
+        "/mcp/open;x",
+        "/mcp/%6fpen",
+        "/%6dcp/open",
+        "/mcp/open%20",
+        "/mcp%2fopen",
+        "/mcp/open%00",
+        "/MCP/open",
+        "/mcp/Open",
+        "/mcp/open.",
+        "/open",
+        "/open/mcp/",
+        "/a/open/v1/stream/",
+        "/a/open/V1/stream",
+        "/a/b/open/v1/stream",
+        "/healthz/",
+        "/health",
+        "/metrics",
+        "/readyz",
+        "/mcp/open/../open",
+        "/.well-known/oauth-protected-resource",
     ];
     for (number, path) in paths.iter().enumerate() {
         let mut connection = Connection::open_from(client::source(number), gateway.data).await;
@@ -726,7 +934,17 @@ async fn a_path_that_leads_nowhere_is_404_in_json_rpc() {
         let answer = connection.answer().await.unwrap();
         assert_is_error(&answer, path);
         // A path of the right form with a name of the wrong form leads to a server that is not there.
-        let names_nobody = ["/mcp/open;x", "/mcp/%6fpen", "/mcp/open%20", "/mcp/open%00", "/mcp/Open", "/mcp/open.", "/MCP/open", "/mcp/.", "/mcp/.."];
+        let names_nobody = [
+            "/mcp/open;x",
+            "/mcp/%6fpen",
+            "/mcp/open%20",
+            "/mcp/open%00",
+            "/mcp/Open",
+            "/mcp/open.",
+            "/MCP/open",
+            "/mcp/.",
+            "/mcp/..",
+        ];
         let expected = if names_nobody.contains(path) { 401 } else { 404 };
         let expected = if *path == "/MCP/open" { 404 } else { expected };
         assert_eq!((answer.status, answer.code()), (expected, Some(-32600)), "{path}");
@@ -761,7 +979,10 @@ async fn a_body_sent_to_the_probe_is_never_taken_for_a_request() {
     let inner = client::post("/mcp/open", &[], CALL);
     for bytes in [
         format!("POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()),
-        format!("POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        format!(
+            "POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n",
+            inner.len()
+        ),
     ] {
         let mut connection = Connection::open(gateway.data).await;
         connection.write(&bytes).await;
@@ -777,8 +998,8 @@ async fn a_body_sent_to_the_probe_is_never_taken_for_a_request() {
 #[tokio::test]
 async fn only_our_own_hosts_are_answered() {
     let (upstream, on_loopback) = start_with("").await;
-    let (_, named) = start_with("public_url = \"https://mcp.example.com\"").await;
-    let (_, listed) = start_with("allowed_hosts = [\"a.example\", \"b.example:8443\"]").await;
+    let (_for_named, named) = start_with("public_url = \"https://mcp.example.com\"").await;
+    let (_for_listed, listed) = start_with("allowed_hosts = [\"a.example\", \"b.example:8443\"]").await;
     for (gateway, host, status) in [
         (&on_loopback, "localhost", 200),
         (&on_loopback, "LocalHost:1", 200),
@@ -790,13 +1011,13 @@ async fn only_our_own_hosts_are_answered() {
         (&on_loopback, "127.0.0.2", 403),
         (&on_loopback, "0.0.0.0", 403),
         (&on_loopback, "2130706433", 403),
-        (&on_loopback, "localhost, evil.example", 403),
-        (&on_loopback, "localhost@evil.example", 403),
+        (&on_loopback, "localhost, evil.example", 400),
+        (&on_loopback, "localhost@evil.example", 400),
         (&on_loopback, "localhost:80:80", 403),
         (&on_loopback, "localhost:x", 403),
-        (&on_loopback, "localhost/", 403),
+        (&on_loopback, "localhost/", 400),
         (&on_loopback, "localhost.", 403),
-        (&on_loopback, "loc\u{e4}lhost", 403),
+        (&on_loopback, "loc\u{e4}lhost", 400),
         (&named, "mcp.example.com", 200),
         (&named, "MCP.Example.com:443", 200),
         (&named, "localhost", 200),
@@ -809,7 +1030,7 @@ async fn only_our_own_hosts_are_answered() {
         let request = client::post("/mcp/open", &[], CALL).replace("Host: localhost", &format!("Host: {host}"));
         let answer = client::send(gateway.data, request).await;
         assert_eq!(answer.status, status, "{host}: {}", answer.text());
-        if status == 403 {
+        if status != 200 {
             assert_is_error(&answer, host);
         }
     }
@@ -820,7 +1041,7 @@ async fn only_our_own_hosts_are_answered() {
 #[tokio::test]
 async fn browsers_may_ask_only_from_our_own_origins() {
     let (upstream, own) = start_with("public_url = \"https://mcp.example.com\"").await;
-    let (_, listed) = start_with("allowed_origins = [\"https://app.example\"]").await;
+    let (_for_listed, listed) = start_with("allowed_origins = [\"https://app.example\"]").await;
     for (gateway, lines, status) in [
         (&own, vec![], 200),
         (&own, vec!["Origin: http://localhost"], 200),
@@ -889,7 +1110,12 @@ async fn only_plain_json_is_read_and_both_forms_of_answer_must_be_welcome() {
     for (number, (lines, status, reason)) in rows.iter().enumerate() {
         let lines = lines.join("\r\n");
         let mut connection = Connection::open_from(client::source(number), gateway.data).await;
-        connection.write(format!("POST /mcp/open HTTP/1.1\r\nHost: localhost\r\n{lines}\r\nContent-Length: {}\r\n\r\n{CALL}", CALL.len())).await;
+        connection
+            .write(format!(
+                "POST /mcp/open HTTP/1.1\r\nHost: localhost\r\n{lines}\r\nContent-Length: {}\r\n\r\n{CALL}",
+                CALL.len()
+            ))
+            .await;
         let answer = connection.answer().await.unwrap();
         assert_eq!(answer.status, *status, "{lines}");
         if *status != 200 {
@@ -906,11 +1132,15 @@ async fn only_plain_json_is_read_and_both_forms_of_answer_must_be_welcome() {
 async fn every_template_and_every_fixed_path_leads_to_its_server() {
     let (one, two) = (Upstream::start().await, Upstream::start().await);
     let config = |routes: &str| {
-        let server = |name: &str, upstream: &Upstream| format!("[servers.{name}]\nurl = \"{}\"\naccess = \"public\"\n", upstream.url());
+        let server = |name: &str, upstream: &Upstream| {
+            format!("[servers.{name}]\nurl = \"{}\"\naccess = \"public\"\n", upstream.url())
+        };
         format!("{routes}\n{}{}", server("one", &one), server("two", &two))
     };
-    let default = Gateway::start(&config("[routes.fixed]\n\"/mcp\" = \"two\"\n\"/mcp/one\" = \"two\"\n\"/a/b/c\" = \"one\"\n"));
-    let own = Gateway::start(&config("[routes]\ntemplates = [\"/x/{server}\", \"/{prefix}/{server}\", \"/{server}/x\"]\n"));
+    let default =
+        Gateway::start(&config("[routes.fixed]\n\"/mcp\" = \"two\"\n\"/mcp/one\" = \"two\"\n\"/a/b/c\" = \"one\"\n"));
+    let own =
+        Gateway::start(&config("[routes]\ntemplates = [\"/x/{server}\", \"/{prefix}/{server}\", \"/{server}/x\"]\n"));
     for (gateway, path, leads_to) in [
         (&default, "/mcp/two", Some(&two)),
         (&default, "/gateway/mcp/one", Some(&one)),
@@ -933,9 +1163,37 @@ async fn every_template_and_every_fixed_path_leads_to_its_server() {
         let before = (one.requests().len(), two.requests().len());
         let answer = gateway.post(path, &[], CALL).await;
         let after = (one.requests().len(), two.requests().len());
-        let expected = leads_to.map_or((404, before), |to| (200, if std::ptr::eq(to, &one) { (before.0 + 1, before.1) } else { (before.0, before.1 + 1) }));
+        let expected = leads_to.map_or((404, before), |to| {
+            (200, if std::ptr::eq(to, &one) { (before.0 + 1, before.1) } else { (before.0, before.1 + 1) })
+        });
         assert_eq!((answer.status, after), expected, "{path}: {}", answer.text());
     }
     let record = default.wait_for_record("intent", |record| record["path"] == "/mcp/one");
     assert_eq!(record["server"], "two", "the record names the server, not the path");
+}
+
+#[tokio::test]
+async fn many_who_drip_their_heads_keep_nobody_from_being_served() {
+    let (_upstream, gateway) = start_with("header_timeout_ms = 800").await;
+    let mut drippers = Vec::new();
+    for _ in 0..300 {
+        let mut connection = Connection::open(gateway.data).await;
+        connection.write("P").await;
+        drippers.push(connection);
+    }
+    let started = Instant::now();
+    for turn in 0..4 {
+        for dripper in &mut drippers {
+            dripper.write("O").await;
+        }
+        let asked = Instant::now();
+        assert_eq!(gateway.post("/mcp/open", &[], CALL).await.status, 200);
+        assert!(asked.elapsed() < Duration::from_millis(500), "turn {turn}: {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    for mut dripper in drippers {
+        assert_eq!(dripper.answer().await.unwrap().status, 408);
+        assert_eq!(dripper.remainder(SOON).await, Some(Vec::new()));
+    }
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
 }

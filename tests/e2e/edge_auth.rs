@@ -68,7 +68,11 @@ impl Bench {
     /// The records of that address.
     fn records(&self, number: usize, kind: &str) -> Vec<Value> {
         let source = client::source(number).to_string();
-        self.gateway.records().into_iter().filter(|record| record["kind"] == kind && record["source"] == source).collect()
+        self.gateway
+            .records()
+            .into_iter()
+            .filter(|record| record["kind"] == kind && record["source"] == source)
+            .collect()
     }
 
     /// Fails if any of these texts stands in the log, in the record or in what went upstream.
@@ -76,7 +80,12 @@ impl Bench {
         let mut texts = vec![("the log".to_owned(), self.gateway.log().into_bytes())];
         collect(&self.gateway.directory.join("audit"), &mut texts);
         collect(&self.gateway.directory.join("state"), &mut texts);
-        texts.extend(self.upstream.connections().into_iter().map(|connection| ("the upstream".to_owned(), connection.bytes.to_vec())));
+        texts.extend(
+            self.upstream
+                .connections()
+                .into_iter()
+                .map(|connection| ("the upstream".to_owned(), connection.bytes.to_vec())),
+        );
         for (place, bytes) in &texts {
             let text = String::from_utf8_lossy(bytes);
             for secret in secrets {
@@ -195,7 +204,11 @@ async fn what_is_shown_as_a_key_and_is_none_is_refused() {
     for (number, (lines, reason, _)) in rows.iter().enumerate() {
         let records = bench.records(number, "refused");
         let told = |name: &str| records[0][name].clone();
-        assert_eq!((records.len(), told("reason"), told("status"), told("principal")), (1, json!(reason), json!(401), Value::Null), "{lines:?}");
+        assert_eq!(
+            (records.len(), told("reason"), told("status"), told("principal")),
+            (1, json!(reason), json!(401), Value::Null),
+            "{lines:?}"
+        );
     }
     bench.assert_nowhere(&[secret_part(&bench.ci), &stranger[13..], &ci.to_uppercase()[13..], &"k".repeat(257)]);
 }
@@ -217,7 +230,11 @@ async fn two_different_keys_in_one_request_are_refused_in_any_order() {
     for (number, lines) in rows.iter().enumerate() {
         for (turn, target) in ["/mcp/files", "/mcp/open"].iter().enumerate() {
             let answer = bench.call(2 * number + turn, target, lines).await;
-            assert_eq!((answer.status, answer.code(), answer.header("www-authenticate")), (400, Some(-32600), None), "{lines:?}");
+            assert_eq!(
+                (answer.status, answer.code(), answer.header("www-authenticate")),
+                (400, Some(-32600), None),
+                "{lines:?}"
+            );
         }
     }
     assert_eq!(bench.upstream.connections().len(), 0);
@@ -246,7 +263,7 @@ async fn a_key_in_the_query_is_refused_and_written_nowhere() {
         format!("anything=Bearer+{key}"),
         format!("anything={escaped}"),
         format!("%61pi%5fkey={key}"),
-        format!("{key}"),
+        key.clone(),
         format!("{key}=1"),
         "api_key=canary-without-a-prefix".into(),
         "api_key=".into(),
@@ -255,7 +272,11 @@ async fn a_key_in_the_query_is_refused_and_written_nowhere() {
         for (turn, lines) in [vec![], vec![format!("Authorization: Bearer {key}")]].iter().enumerate() {
             let target = if number % 2 == 0 { "/mcp/files" } else { "/mcp/open" };
             let answer = bench.call(2 * number + turn, &format!("{target}?{query}"), lines).await;
-            assert_eq!((answer.status, answer.code(), answer.header("www-authenticate")), (400, Some(-32600), None), "{query}");
+            assert_eq!(
+                (answer.status, answer.code(), answer.header("www-authenticate")),
+                (400, Some(-32600), None),
+                "{query}"
+            );
             assert!(!format!("{}{}", answer.head, answer.text()).contains(secret_part(&bench.ci)), "{query}");
         }
     }
@@ -322,8 +343,13 @@ async fn a_server_that_is_not_granted_cannot_be_told_from_one_that_does_not_exis
         assert!(!secret.text().contains("secret"), "{what}");
     }
     for (method, path) in [("DELETE", "/mcp/"), ("GET", "/mcp/"), ("PUT", "/mcp/")] {
-        let request = |name: &str| format!("{method} {path}{name} HTTP/1.1\r\nHost: localhost\r\n{key}\r\nMcp-Session-Id: x\r\n\r\n");
-        let (secret, nowhere) = (client::send(bench.gateway.data, request("secret")).await, client::send(bench.gateway.data, request("nowhere")).await);
+        let request = |name: &str| {
+            format!("{method} {path}{name} HTTP/1.1\r\nHost: localhost\r\n{key}\r\nMcp-Session-Id: x\r\n\r\n")
+        };
+        let (secret, nowhere) = (
+            client::send(bench.gateway.data, request("secret")).await,
+            client::send(bench.gateway.data, request("nowhere")).await,
+        );
         assert_eq!(undated(&secret, "secret"), undated(&nowhere, "nowhere"), "{method}");
     }
     assert_eq!(bench.upstream.connections().len(), 0);
@@ -332,7 +358,8 @@ async fn a_server_that_is_not_granted_cannot_be_told_from_one_that_does_not_exis
 #[tokio::test]
 async fn fifty_refusals_a_second_leave_one_record_and_a_count() {
     let bench = start().await;
-    let request = "POST /mcp/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
+    let request =
+        "POST /mcp/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
     let since_1970 = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     // One attempt is enough, unless the machine is so busy that the fifty do not fit into the second.
     for number in 0..10 {
@@ -347,11 +374,17 @@ async fn fifty_refusals_a_second_leave_one_record_and_a_count() {
             continue;
         }
         let prefix = format!("{}/24", client::source(number)).replace(".1/24", ".0/24");
-        gateway::wait_until("the count", || bench.gateway.records().iter().any(|record| record["source_prefix"] == *prefix));
+        gateway::wait_until("the count", || {
+            bench.gateway.records().iter().any(|record| record["source_prefix"] == *prefix)
+        });
         let full = bench.records(number, "refused");
-        let counted: Vec<Value> = bench.gateway.records().into_iter().filter(|record| record["source_prefix"] == *prefix).collect();
+        let counted: Vec<Value> =
+            bench.gateway.records().into_iter().filter(|record| record["source_prefix"] == *prefix).collect();
         assert_eq!((full.len(), counted.len(), &full[0]["reason"]), (1, 1, &json!("key_missing")));
-        assert_eq!((&counted[0]["count"], &counted[0]["reason"], &counted[0]["kind"]), (&json!(49), &json!("key_missing"), &json!("refused")));
+        assert_eq!(
+            (&counted[0]["count"], &counted[0]["reason"], &counted[0]["kind"]),
+            (&json!(49), &json!("key_missing"), &json!("refused"))
+        );
         return;
     }
     panic!("never fifty in one second");

@@ -14,10 +14,13 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","param
 /// A gateway in front of a database-like server, with a key for an agent that may only select.
 async fn start() -> (Upstream, Gateway, Key) {
     let upstream = Upstream::start().await;
-    upstream.on("tools/list", Reply::json(json!({ "tools": [
+    upstream.on(
+        "tools/list",
+        Reply::json(json!({ "tools": [
         { "name": "execute_query", "inputSchema": { "type": "object" } },
         { "name": "drop_table", "inputSchema": { "type": "object" } },
-    ] })));
+    ] })),
+    );
     upstream.on("tools/call execute_query", Reply::json(json!({ "content": [{ "type": "text", "text": "42" }] })));
     let key = gateway::make_key("ci");
     let gateway = Gateway::start(&format!(
@@ -40,7 +43,8 @@ async fn start() -> (Upstream, Gateway, Key) {
 
 async fn call(gateway: &Gateway, key: &Key, tool: &str, arguments: Value) -> (u16, Value) {
     let message = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
-    let answer = gateway.post("/mcp/database", &[&format!("Authorization: Bearer {}", key.key)], &message.to_string()).await;
+    let answer =
+        gateway.post("/mcp/database", &[&format!("Authorization: Bearer {}", key.key)], &message.to_string()).await;
     (answer.status, answer.json())
 }
 
@@ -53,7 +57,10 @@ async fn a_permitted_call_reaches_the_server_byte_for_byte_and_leaves_an_intent_
     assert_eq!(upstream.requests_for("tools/call execute_query")[0].body, body);
     let intent = gateway.wait_for_record("intent", |record| record["tool"] == "execute_query");
     let result = gateway.wait_for_record("result", |record| record["intent"] == intent["seq"]);
-    assert_eq!((&intent["principal"], &intent["decision"], &result["outcome"]), (&json!("key:ci"), &json!("allowed"), &json!("ok")));
+    assert_eq!(
+        (&intent["principal"], &intent["decision"], &result["outcome"]),
+        (&json!("key:ci"), &json!("allowed"), &json!("ok"))
+    );
     assert_eq!(intent["sent_bytes"], body.len());
 }
 
@@ -63,10 +70,20 @@ async fn a_call_that_breaks_a_constraint_and_one_to_a_blocked_tool_never_reach_t
     let (status, refused) = call(&gateway, &key, "execute_query", json!({ "sql": "DROP TABLE users" })).await;
     assert_eq!((status, &refused["error"]["code"], &refused["id"]), (200, &json!(-31403), &json!(7)));
     let (status, hidden) = call(&gateway, &key, "drop_table", json!({})).await;
-    assert_eq!((status, &hidden["error"]["code"], &hidden["error"]["message"]), (200, &json!(-32602), &json!("Unknown tool: drop_table")));
+    assert_eq!(
+        (status, &hidden["error"]["code"], &hidden["error"]["message"]),
+        (200, &json!(-32602), &json!("Unknown tool: drop_table"))
+    );
     let (_, unknown) = call(&gateway, &key, "no_such_thing", json!({})).await;
-    assert_ne!(unknown["error"]["message"], json!("Unknown tool: no_such_thing"), "the server itself answers for tools it does not have");
-    assert_eq!(upstream.requests_for("tools/call execute_query").len() + upstream.requests_for("tools/call drop_table").len(), 0);
+    assert_ne!(
+        unknown["error"]["message"],
+        json!("Unknown tool: no_such_thing"),
+        "the server itself answers for tools it does not have"
+    );
+    assert_eq!(
+        upstream.requests_for("tools/call execute_query").len() + upstream.requests_for("tools/call drop_table").len(),
+        0
+    );
     let record = gateway.wait_for_record("refused", |record| record["reason"] == "argument_mismatch");
     assert_eq!(record["rule"], "agents.analyst.servers.database.argument_constraints.execute_query[0]");
     assert!(!record.to_string().contains("DROP TABLE"), "arguments are not for the record");
@@ -75,8 +92,15 @@ async fn a_call_that_breaks_a_constraint_and_one_to_a_blocked_tool_never_reach_t
 #[tokio::test]
 async fn a_list_shows_exactly_what_can_be_called() {
     let (_upstream, gateway, key) = start().await;
-    let answer = gateway.post("/mcp/database", &[&format!("API-Key: {}", key.key)], r#"{"jsonrpc":"2.0","id":"l","method":"tools/list"}"#).await;
-    let names: Vec<Value> = answer.json()["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
+    let answer = gateway
+        .post(
+            "/mcp/database",
+            &[&format!("API-Key: {}", key.key)],
+            r#"{"jsonrpc":"2.0","id":"l","method":"tools/list"}"#,
+        )
+        .await;
+    let names: Vec<Value> =
+        answer.json()["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
     assert_eq!(names, [json!("execute_query")]);
 }
 

@@ -1,9 +1,15 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod canary;
+mod edge;
+mod edge_auth;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod messages;
+mod modern;
+mod operations;
+mod records;
 mod reload;
 mod streams;
 mod upstream_faults;

@@ -97,7 +97,12 @@ fn verdict(answer: &Answer, number: &str) -> Verdict {
 }
 
 /// Calls both tools and lists them, in turn, on one connection that must never end, until told to stop.
-async fn load(address: SocketAddr, key: Arc<Key>, client: usize, stop: Arc<AtomicBool>) -> Vec<(String, &'static str, Verdict)> {
+async fn load(
+    address: SocketAddr,
+    key: Arc<Key>,
+    client: usize,
+    stop: Arc<AtomicBool>,
+) -> Vec<(String, &'static str, Verdict)> {
     let mut connection = Connection::open(address).await;
     let mut seen = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -111,7 +116,11 @@ async fn load(address: SocketAddr, key: Arc<Key>, client: usize, stop: Arc<Atomi
     seen
 }
 
-async fn load_for(address: SocketAddr, key: &Arc<Key>, stop: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<Vec<(String, &'static str, Verdict)>>> {
+async fn load_for(
+    address: SocketAddr,
+    key: &Arc<Key>,
+    stop: &Arc<AtomicBool>,
+) -> Vec<tokio::task::JoinHandle<Vec<(String, &'static str, Verdict)>>> {
     (0..CONNECTIONS).map(|client| tokio::spawn(load(address, Arc::clone(key), client, Arc::clone(stop)))).collect()
 }
 
@@ -130,7 +139,10 @@ fn judged(records: &[Value]) -> HashMap<String, (u64, bool)> {
 
 /// The one tool each revision lets through, as the answers and the records of every call say; fails where a call and its
 /// record, or two calls of one revision, disagree.
-fn tool_of_each_revision(seen: &[(String, &'static str, Verdict)], judged: &HashMap<String, (u64, bool)>) -> BTreeMap<u64, &'static str> {
+fn tool_of_each_revision(
+    seen: &[(String, &'static str, Verdict)],
+    judged: &HashMap<String, (u64, bool)>,
+) -> BTreeMap<u64, &'static str> {
     let other = |tool: &str| if tool == "alpha" { "beta" } else { "alpha" };
     let mut revisions = BTreeMap::new();
     for (number, tool, said) in seen {
@@ -175,14 +187,17 @@ async fn a_broken_file_changes_nothing_and_is_logged_with_its_place() {
     let gateway = Gateway::start(&only(&upstream, &key, "alpha"));
     let good = "portcullis_config_last_reload_successful";
     assert_eq!(gateway.metric(good).await, Some(1.0));
-    let info = gateway.metrics().await.lines().find(|line| line.starts_with("portcullis_config_info")).unwrap().to_owned();
-    for (round, mistake) in ["allowd_tools = []", "url = \"http://127.0.0.1:1/\" \"", "blocked_tools = 7", "auth.type = \"bearer\""].into_iter().enumerate() {
+    let info =
+        gateway.metrics().await.lines().find(|line| line.starts_with("portcullis_config_info")).unwrap().to_owned();
+    for (round, mistake) in
+        ["allowd_tools = []", "url = \"http://127.0.0.1:1/\" \"", "blocked_tools = 7", "auth.type = \"bearer\""]
+            .into_iter()
+            .enumerate()
+    {
         gateway.reload(&only(&upstream, &key, "beta").replace("[keys.ci]", &format!("{mistake}\n[keys.ci]")));
         let text = fs::read_to_string(gateway.directory.join("portcullis.toml")).unwrap();
         let line = text.lines().position(|line| line == mistake).unwrap() + 1;
-        // A value that is missing is reported at the table that lacks it.
-        let line = if mistake.starts_with("auth") { format!("portcullis.toml:{line}:") } else { format!("portcullis.toml:{line}:") };
-        gateway.wait_for_log(&line);
+        gateway.wait_for_log(&format!("portcullis.toml:{line}:"));
         gateway::wait_until("the metric", || gateway.log().matches("was not loaded").count() == round + 1);
         assert_eq!(gateway.metric(good).await, Some(0.0), "{mistake}");
         let answer = client::send(gateway.data, request(&key, "n", "tools/call", "alpha")).await;
@@ -211,7 +226,9 @@ async fn what_needs_a_restart_is_named_and_the_rest_takes_effect() {
     let body = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{}}";
     let ask = async || gateway.post("/mcp/a", &[&format!("X-API-Key: {}", key.key)], body).await.status;
     assert_eq!(ask().await, 200);
-    gateway.reload(&format!("threads = 2\ndrain_timeout_ms = 1234\nbody_bytes_max = 10\n{config}\n[log]\nformat = \"json\"\n"));
+    gateway.reload(&format!(
+        "threads = 2\ndrain_timeout_ms = 1234\nbody_bytes_max = 10\n{config}\n[log]\nformat = \"json\"\n"
+    ));
     gateway.wait_for_log("configuration reloaded");
     let log = gateway.log();
     for key in ["listen.threads", "listen.drain_timeout_ms", "log.format"] {
@@ -234,7 +251,10 @@ async fn sealing_keys_can_come_and_go() {
         "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } } });
     let ask = async || gateway.post("/mcp/a", &[&format!("X-API-Key: {}", key.key)], &initialize.to_string()).await;
     assert!(ask().await.header("mcp-session-id").is_some());
-    assert!(!gateway.directory.join("state/seal.key").exists(), "a key of its own is made only where none is configured");
+    assert!(
+        !gateway.directory.join("state/seal.key").exists(),
+        "a key of its own is made only where none is configured"
+    );
     gateway.reload(&config);
     gateway.wait_for_log("configuration reloaded");
     let answer = ask().await;
@@ -369,23 +389,40 @@ async fn a_thousand_swaps_a_second_beside_a_thousand_calls_mix_no_policies() {
 }
 
 /// 500 servers, 10,000 keys, 100 agents with 5,000 constraints over 200 patterns; `salt` changes one key and no pattern.
-fn large(salt: &str) -> String {
+pub(super) fn large(salt: &str) -> String {
     let mut text = String::new();
     for server in 0..500 {
-        let _ = writeln!(text, "[servers.s{server}]\nurl = \"http://127.0.0.1:9/s{server}\"\nallowed_tools = [\"query\", \"list_*\"]");
+        let _ = writeln!(
+            text,
+            "[servers.s{server}]\nurl = \"http://127.0.0.1:9/s{server}\"\nallowed_tools = [\"query\", \"list_*\"]"
+        );
     }
     for agent in 0..100 {
         for server in 0..10 {
             let server = (agent * 7 + server * 31) % 500;
-            let constraint = |number: usize| format!("{{ arg = \"a{number}\", pattern = '^(?:SELECT|SHOW)\\s+t{}\\b' }}", (agent * 50 + server + number) % 200);
+            let constraint = |number: usize| {
+                format!(
+                    "{{ arg = \"a{number}\", pattern = '^(?:SELECT|SHOW)\\s+t{}(?:\\s|$)' }}",
+                    (agent * 50 + server + number) % 200
+                )
+            };
             let constraints: Vec<String> = (0..5).map(constraint).collect();
-            let _ = writeln!(text, "[agents.g{agent}.servers.s{server}]\nargument_constraints.query = [{}]", constraints.join(", "));
+            let _ = writeln!(
+                text,
+                "[agents.g{agent}.servers.s{server}]\nargument_constraints.query = [{}]",
+                constraints.join(", ")
+            );
         }
     }
     for key in 0..10_000 {
         let name = if key == 0 { format!("{key}{salt}") } else { key.to_string() };
         let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(name));
-        let _ = writeln!(text, "[keys.k{key}]\ndigest = \"pk1_{digest}\"\nmcp_servers = [\"s{}\"]\nagent = \"g{}\"", key % 500, key % 100);
+        let _ = writeln!(
+            text,
+            "[keys.k{key}]\ndigest = \"pk1_{digest}\"\nmcp_servers = [\"s{}\"]\nagent = \"g{}\"",
+            key % 500,
+            key % 100
+        );
     }
     text
 }
@@ -403,6 +440,8 @@ async fn a_large_configuration_reloads() {
         gateway::wait_until("a reload", || gateway.log().contains(&format!("\"revision\":{revision}")));
         reloads.push(asked.elapsed());
     }
-    println!("reload: 10,000 keys, 500 servers, 5,000 constraints over 200 patterns: start {start:?}, reloads {reloads:?}");
+    println!(
+        "reload: 10,000 keys, 500 servers, 5,000 constraints over 200 patterns: start {start:?}, reloads {reloads:?}"
+    );
     assert_eq!(gateway.metric("portcullis_config_revision").await, Some(4.0));
 }

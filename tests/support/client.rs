@@ -41,7 +41,8 @@ impl Answer {
     /// The body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}\n{}", self.head, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}\n{}", self.head, self.text()))
     }
 
     /// The JSON-RPC error code, if the body is one.
@@ -51,7 +52,11 @@ impl Answer {
 
     /// The `data` of each event of an event stream, as JSON.
     pub(crate) fn events(&self) -> Vec<Value> {
-        self.text().lines().filter_map(|line| line.strip_prefix("data:")).filter_map(|data| serde_json::from_str(data.trim()).ok()).collect()
+        self.text()
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .filter_map(|data| serde_json::from_str(data.trim()).ok())
+            .collect()
     }
 }
 
@@ -142,7 +147,11 @@ impl Connection {
     pub(crate) async fn read_until(&mut self, text: &str) -> String {
         timeout(PATIENCE, async {
             while !String::from_utf8_lossy(&self.buffered).contains(text) {
-                assert!(self.fill().await, "the connection ended before `{text}`: {}", String::from_utf8_lossy(&self.buffered));
+                assert!(
+                    self.fill().await,
+                    "the connection ended before `{text}`: {}",
+                    String::from_utf8_lossy(&self.buffered)
+                );
             }
             String::from_utf8_lossy(&self.buffered).into_owned()
         })

@@ -113,7 +113,11 @@ impl Gateway {
         let started = Instant::now();
         while std::net::TcpStream::connect(self.data).is_err() {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && started.elapsed() < PATIENCE, "the gateway does not serve: {ended:?}\n{}", self.log());
+            assert!(
+                ended.is_none() && started.elapsed() < PATIENCE,
+                "the gateway does not serve: {ended:?}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -181,7 +185,8 @@ impl Gateway {
 
     /// Every record written so far, in order.
     pub(crate) fn records(&self) -> Vec<Value> {
-        let mut segments: Vec<PathBuf> = fs::read_dir(self.directory.join("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut segments: Vec<PathBuf> =
+            fs::read_dir(self.directory.join("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
         segments.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
         segments.sort();
         let text: String = segments.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
@@ -211,7 +216,7 @@ impl Gateway {
 
     /// `GET /metrics` of the admin listener.
     pub(crate) async fn metrics(&self) -> String {
-        client::send(self.admin, &format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await.text()
+        client::send(self.admin, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.text()
     }
 
     /// The value of one metric line, labels included as written: `portcullis_streams`, `portcullis_x{a="b"}`.

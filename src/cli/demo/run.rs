@@ -44,9 +44,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let signals = server::Signals::install()?;
     logging::init(LogFormat::Auto).map_err(Failure::new)?;
     log_panics();
-    let directory = fresh_directory().map_err(|error| Failure::new(format!("no directory for the demo's files: {error}")))?;
-    let samples = servers::start().map_err(|error| Failure::new(format!("the sample servers do not start: {error}")))?;
-    let keys: Vec<NewKey> = config::KEYS.iter().map(|_| key::generate()).collect::<Result<_, _>>().map_err(Failure::new)?;
+    let directory =
+        fresh_directory().map_err(|error| Failure::new(format!("no directory for the demo's files: {error}")))?;
+    let samples =
+        servers::start().map_err(|error| Failure::new(format!("the sample servers do not start: {error}")))?;
+    let keys: Vec<NewKey> =
+        config::KEYS.iter().map(|_| key::generate()).collect::<Result<_, _>>().map_err(Failure::new)?;
     let [analyst, developer] = keys.as_slice() else { return Err(Failure::new("the demo has two keys")) };
     let audit = directory.join("audit");
     let text = config::to_toml(&Demo {
