@@ -87,6 +87,7 @@ impl Snapshot {
                 },
                 timeout: Duration::from_millis(listen.header_timeout_ms),
                 idle: Duration::from_millis(listen.keepalive_timeout_ms),
+                write: Duration::from_millis(listen.write_timeout_ms),
             },
             body_bytes_max: listen.body_bytes_max,
             body_timeout: Duration::from_millis(listen.body_timeout_ms),
@@ -125,7 +126,8 @@ fn check_limits(config: &Config, problems: &mut Problems) {
     let listen = &config.listen;
     let hour_ms = 3_600_000;
     let limits = [
-        ("header_timeout_ms", listen.header_timeout_ms, hour_ms),
+        // Pingora itself gives up a silent connection after 60 seconds.
+        ("header_timeout_ms", listen.header_timeout_ms, 55_000),
         ("header_count_max", listen.header_count_max as u64, 256),
         ("header_block_bytes_max", listen.header_block_bytes_max as u64, 1024 * 1024),
         ("header_line_bytes_max", listen.header_line_bytes_max as u64, 1024 * 1024),

@@ -48,7 +48,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
-    /// Address of the data listener, where agents connect. Changing it needs a restart.
+    /// Address of the data listener, where agents connect: `"127.0.0.1:8080"` or `"unix:/path"`. Changing it needs a restart.
     pub data: String,
     /// Address of the admin listener: `"127.0.0.1:9090"` (loopback only) or `"unix:/path"`. Changing it needs a restart.
     pub admin: String,

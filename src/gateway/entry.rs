@@ -62,6 +62,8 @@ pub(crate) struct Entry {
 
 enum Stage {
     Open,
+    /// The record is being written; if the request is dropped now, the log itself closes what it may have begun.
+    Intending,
     Intended(audit::Receipt),
     Closed,
 }
@@ -152,9 +154,18 @@ impl Entry {
             meter.decided(reason.name());
         }
         let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent };
+        self.stage = Stage::Intending;
         let receipt = self.runtime.audit.intent(&self.request(), &permission, clock::now_micros()).await;
-        self.stage = Stage::Intended(receipt.map_err(Refusal::Record)?);
-        Ok(())
+        match receipt {
+            Ok(receipt) => {
+                self.stage = Stage::Intended(receipt);
+                Ok(())
+            }
+            Err(unavailable) => {
+                self.stage = Stage::Open;
+                Err(Refusal::Record(unavailable))
+            }
+        }
     }
 
     /// Closes the entry of a request that was answered with a refusal.
@@ -163,7 +174,7 @@ impl Entry {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => self.result(receipt, ending_of(refusal), Some(refusal.name())),
             Stage::Open => self.put_refused(refusal),
-            Stage::Closed => {}
+            Stage::Intending | Stage::Closed => {}
         }
     }
 
@@ -271,7 +282,7 @@ impl Drop for Entry {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => self.result(receipt, Ending::Abandoned, None),
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),
-            Stage::Closed => {}
+            Stage::Intending | Stage::Closed => {}
         }
     }
 }

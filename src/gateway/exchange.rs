@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use crate::audit::Ending;
 use crate::clock;
-use crate::mcp::document::Document;
 use crate::mcp::document::Limits;
 use crate::mcp::error;
+use crate::mcp::headers;
+use crate::mcp::message::Message;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
@@ -68,7 +69,12 @@ pub(crate) async fn run(mut exchange: Exchange<'_>) -> Result<(), Refusal> {
     let answer = exchange.send(upstream).await?;
     let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
     match answer.status {
-        _ if answer.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") => {
+        _ if answer
+            .headers
+            .get_all(header::CONTENT_ENCODING)
+            .iter()
+            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) =>
+        {
             Err(Refusal::Answer("answer_encoded"))
         }
         status if status.is_success() && !screen.awaits_answer() => exchange.accept().await,
@@ -94,7 +100,8 @@ impl Exchange<'_> {
         self.entry.endpoint = Some(endpoint.id());
         // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
         self.entry.attempts = 1;
-        let headers = upstream_headers(&self.session.req_header().headers, &self.conversation)?;
+        let withheld = self.active.snapshot.keys.credential_headers();
+        let headers = upstream_headers(&self.session.req_header().headers, &self.conversation, withheld)?;
         let credential = upstream.plan().credential();
         let sent = watched(
             self.session,
@@ -146,12 +153,13 @@ impl Exchange<'_> {
             return Err(Refusal::UpstreamStatus(status));
         }
         let body = self.read_whole(upstream, &mut answer).await?;
-        let document = Document::read(body, &Limits::for_answers()).ok();
-        let body = document.and_then(|document| error_in_own_words(self.entry.id.as_deref(), &document));
-        let Some(body) = body else { return Err(Refusal::UpstreamStatus(status)) };
+        let body = error_in_own_words(self.entry.id.as_deref(), body).ok_or(Refusal::UpstreamStatus(status))?;
+        // Statuses that say something about the message go on; others would make a client or a proxy act on its own.
         let status =
-            if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE { 502 } else { status.as_u16() };
-        let retry = inbound::text(&answer.headers, &header::RETRY_AFTER).map(String::from);
+            if matches!(status.as_u16(), 400 | 404 | 409 | 413 | 422 | 429 | 503) { status.as_u16() } else { 502 };
+        let retry = inbound::text(&answer.headers, &header::RETRY_AFTER);
+        let retry =
+            retry.filter(|retry| retry.len() <= 6 && retry.bytes().all(|byte| byte.is_ascii_digit())).map(String::from);
         let headers: Vec<_> = retry.as_deref().map(|retry| ("retry-after", retry)).into_iter().collect();
         self.finish(Ending::RpcError, Reply { status, body, headers: &headers }).await
     }
@@ -228,13 +236,12 @@ pub(crate) async fn finish_body(body: &mut upstream::Body) {
     while let Some(Ok(_)) = body.next(deadline).await {}
 }
 
-/// Waits for `future`; with `watch`, gives up when the client goes away, which in 2026-07-28 cancels its request.
+/// Waits for `future`, but no longer than the client is there.
 ///
-/// In the older revisions a client that half-closed still waits for its answer.
-pub(crate) async fn watched<F: Future>(session: &mut Session, watch: bool, future: F) -> Result<F::Output, Gone> {
-    if !watch {
-        return Ok(future.await);
-    }
+/// In 2026-07-28 (`modern`) a client cancels by leaving, and the end of what it sends is enough. In the older revisions a
+/// client that half-closed still waits for its answer; only a broken connection says that nobody does.
+pub(crate) async fn watched<F: Future>(session: &mut Session, modern: bool, future: F) -> Result<F::Output, Gone> {
+    session.as_downstream_mut().set_abort_on_close(modern);
     tokio::select! {
         biased;
         output = future => Ok(output),
@@ -244,7 +251,11 @@ pub(crate) async fn watched<F: Future>(session: &mut Session, watch: bool, futur
 }
 
 /// The headers that go upstream: an allow list, and what the session knows.
-fn upstream_headers(client: &HeaderMap, conversation: &Conversation) -> Result<HeaderMap, Refusal> {
+fn upstream_headers(
+    client: &HeaderMap,
+    conversation: &Conversation,
+    withheld: &[HeaderName],
+) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -258,7 +269,7 @@ fn upstream_headers(client: &HeaderMap, conversation: &Conversation) -> Result<H
     }
     if conversation.is_modern() {
         for (name, value) in client {
-            if is_mirrored(name) {
+            if is_mirrored(name) && !withheld.contains(name) {
                 headers.append(name.clone(), value.clone());
             }
         }
@@ -267,8 +278,12 @@ fn upstream_headers(client: &HeaderMap, conversation: &Conversation) -> Result<H
 }
 
 /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
-fn error_in_own_words(id: Option<&str>, document: &Document) -> Option<Bytes> {
-    let error = document.root().get("error")?;
+fn error_in_own_words(id: Option<&str>, body: Bytes) -> Option<Bytes> {
+    let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
+    if message.id().is_some_and(|answered| answered != "null" && Some(answered) != id) {
+        return None;
+    }
+    let error = message.error()?;
     let code = std::str::from_utf8(error.get("code")?.raw()).ok()?.parse().ok()?;
     let data = error.get("data").and_then(|data| std::str::from_utf8(data.raw()).ok());
     Some(error::error_body(id, code, error.get("message")?.text()?, data))
@@ -276,5 +291,5 @@ fn error_in_own_words(id: Option<&str>, document: &Document) -> Option<Bytes> {
 
 /// Headers in which 2026-07-28 repeats parts of the body.
 fn is_mirrored(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "mcp-method" | "mcp-name") || name.as_str().starts_with("mcp-param-")
+    matches!(name.as_str(), "mcp-method" | "mcp-name") || name.as_str().starts_with(headers::PARAM_PREFIX)
 }

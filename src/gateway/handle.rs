@@ -56,7 +56,8 @@ pub(crate) async fn handle(
     failpoint!("auth");
     let principal = authenticate(session, &inbound, active)?;
     entry.principal = Some(Arc::clone(&principal));
-    entry.server = Some(Arc::clone(&inbound.server));
+    // What merely stands where a server's name should may be anything, a key included: not for the record.
+    entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
     entry.lap(Phase::Auth);
 
     failpoint!("body");
@@ -153,6 +154,9 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
     if reply::is_begun(session) || matches!(refusal, Refusal::ClientGone) {
         // Nothing honest can follow what was written already but the end of the connection.
         session.set_keepalive(None);
+        if let Some(connection) = Connection::current() {
+            connection.cut();
+        }
         entry.refuse(refusal);
         return;
     }

@@ -130,8 +130,11 @@ impl Pump<'_> {
                     let verdict = self.screen.event(event.data().cloned().unwrap_or_default(), view);
                     self.take(&event, verdict)?;
                 }
-                // Comments and events that only carry an id or a retry time.
-                item => self.ready.extend_from_slice(item.raw()),
+                // Events that only carry an id or a retry time.
+                Item::Event(event) => self.ready.extend_from_slice(&event.forwarded()),
+                // A comment keeps the connection alive; its text was screened for nobody.
+                Item::Filler(line) if line.starts_with(b":") => self.ready.extend_from_slice(b":\n"),
+                Item::Filler(_) => self.ready.extend_from_slice(b"\n"),
             }
         }
         Ok(())
@@ -139,13 +142,13 @@ impl Pump<'_> {
 
     fn take(&mut self, event: &Event, verdict: Verdict) -> Result<(), Refusal> {
         match verdict {
-            Verdict::Pass => self.ready.extend_from_slice(event.raw()),
+            Verdict::Pass => self.ready.extend_from_slice(&event.forwarded()),
             Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
             Verdict::Refuse(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Answer(answer) => {
                 match answer.replaced {
                     Some(body) => self.ready.extend_from_slice(&event.render(&body)),
-                    None => self.ready.extend_from_slice(event.raw()),
+                    None => self.ready.extend_from_slice(&event.forwarded()),
                 }
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;

@@ -13,6 +13,7 @@ pub use signals::Signals;
 
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,11 +110,12 @@ fn check_listeners(config: &Config, problems: &mut Problems) {
             "write a loopback address such as `127.0.0.1:9090`, or `unix:/run/portcullis/admin.sock`",
         );
     }
-    if config.listen.data.parse::<std::net::SocketAddr>().is_err() {
+    let is_socket = config.listen.data.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
+    if !is_socket && config.listen.data.parse::<std::net::SocketAddr>().is_err() {
         problems.error(
             &at.key("data"),
             format!("`{}` is not an address", config.listen.data),
-            "write an IP address and a port: `127.0.0.1:8080`, `[::]:8080`",
+            "write an IP address and a port (`127.0.0.1:8080`, `[::]:8080`), or `unix:/path`",
         );
     }
 }
@@ -171,7 +173,7 @@ pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prep
 impl Prepared {
     /// URL of the data listener.
     pub fn data_url(&self) -> String {
-        format!("http://{}", self.data)
+        if self.data.starts_with("unix:") { self.data.clone() } else { format!("http://{}", self.data) }
     }
 
     /// Address of the admin listener.
@@ -205,7 +207,11 @@ impl Prepared {
         let open = self.runtime.metrics.connections().clone();
         let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
         let mut service = Service::new("data".into(), edge);
-        service.add_tcp(&self.data);
+        match self.data.strip_prefix("unix:") {
+            // Who may connect is for the directory's permissions to say.
+            Some(path) => service.add_uds(path, None),
+            None => service.add_tcp(&self.data),
+        }
         server.add_service(service);
 
         let reload = reload::Reload {
@@ -244,6 +250,15 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
 /// Checks that the data address can be listened on, so that a clear message comes before a deep one. Port 0 becomes the
 /// port the system chose.
 fn bindable(address: &str) -> Result<String, StartError> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        // Pingora takes over whatever stands at the path, so a socket that is still served must be noticed here.
+        return match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => Err(StartError::Listen(format!(
+                "the data listener cannot use `{address}`: it is being served; end what uses it or set `listen.data`"
+            ))),
+            Err(_) => Ok(address.to_owned()),
+        };
+    }
     let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     bound.map(|bound| bound.to_string()).map_err(|error| {
         StartError::Listen(format!(
@@ -256,7 +271,7 @@ fn bindable(address: &str) -> Result<String, StartError> {
 fn own_keyring(directory: &Path) -> Result<Keyring, StartError> {
     let path = directory.join(SEAL_KEY_FILE);
     let refuse = |error: io::Error| StartError::State { path: path.clone(), error };
-    std::fs::create_dir_all(directory).map_err(refuse)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refuse)?;
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

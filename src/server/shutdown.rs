@@ -24,6 +24,8 @@ use super::signals::End;
 
 /// How long clients and load balancers are given to learn that the gateway is going.
 const ANNOUNCE: Duration = Duration::from_secs(2);
+/// How long calls that were broken off may take to be dropped.
+const DROPPED: Duration = Duration::from_secs(1);
 /// How often calls in flight are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -55,6 +57,11 @@ impl Last {
 
     /// Puts everything on the disk and leaves no socket behind. The process may end afterwards.
     pub(super) fn close(&self) {
+        let started = Instant::now();
+        // What was broken off puts its result on record as it is dropped, which its runtime does in its own time.
+        while self.runtime.in_flight() > 0 && started.elapsed() < DROPPED {
+            thread::sleep(Duration::from_millis(1));
+        }
         self.runtime.audit.shutdown(clock::now_micros());
         drop(self.admin.lock().unwrap_or_else(PoisonError::into_inner).take());
         tracing::info!("ended");

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
@@ -30,12 +31,13 @@ pub enum Stage {
 pub struct Connection {
     peer: Option<SocketAddr>,
     stage: AtomicU8,
+    cut: AtomicBool,
 }
 
 impl Connection {
     /// A connection that waits for its first head.
     pub fn new(peer: Option<SocketAddr>) -> Self {
-        Self { peer, stage: AtomicU8::new(Stage::Head as u8) }
+        Self { peer, stage: AtomicU8::new(Stage::Head as u8), cut: AtomicBool::new(false) }
     }
 
     /// The client's address; `None` on a Unix socket.
@@ -55,6 +57,16 @@ impl Connection {
     /// Says what arrives next. Only ever called by the task that owns the connection.
     pub fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Ends the connection where it is: an answer that cannot be completed must not look complete.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was ended so.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// The connection of the request that the current task answers; `None` outside a request.

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
 use crate::telemetry::metrics::Level;
@@ -37,20 +36,18 @@ where
     P: ServerApp + Send + Sync + 'static,
     G: Gatekeeper,
 {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let peer = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
         let connection = Arc::new(Connection::new(peer));
+        let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
         let Ok(_permit) = self.permits.try_acquire() else {
-            let answer = self.keeper.refused(&connection, &head::BUSY, &[]);
-            // A client that is gone already needs no answer.
-            let _ = stream.write_all(&answer).await;
-            let _ = AsyncWriteExt::shutdown(&mut stream).await;
+            io.turn_away(&head::BUSY).await;
             return None;
         };
         let _open = self.open.hold();
-        let io = Box::new(GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper)));
+        let io = Box::new(io);
         CURRENT.scope(connection, self.proxy.process_new(io, shutdown)).await
     }
 

@@ -5,6 +5,7 @@
 //! client sends early is kept for the next head, so that it neither aborts the answer nor gets lost.
 
 use std::future::Future;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// From the end of one request to the first byte of the next.
     pub idle: Duration,
+    /// How long a client may take nothing of what is written to it.
+    pub write: Duration,
 }
 
 /// A client's stream with the gate in front of it.
@@ -85,6 +88,10 @@ pub struct GateIo<G> {
     deadline: Option<Pin<Box<Sleep>>>,
     first: bool,
     refusing: Option<Refusing>,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// The client took nothing for too long: nothing more is written.
+    stuck: bool,
 }
 
 /// The answer to a refused head on its way out.
@@ -108,7 +115,16 @@ impl<G: Gatekeeper> GateIo<G> {
             deadline: None,
             first: true,
             refusing: None,
+            stalled: None,
+            stuck: false,
         }
+    }
+
+    /// Answers a connection that is not served, reads a bounded rest of what it sends, and ends it.
+    pub async fn turn_away(mut self, refusal: &Refusal) {
+        self.refuse(refusal);
+        // The client may be gone already.
+        let _ = poll_fn(|cx| self.poll_refuse(cx)).await;
     }
 
     /// Reads more of a head; ready once it was let through (bytes are held and open) or the connection is at its end.
@@ -179,10 +195,10 @@ impl<G: Gatekeeper> GateIo<G> {
 
     /// Writes the refusal, says the end, and reads a bounded rest. Ready (with nothing to read) when the connection is over.
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(deadline) = self.deadline.as_mut() {
-            if deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
+        if let Some(deadline) = self.deadline.as_mut()
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(()));
         }
         let Some(refusing) = self.refusing.as_mut() else { return Poll::Ready(Ok(())) };
         while !refusing.answer.is_empty() {
@@ -270,14 +286,38 @@ impl<G: Gatekeeper> GateIo<G> {
         self.open = self.open.saturating_sub(handed as u64);
     }
 
-    /// Reads ahead while a request is being answered; ready only at the end of the stream.
+    /// Passes on what a write came to, or that the client took nothing for too long. Pingora's own write timeout does not
+    /// cover heads, ends of bodies and flushes.
+    fn unless_stuck<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let wait = self.keeper.limits().write;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        ready!(stalled.as_mut().poll(cx));
+        self.stuck = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether anything may still be written.
+    fn check_writable(&self) -> io::Result<()> {
+        match () {
+            () if self.stuck => Err(io::ErrorKind::TimedOut.into()),
+            () if self.connection.is_cut() => Err(io::ErrorKind::ConnectionAborted.into()),
+            () => Ok(()),
+        }
+    }
+
+    /// Reads ahead while a request is being answered; ready only at the end of the stream, and for a client that sends
+    /// more ahead than is kept, which is cut off from sending.
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.len() < EARLY_BYTES_MAX {
             if ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
-        Poll::Pending
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -297,15 +337,21 @@ impl<G: Gatekeeper> AsyncRead for GateIo<G> {
 
 impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        self.check_writable()?;
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.unless_stuck(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.check_writable()?;
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.unless_stuck(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        self.check_writable()?;
+        let ended = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.unless_stuck(cx, ended)
     }
 
     fn poll_write_vectored(
@@ -313,7 +359,9 @@ impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+        self.check_writable()?;
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.unless_stuck(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -324,7 +372,11 @@ impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
 #[async_trait]
 impl<G: Gatekeeper> Shutdown for GateIo<G> {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        let wait = self.keeper.limits().write;
+        if self.check_writable().is_ok() {
+            // Dropping the stream ends it as well.
+            let _ = tokio::time::timeout(wait, self.inner.shutdown()).await;
+        }
     }
 }
 

@@ -148,6 +148,10 @@ fn judge_request_line(line: &[u8]) -> Result<&[u8], Refusal> {
     if version != b"HTTP/1.1" {
         return Err(if version.starts_with(b"HTTP/") { VERSION } else { REQUEST_LINE });
     }
+    // Pingora answers CONNECT by itself, before anything of ours sees it.
+    if method == b"CONNECT" {
+        return Err(REQUEST_LINE);
+    }
     let method_is_token = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
     // Origin-form only: this is no forward proxy, and an absolute target is a second place for a host.
     let target_is_path = target.first() == Some(&b'/') && target.iter().all(|byte| is_target_byte(*byte));
@@ -193,7 +197,8 @@ impl Facts {
             // Clients that offer h2c this way go on in HTTP/1.1 when nobody takes the offer; other protocols cannot.
             7 if name.eq_ignore_ascii_case(b"upgrade") && !value.eq_ignore_ascii_case(b"h2c") => return Err(UPGRADE),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.length.replace(decimal(value).ok_or(LENGTH)?).is_some() {
+                let before = self.length.replace(decimal(value).ok_or(LENGTH)?);
+                if before.is_some() {
                     return Err(LENGTH);
                 }
             }
@@ -333,6 +338,7 @@ mod tests {
             ("POST http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             ("POST /a#b HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             ("POST /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
+            ("CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             ("post / HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             (" POST / HTTP/1.1\r\nHost: x\r\n\r\n", "head_request_line"),
             ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", "head_unexpected_body"),

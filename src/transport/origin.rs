@@ -93,6 +93,9 @@ fn default_hosts(
 
 /// Whether a listener address can be reached from this machine only.
 pub fn is_loopback(address: &str) -> bool {
+    if address.starts_with("unix:") {
+        return true;
+    }
     let host = without_port(address).trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,6 +1,7 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod canary;
+mod commands;
 mod edge;
 mod edge_auth;
 #[cfg(feature = "failpoints")]
@@ -11,5 +12,6 @@ mod modern;
 mod operations;
 mod records;
 mod reload;
+mod review;
 mod streams;
 mod upstream_faults;

@@ -1,4 +1,5 @@
 //! Requests of 2026-07-28: headers that say what the body says, no sessions, nothing of the older revisions.
+#![allow(clippy::too_many_lines, reason = "a table of vectors is read row by row")]
 
 use serde_json::Value;
 use serde_json::json;

@@ -145,7 +145,7 @@ async fn events_arrive_one_by_one_as_they_are_sent() {
 }
 
 #[tokio::test]
-async fn what_is_not_filtered_passes_byte_for_byte() {
+async fn what_is_not_filtered_passes_byte_for_byte_but_for_what_clients_ignore() {
     let stage = Stage::start().await;
     let streams = [
         format!("id: 1\ndata: \n\nretry: 1500\n\n: hello\n\nid: 2\n{}id: 3\n{}", progress(1), answer(1)),
@@ -159,7 +159,12 @@ async fn what_is_not_filtered_passes_byte_for_byte() {
         stage.upstream.on("tools/call", Reply::sse(vec![Event::raw(&stream)]));
         let answer = stage.answer_to(stage.call(1)).await;
         is_event_stream(&answer);
-        assert_eq!(answer.text(), stream);
+        let expected = stream
+            .replace(": hello\n", ":\n")
+            .replace(":c\n", ":\n")
+            .replace("unknown: field\n", "")
+            .replace("event:message\nid\n", "event: message\nid: \n");
+        assert_eq!(answer.text(), expected);
     }
 }
 
@@ -295,7 +300,7 @@ async fn silence_ends_a_stream_and_comments_are_no_silence() {
     events.push(Event::raw(&answer(1)).after(STEP));
     stage.upstream.on("tools/call", Reply::sse(events));
     let got = stage.answer_to(stage.call(1)).await;
-    assert_eq!(got.text(), [": still here\n\n".repeat(6), answer(1)].concat());
+    assert_eq!(got.text(), [":\n\n".repeat(6), answer(1)].concat());
     stage.upstream.on("tools/call", Reply::sse(vec![Event::raw(&progress(1)), Event::raw(&answer(1)).after(STEP * 8)]));
     let began = Instant::now();
     let got = stage.answer_to(stage.call(1)).await;

@@ -28,6 +28,8 @@ pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 pub const METHOD: &str = "mcp-method";
 /// The header that repeats what the method is about.
 pub const NAME: &str = "mcp-name";
+/// What the name of a header that repeats an argument begins with.
+pub const PARAM_PREFIX: &str = "mcp-param-";
 /// A mirrored value longer than this is refused before it is decoded.
 pub const VALUE_BYTES_MAX: usize = 8192;
 
@@ -95,6 +97,7 @@ pub fn verify(headers: &HeaderMap, message: &Message, supported: &[Revision]) ->
     let version = single(headers, PROTOCOL_VERSION)?;
     verify_method(headers, message, is_request)?;
     verify_name(headers, message, is_request)?;
+    verify_params(headers)?;
     if is_request {
         verify_meta(message)?;
     }
@@ -156,6 +159,14 @@ fn verify_meta(message: &Message) -> Result<(), HeaderError> {
         Some(_) => Err(HeaderError::params("the client capabilities in `_meta` must be an object")),
         None => Err(HeaderError::params("missing client capabilities in `_meta`")),
     }
+}
+
+/// Headers that repeat arguments may stand there once each: of two, servers would read either. What they repeat is known
+/// only with the tool's schema.
+fn verify_params(headers: &HeaderMap) -> Result<(), HeaderError> {
+    let repeated =
+        headers.keys().any(|name| name.as_str().starts_with(PARAM_PREFIX) && headers.get_all(name).iter().count() > 1);
+    if repeated { Err(HeaderError::mismatch("repeated header Mcp-Param-*")) } else { Ok(()) }
 }
 
 /// The value of a header that may stand there once, without the whitespace around it.

@@ -2,6 +2,7 @@
 //!
 //! Fields are read as WHATWG says; what is rendered anew has only fields that mean the same to every reader.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::BufMut;
@@ -73,11 +74,51 @@ impl Event {
         self.data.as_ref().is_some_and(|data| !data.is_empty()) && self.name().is_none_or(|name| name == "message")
     }
 
-    /// The event with other data: type, id and retry stay, comments and unknown fields go.
+    /// The event with other data, which is JSON: type, id and retry stay, comments and unknown fields go.
     pub fn render(&self, data: &[u8]) -> Bytes {
-        let mut rendered = BytesMut::with_capacity(self.raw.len().saturating_add(data.len()));
+        let mut rendered = self.fields(data.len());
+        put_data(&mut rendered, &escape_line_ends(data));
+        rendered.freeze()
+    }
+
+    /// The event as it goes on to a client: its very bytes, unless a reader that splits lines otherwise than the standard
+    /// could find something else in them. Then fields are written anew, and nothing but fields.
+    ///
+    /// Python's `splitlines`, which HTTP clients split events with, also ends a line at VT, FF, FS, GS, RS, NEL, LS and PS.
+    /// In data, which is JSON, the three that may stand there are written as escapes.
+    pub fn forwarded(&self) -> Bytes {
+        if self.is_plain() {
+            return self.raw.clone();
+        }
+        match self.data.as_deref() {
+            Some(data) => self.render(data),
+            None => self.render_fields().freeze(),
+        }
+    }
+
+    /// Whether every line is a field of ours and holds no line end that only some readers see.
+    fn is_plain(&self) -> bool {
+        let ours: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
+        let is_blank = |line: &[u8]| line.is_empty();
+        let raw: &[u8] = &self.raw;
+        !has_other_line_end(raw)
+            && raw
+                .split(|byte| matches!(byte, b'\n' | b'\r'))
+                .all(|line| is_blank(line) || ours.iter().any(|field| line.starts_with(field)))
+    }
+
+    /// The fields but the data, and the blank line.
+    fn render_fields(&self) -> BytesMut {
+        let mut rendered = self.fields(0);
+        rendered.put_u8(b'\n');
+        rendered
+    }
+
+    fn fields(&self, more: usize) -> BytesMut {
+        let mut rendered = BytesMut::with_capacity(self.raw.len().saturating_add(more));
         for (field, value) in [("event: ", self.name()), ("id: ", self.id())] {
-            if let Some(value) = value {
+            // A value that some readers would take for several lines is no value of a well-meaning server.
+            if let Some(value) = value.filter(|value| !has_other_line_end(value.as_bytes())) {
                 rendered.put_slice(field.as_bytes());
                 rendered.put_slice(value.as_bytes());
                 rendered.put_u8(b'\n');
@@ -86,12 +127,33 @@ impl Event {
         if let Some(retry) = self.retry {
             rendered.put_slice(format!("retry: {retry}\n").as_bytes());
         }
-        put_data(&mut rendered, data);
-        rendered.freeze()
+        rendered
     }
 
     fn text(&self, range: Range<usize>) -> Option<&str> {
         self.raw.get(range).and_then(|text| std::str::from_utf8(text).ok())
+    }
+}
+
+/// Whether some reader would end a line where the standard does not.
+fn has_other_line_end(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().any(|(at, byte)| match byte {
+        0x0b | 0x0c | 0x1c..=0x1e => true,
+        0xc2 => bytes.get(at + 1) == Some(&0x85),
+        0xe2 => bytes.get(at + 1) == Some(&0x80) && matches!(bytes.get(at + 2), Some(0xa8 | 0xa9)),
+        _ => false,
+    })
+}
+
+/// JSON with NEL, LS and PS as escapes; in accepted JSON they stand inside strings only.
+fn escape_line_ends(json: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(json) {
+        Ok(text) if has_other_line_end(json) => {
+            let escaped =
+                text.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+            Cow::Owned(escaped.into_bytes())
+        }
+        _ => Cow::Borrowed(json),
     }
 }
 

@@ -333,6 +333,49 @@ fn naive(stream: &str) -> Vec<String> {
     events
 }
 
+/// What goes on to a client of a stream of one event.
+fn forwarded(stream: &str) -> String {
+    let mut splitter = Splitter::new(1000);
+    splitter.feed(stream.as_bytes());
+    match splitter.next_item() {
+        Ok(Some(Item::Event(event))) => String::from_utf8(event.forwarded().to_vec()).unwrap(),
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+#[test]
+fn a_plain_event_goes_on_with_its_very_bytes() {
+    for stream in [
+        "data: {}\n\n",
+        "id:7\r\ndata\r\n\r\n",
+        "event: message\nid: 1\nretry: 5\ndata:{\ndata:}\n\n",
+        "data: \"\u{e9}\u{2027}\"\r\r",
+    ] {
+        let expected = if stream.contains("data\r") { "id: 7\ndata: \n\n" } else { stream };
+        assert_eq!(forwarded(stream), expected);
+    }
+}
+
+#[test]
+fn what_only_some_readers_take_for_a_line_does_not_reach_them_as_one() {
+    let vectors = [
+        ("data: {\"a\":\"x\u{2028}\u{2028}data: {}\"}\n\n", "data: {\"a\":\"x\\u2028\\u2028data: {}\"}\n\n"),
+        ("data: \"\u{85}\u{2029}\"\n\n", "data: \"\\u0085\\u2029\"\n\n"),
+        ("id: 1\nx: y\u{2028}data: {}\n\n", "id: 1\n\n"),
+        ("id: x\u{85}data: {}\nretry: 7\n\n", "retry: 7\n\n"),
+        ("event: a\u{c}data: {}\ndata: 1\n\n", "data: 1\n\n"),
+        (":a\nid: 1\ndata:\n\n", "id: 1\ndata: \n\n"),
+        ("x: y\u{b}data: 2\ndata: 1\n\n", "data: 1\n\n"),
+    ];
+    for (stream, expected) in vectors {
+        let forwarded = forwarded(stream);
+        assert_eq!(forwarded, expected, "{stream:?}");
+        assert!(
+            !forwarded.contains(['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'])
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
