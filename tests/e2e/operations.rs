@@ -5,7 +5,6 @@ use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -47,10 +46,6 @@ fn call(key: &Key, tool: &str) -> String {
 
 async fn get(address: SocketAddr, path: &str) -> Answer {
     client::send(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A configuration in a directory of its own, with these lines in `[listen]` and no server.
@@ -220,7 +215,7 @@ async fn a_second_gateway_on_the_same_directory_or_address_is_refused() {
         );
         fs::write(&file, format!("[listen]\n{text}")).unwrap();
     };
-    write(free_address(), free_address(), &gateway.directory.join("audit"));
+    write(gateway::free_address(), gateway::free_address(), &gateway.directory.join("audit"));
     let (code, said) = refused(&file);
     assert_eq!(code, Some(1));
     assert!(
@@ -228,7 +223,7 @@ async fn a_second_gateway_on_the_same_directory_or_address_is_refused() {
         "{said}"
     );
     for (data, admin, what) in
-        [(gateway.data, free_address(), gateway.data), (free_address(), gateway.admin, gateway.admin)]
+        [(gateway.data, gateway::free_address(), gateway.data), (gateway::free_address(), gateway.admin, gateway.admin)]
     {
         write(data, admin, &directory.join("audit"));
         let (code, said) = refused(&file);
@@ -243,7 +238,7 @@ async fn a_second_gateway_on_the_same_directory_or_address_is_refused() {
 fn an_admin_listener_that_others_may_reach_is_refused() {
     let directory = gateway::fresh_directory();
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9090", "unix:admin.sock"] {
-        let file = write(&directory, &listen(free_address(), address));
+        let file = write(&directory, &listen(gateway::free_address(), address));
         let (code, said) = refused(&file);
         assert_eq!(code, Some(3), "{address}: {said}");
         assert!(said.contains("portcullis.toml:3:9"), "{address}: {said}");
@@ -265,7 +260,7 @@ fn get_unix(socket: &Path, path: &str) -> String {
 fn the_admin_listener_can_be_a_unix_socket() {
     let directory = gateway::fresh_directory();
     let socket = directory.join("admin.sock");
-    let data = free_address();
+    let data = gateway::free_address();
     let file = write(&directory, &listen(data, &format!("unix:{}", socket.display())));
     let start = || {
         let process = Process::spawn(
@@ -323,7 +318,7 @@ async fn numbers_shrink_to_the_descriptors_there_are_unless_they_were_asked_for(
 #[test]
 fn a_number_of_streams_that_does_not_fit_is_refused_and_the_soft_limit_raised() {
     let directory = gateway::fresh_directory();
-    let data = free_address();
+    let data = gateway::free_address();
     let file = write(&directory, &format!("{}streams_max = 1000\n", listen(data, "127.0.0.1:0")));
     let log = directory.join("log");
     let shell = |limit: &str| {
@@ -474,7 +469,7 @@ async fn requests_calls_decisions_and_refusals_are_counted_exactly() {
     has_exactly(&samples, "portcullis_tool_calls_total", &expected);
     let decision = |name: &str| format!("decision=\"{name}\",server=\"a\"");
     let expected = [
-        (decision("server_tools"), 7.0),
+        (decision("agent_tools"), 7.0),
         (decision("key_servers"), 2.0),
         (decision("argument_mismatch"), 1.0),
         (decision("tool_not_allowed"), 1.0),

@@ -309,7 +309,7 @@ async fn a_small_disk_that_fills_up_refuses_calls_until_there_is_space() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
     let directory = gateway::fresh_directory();
-    let [data, admin] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let (data, admin) = (gateway::free_address(), gateway::free_address());
     let file = directory.join("portcullis.toml");
     fs::create_dir(directory.join("disk")).unwrap();
     let listen = format!(

@@ -1,6 +1,8 @@
 //! A gateway as a process of its own, on free loopback ports, with its own directories.
 
 use std::fs;
+use std::io::Read;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::path::Path;
@@ -111,7 +113,7 @@ impl Gateway {
 
     fn wait_until_it_serves(&mut self) {
         let started = Instant::now();
-        while std::net::TcpStream::connect(self.data).is_err() {
+        while !self.answers_a_probe() {
             let ended = self.child.try_wait().unwrap();
             assert!(
                 ended.is_none() && started.elapsed() < PATIENCE,
@@ -120,6 +122,17 @@ impl Gateway {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether it answers, not only accepts: a start opens the port for a moment, to see whether it can.
+    fn answers_a_probe(&self) -> bool {
+        let Ok(mut stream) = std::net::TcpStream::connect(self.data) else { return false };
+        let mut start = [0; 12];
+        let asked = stream
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .and_then(|()| stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .and_then(|()| stream.read_exact(&mut start));
+        asked.is_ok() && &start == b"HTTP/1.1 200"
     }
 
     /// Ends it as a crash does.
@@ -291,7 +304,16 @@ fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, audit: &s
     fs::rename(directory.join("portcullis.toml.new"), directory.join("portcullis.toml")).unwrap();
 }
 
-/// An address nobody listened on a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address that nobody listens on, no other test of this process is given, and the system gives to no outgoing
+/// connection.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let first = u64::from(std::process::id()) * 331;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }

@@ -364,7 +364,7 @@ fn what_only_some_readers_take_for_a_line_does_not_reach_them_as_one() {
         ("id: 1\nx: y\u{2028}data: {}\n\n", "id: 1\n\n"),
         ("id: x\u{85}data: {}\nretry: 7\n\n", "retry: 7\n\n"),
         ("event: a\u{c}data: {}\ndata: 1\n\n", "data: 1\n\n"),
-        (":a\nid: 1\ndata:\n\n", "id: 1\ndata: \n\n"),
+        ("id: 1\n:a\ndata:\n\n", "id: 1\ndata: \n\n"),
         ("x: y\u{b}data: 2\ndata: 1\n\n", "data: 1\n\n"),
     ];
     for (stream, expected) in vectors {
