@@ -47,8 +47,6 @@ pub struct Snapshot {
     pub body_bytes_max: usize,
     /// From the end of the head to the end of the body.
     pub body_timeout: Duration,
-    /// How long an idle connection is kept, in whole seconds, at least one.
-    pub keepalive_seconds: u64,
     /// How long one write to a client may take.
     pub write_timeout: Duration,
     /// Event streams open at once, where configured.
@@ -91,7 +89,6 @@ impl Snapshot {
             },
             body_bytes_max: listen.body_bytes_max,
             body_timeout: Duration::from_millis(listen.body_timeout_ms),
-            keepalive_seconds: listen.keepalive_timeout_ms.div_ceil(1000).max(1),
             write_timeout: Duration::from_millis(listen.write_timeout_ms),
             streams_max: listen.streams_max,
             denial_form: config.policy.denial_form,

@@ -82,7 +82,7 @@ pub struct Listen {
     pub keepalive_timeout_ms: u64,
     /// How long one write to a client that does not read may take.
     pub write_timeout_ms: u64,
-    /// How long calls in flight may take to finish after SIGTERM.
+    /// How long calls in flight may take to finish after SIGTERM. Changing it needs a restart.
     pub drain_timeout_ms: u64,
 }
 
@@ -194,7 +194,7 @@ pub struct Audit {
     pub directory: String,
     /// When a record counts as kept. Changing it needs a restart.
     pub level: AuditLevel,
-    /// Bytes after which a new segment is begun.
+    /// Bytes after which a new segment is begun. Changing it needs a restart.
     pub segment_bytes_max: u64,
 }
 

@@ -12,7 +12,7 @@ pub use signals::Hold;
 pub use signals::Signals;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ use pingora::server::RunArgs;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
+use tokio::net::TcpSocket;
 
 use crate::admin;
 use crate::admin::Admin;
@@ -111,7 +112,7 @@ fn check_listeners(config: &Config, problems: &mut Problems) {
         );
     }
     let is_socket = config.listen.data.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    if !is_socket && config.listen.data.parse::<std::net::SocketAddr>().is_err() {
+    if !is_socket && config.listen.data.parse::<SocketAddr>().is_err() {
         problems.error(
             &at.key("data"),
             format!("`{}` is not an address", config.listen.data),
@@ -259,7 +260,13 @@ fn bindable(address: &str) -> Result<String, StartError> {
             Err(_) => Ok(address.to_owned()),
         };
     }
-    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    // Bound but not listening: a client that came now would be reset.
+    let bound = address.parse().map_err(io::Error::other).and_then(|address: SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.local_addr()
+    });
     bound.map(|bound| bound.to_string()).map_err(|error| {
         StartError::Listen(format!(
             "the data listener cannot use `{address}`: {error}; end what uses it or set `listen.data`"

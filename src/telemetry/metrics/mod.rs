@@ -222,7 +222,7 @@ impl Families {
     fn new(maker: &Maker, decision_words: &'static [&'static str]) -> Result<Self, prometheus::Error> {
         let up_help = "1 while at least one endpoint of the server can be used.";
         let up = IntGaugeVec::new(maker.opts("upstream_up", up_help), &["server"])?;
-        let seconds_help = "From sending a request to a server to the end of its answer.";
+        let seconds_help = "From sending a request to a server to the head of its answer.";
         let seconds_opts = HistogramOpts::from(maker.opts("upstream_duration_seconds", seconds_help));
         let seconds = HistogramVec::new(seconds_opts.buckets(UPSTREAM_SECONDS.to_vec()), &["server"])?;
         let counter = |name: &str, help: &str, labels: &[&str]| {
