@@ -78,12 +78,7 @@ pub(crate) async fn run(mut exchange: Exchange<'_>) -> Result<(), Refusal> {
             Err(Refusal::Answer("answer_encoded"))
         }
         status if status.is_success() && !screen.awaits_answer() => exchange.accept().await,
-        StatusCode::OK
-            if media_type
-                .split(';')
-                .next()
-                .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream")) =>
-        {
+        StatusCode::OK if inbound::is_event_stream(media_type) => {
             stream::pump(&mut exchange, upstream, answer, &mut screen).await
         }
         StatusCode::OK if inbound::is_json(media_type) => exchange.answer_whole(upstream, answer, &mut screen).await,

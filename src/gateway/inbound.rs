@@ -91,6 +91,11 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
     if silent || both { Ok(()) } else { Err(Refusal::NotAcceptable) }
 }
 
+/// Whether a media type is that of event streams.
+pub(crate) fn is_event_stream(media_type: &str) -> bool {
+    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
 /// Whether a media type is JSON in UTF-8.
 pub(crate) fn is_json(media_type: &str) -> bool {
     let mut parts = media_type.split(';').map(str::trim);
