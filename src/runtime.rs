@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -42,6 +43,8 @@ pub struct Runtime {
     pub audit: Arc<audit::Log>,
     keyring: Option<Keyring>,
     revisions: watch::Sender<u64>,
+    /// Records that the metrics know of.
+    records_counted: AtomicU64,
     draining: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
@@ -73,6 +76,7 @@ impl Runtime {
             audit: parts.audit,
             keyring: parts.keyring,
             revisions,
+            records_counted: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
@@ -122,6 +126,22 @@ impl Runtime {
     pub fn streams_are_full(&self, active: &Active) -> bool {
         let streams_max = active.snapshot.streams_max.unwrap_or(self.streams_max);
         usize::try_from(self.metrics.streams().value()).is_ok_and(|open| open >= streams_max)
+    }
+
+    /// The metrics in Prometheus' text format, those of the record and of upstreams as they are at this moment.
+    pub fn render_metrics(&self) -> String {
+        let records = self.audit.stats().records;
+        let counted = self.records_counted.fetch_max(records, Ordering::Relaxed);
+        self.metrics.audit_records().add(records.saturating_sub(counted));
+        self.metrics.audit_unavailable(!self.audit.available());
+        let active = self.active();
+        for upstream in active.fleet.iter() {
+            let up = upstream.endpoints().iter().any(|endpoint| upstream.is_healthy(endpoint));
+            if let Some(meter) = active.meters.get(upstream.plan().name()) {
+                meter.upstream_up(up);
+            }
+        }
+        self.metrics.render()
     }
 
     /// Whether the process is on its way out: answers then close their connections.

@@ -236,10 +236,7 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
     let metrics = Arc::clone(runtime);
     let readiness = Arc::clone(runtime);
     Probes {
-        metrics: Box::new(move || {
-            metrics.metrics.audit_unavailable(!metrics.audit.available());
-            metrics.metrics.render()
-        }),
+        metrics: Box::new(move || metrics.render_metrics()),
         readiness: Box::new(move || Readiness {
             config_loaded: true,
             audit_available: readiness.audit.available(),

@@ -108,23 +108,12 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
 pub(super) struct Seconds;
 
 impl Seconds {
-    /// Writes coalesced refusals and brings the record's counts into the metrics.
+    /// Writes the counts of coalesced refusals.
     pub(super) fn start(runtime: Arc<Runtime>) -> Self {
         let spawned = thread::Builder::new().name("seconds".into()).spawn(move || {
-            let mut seen = 0;
             loop {
                 thread::sleep(Duration::from_secs(1));
                 runtime.audit.flush_coalesced(clock::now_micros());
-                let records = runtime.audit.stats().records;
-                runtime.metrics.audit_records().add(records.saturating_sub(seen));
-                seen = records;
-                runtime.metrics.audit_unavailable(!runtime.audit.available());
-                for upstream in runtime.active().fleet.iter() {
-                    let up = upstream.endpoints().iter().any(|endpoint| upstream.is_healthy(endpoint));
-                    if let Some(meter) = runtime.active().meters.get(upstream.plan().name()) {
-                        meter.upstream_up(up);
-                    }
-                }
             }
         });
         if let Err(error) = spawned {
