@@ -46,6 +46,7 @@ pub struct Runtime {
     /// Records that the metrics know of.
     records_counted: AtomicU64,
     draining: AtomicBool,
+    closed: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
 }
@@ -78,6 +79,7 @@ impl Runtime {
             revisions,
             records_counted: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
         }
@@ -152,6 +154,16 @@ impl Runtime {
     /// Begins the way out.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether connections are still taken.
+    pub fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Takes no further connections: what the listener still accepts is ended at once.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Counts a request for as long as the guard lives.

@@ -64,7 +64,8 @@ pub struct Listen {
     pub threads: Option<usize>,
     /// Open connections at once. Default: what the descriptor limit allows, at most 20,000. Changing it needs a restart.
     pub connections_max: Option<usize>,
-    /// Event streams open at once. Default: what the descriptor limit allows, at most 10,000.
+    /// Event streams open at once; while there are as many, requests are refused with 503, as any may be answered by a
+    /// stream. Default: what the descriptor limit allows, at most 10,000.
     pub streams_max: Option<usize>,
     /// From a request's first byte to the end of its header block.
     pub header_timeout_ms: u64,
@@ -82,7 +83,8 @@ pub struct Listen {
     pub keepalive_timeout_ms: u64,
     /// How long one write to a client that does not read may take.
     pub write_timeout_ms: u64,
-    /// How long calls in flight may take to finish after SIGTERM. Changing it needs a restart.
+    /// How long calls in flight may take to finish after SIGTERM, beside the 2 seconds in which the gateway announces its end
+    /// and still accepts. Changing it needs a restart.
     pub drain_timeout_ms: u64,
 }
 

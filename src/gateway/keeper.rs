@@ -26,6 +26,10 @@ impl Keeper {
 }
 
 impl Gatekeeper for Keeper {
+    fn is_open(&self) -> bool {
+        self.runtime.is_open()
+    }
+
     fn limits(&self) -> Limits {
         self.runtime.gate()
     }

@@ -41,6 +41,8 @@ struct Pump<'p> {
     /// How the request ended, once its answer was seen.
     ended: Option<Ending>,
     negotiated: Option<Revision>,
+    /// Tells when the configuration has changed.
+    revisions: watch::Receiver<u64>,
 }
 
 /// Passes the events of `answer` on to the client until the request is answered.
@@ -60,8 +62,11 @@ pub(crate) async fn pump(
         active: Arc::clone(exchange.active),
         ended: None,
         negotiated: None,
+        revisions: exchange.runtime.revisions(),
         screen,
     };
+    // The configuration may have changed while the head was awaited; from here on, changes are told.
+    pump.decide_again(exchange)?;
     // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
     if !pump.screen.is_initialize() {
         write_head(exchange, &answer, None).await?;
@@ -79,12 +84,14 @@ impl Pump<'_> {
         answer: &mut upstream::Answer,
     ) -> Result<(), Refusal> {
         let watch = exchange.conversation.is_modern();
-        let mut revisions = exchange.runtime.revisions();
         let mut deadline = Instant::now() + upstream.plan().sse_read_timeout();
         while self.ended.is_none() {
-            let next =
-                exchange::watched(exchange.session, watch, next_or_reload(&mut answer.body, deadline, &mut revisions))
-                    .await;
+            let next = exchange::watched(
+                exchange.session,
+                watch,
+                next_or_reload(&mut answer.body, deadline, &mut self.revisions),
+            )
+            .await;
             let chunk = match next.map_err(|Gone| Refusal::ClientGone)? {
                 Next::Chunk(chunk) => chunk.map_err(Refusal::Upstream)?,
                 Next::End => return Err(Refusal::Answer("answer_missing")),

@@ -193,7 +193,7 @@ impl Prepared {
         let drain = Duration::from_millis(listen.drain_timeout_ms);
         let conf = ServerConf {
             threads: listen.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from)),
-            grace_period_seconds: Some(listen.drain_timeout_ms.div_ceil(1000)),
+            grace_period_seconds: Some(0),
             graceful_shutdown_timeout_seconds: Some(1),
             // What is no MCP message is relayed one day; nothing of it may be sent twice.
             max_retries: 1,

@@ -1,7 +1,7 @@
 //! How does the gateway end without losing a call?
 //!
 //! On SIGTERM it says so first (`/readyz` and `/healthz` 503, answers close their connections) while it still accepts,
-//! then closes its listeners and waits for the calls in flight. Pingora closes idle connections without a word when it
+//! then takes no more connections and waits for the calls in flight; SIGINT ends the waiting. Pingora closes idle connections without a word when it
 //! shuts down, which would lose what clients are just sending on them: hence the announcement before.
 
 use std::sync::Arc;
@@ -78,31 +78,21 @@ impl ShutdownSignalWatch for Watch {
         }
         self.last.runtime.drain();
         tracing::info!(in_flight = self.last.runtime.in_flight(), "draining");
-        let announced = tokio::time::timeout(ANNOUNCE.min(self.drain), end.wait_for(|end| *end == End::Now)).await;
-        if announced.is_ok() {
-            return ShutdownSignal::FastShutdown;
+        let begun = Instant::now();
+        let announced = async {
+            tokio::time::sleep(ANNOUNCE.min(self.drain)).await;
+            self.last.runtime.close();
+            // A connection accepted in the last moment must have had time to begin its call.
+            tokio::time::sleep(5 * LOOK).await;
+            while self.last.runtime.in_flight() > 0 && begun.elapsed() < ANNOUNCE + self.drain {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = announced => {}
+            // Whoever sends SIGINT now wants no more waiting.
+            _ = end.wait_for(|end| *end == End::Now) => {}
         }
-        let (last, drain) = (Arc::clone(&self.last), self.drain);
-        let spawned = thread::Builder::new().name("drain".into()).spawn(move || leave_when_idle(&last, drain));
-        // Without the thread, Pingora's own grace period ends the process: later, but no less safely.
-        if spawned.is_err() {
-            tracing::warn!("ending after the whole drain timeout: no thread");
-        }
-        ShutdownSignal::GracefulTerminate
-    }
-}
-
-/// Ends the process as soon as no call is in flight: Pingora itself would sleep through its whole grace period.
-fn leave_when_idle(last: &Last, drain: Duration) {
-    let runtime = &last.runtime;
-    let started = Instant::now();
-    // Listeners close first; a connection accepted in the last moment must have had time to begin its call.
-    thread::sleep(5 * LOOK);
-    while runtime.in_flight() > 0 && started.elapsed() < drain {
-        thread::sleep(LOOK);
-    }
-    if runtime.in_flight() == 0 {
-        last.close();
-        std::process::exit(0);
+        ShutdownSignal::FastShutdown
     }
 }

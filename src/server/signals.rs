@@ -71,7 +71,7 @@ impl Signals {
                     // One reload that has not begun yet covers every further wish for one.
                     _ = hup.recv() => { let _ = hangup.try_send(()); }
                     // The receivers live as long as the process.
-                    _ = term.recv() => { let _ = ending.send(End::Drained); }
+                    _ = term.recv() => { ending.send_if_modified(|end| *end == End::No && { *end = End::Drained; true }); }
                     _ = int.recv() => { let _ = ending.send(End::Now); }
                 }
             }

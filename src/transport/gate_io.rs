@@ -52,6 +52,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What the gate asks of the gateway: its present limits, and an answer to a refused head.
 pub trait Gatekeeper: Send + Sync + 'static {
+    /// Whether connections are still taken.
+    fn is_open(&self) -> bool;
+
     /// The limits for the next head on a connection.
     fn limits(&self) -> Limits;
 

@@ -160,22 +160,24 @@ async fn sigint_ends_at_once_and_an_abandoned_call_is_on_record() {
     let upstream = Upstream::start().await;
     upstream.on("tools/call slow", Reply::never());
     let key = gateway::make_key("ci");
-    for while_draining in [false, true] {
+    // Before, during and after the announcement of a drain.
+    for draining in [None, Some(Duration::ZERO), Some(Duration::from_millis(2_500))] {
         let mut gateway = Gateway::start(&config(&upstream, &key));
         let before = upstream.requests_for("tools/call slow").len();
         let mut slow = Connection::open(gateway.data).await;
         slow.write(call(&key, "slow")).await;
         upstream.wait_for("tools/call slow", before + 1).await;
-        if while_draining {
+        if let Some(since) = draining {
             gateway.signal("TERM");
             gateway.wait_for_log("draining");
+            tokio::time::sleep(since).await;
         }
         gateway.signal("INT");
         let told = Instant::now();
         assert_eq!(gateway.wait(), Some(0));
         assert!(told.elapsed() < Duration::from_millis(1_500), "{:?}", told.elapsed());
         let kinds: Vec<Value> = gateway.records().iter().map(|record| record["kind"].clone()).collect();
-        assert_eq!(kinds, ["intent", "result"], "while draining: {while_draining}");
+        assert_eq!(kinds, ["intent", "result"], "draining: {draining:?}");
         assert_eq!(gateway.records()[1]["outcome"], "abandoned");
     }
 }

@@ -536,6 +536,19 @@ async fn a_permission_withdrawn_by_a_reload_ends_a_silent_stream_too() {
 }
 
 #[tokio::test]
+async fn a_permission_withdrawn_while_the_head_is_awaited_ends_the_call_with_it() {
+    let stage = Stage::start().await;
+    let late = Reply::sse(vec![Event::result(json!({})).after(SECOND * 4)]).delay(SECOND);
+    stage.upstream.on("tools/call", late);
+    let mut connection = stage.sent(stage.call(6)).await;
+    stage.upstream.wait_for("tools/call", 1).await;
+    let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
+    stage.gateway.reload(&config);
+    let answer = timeout(SECOND * 3, connection.answer()).await.expect("the end with the head").unwrap();
+    assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     let event = Event::raw(&format!(
         "data: {}\n\n",
