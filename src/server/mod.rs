@@ -224,10 +224,9 @@ impl Prepared {
         reload.start(&self.signals);
         let _seconds = reload::Seconds::start(Arc::clone(&self.runtime));
         tracing::info!(data = %self.data, admin = %self.admin.address(), version = env!("CARGO_PKG_VERSION"), "serving");
-        let last = Arc::new(shutdown::Last::new(self.runtime, self.admin));
-        let watch = shutdown::Watch::new(self.signals.end(), Arc::clone(&last), drain);
+        let watch = shutdown::Watch::new(self.signals.end(), Arc::clone(&self.runtime), drain);
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
-        last.close();
+        shutdown::close(&self.runtime, self.admin);
     }
 }
 

@@ -5,8 +5,6 @@
 //! shuts down, which would lose what clients are just sending on them: hence the announcement before.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -32,40 +30,28 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Tells Pingora when to stop.
 pub(super) struct Watch {
     end: watch::Receiver<End>,
-    last: Arc<Last>,
+    runtime: Arc<Runtime>,
     drain: Duration,
 }
 
 impl Watch {
     /// Ends as `end` says; calls in flight have at most `drain`.
-    pub(super) fn new(end: watch::Receiver<End>, last: Arc<Last>, drain: Duration) -> Self {
-        Self { end, last, drain }
+    pub(super) fn new(end: watch::Receiver<End>, runtime: Arc<Runtime>, drain: Duration) -> Self {
+        Self { end, runtime, drain }
     }
 }
 
-/// What is closed last.
-pub(super) struct Last {
-    runtime: Arc<Runtime>,
-    admin: Mutex<Option<Admin>>,
-}
-
-impl Last {
-    /// The record of `runtime`, and the admin listener, which answers to the end.
-    pub(super) fn new(runtime: Arc<Runtime>, admin: Admin) -> Self {
-        Self { runtime, admin: Mutex::new(Some(admin)) }
+/// Puts everything on the disk and leaves no socket behind: the record of `runtime`, and the admin listener, which answers
+/// to the end. The process may end afterwards.
+pub(super) fn close(runtime: &Runtime, admin: Admin) {
+    let started = Instant::now();
+    // What was broken off puts its result on record as it is dropped, which its runtime does in its own time.
+    while runtime.in_flight() > 0 && started.elapsed() < DROPPED {
+        thread::sleep(Duration::from_millis(1));
     }
-
-    /// Puts everything on the disk and leaves no socket behind. The process may end afterwards.
-    pub(super) fn close(&self) {
-        let started = Instant::now();
-        // What was broken off puts its result on record as it is dropped, which its runtime does in its own time.
-        while self.runtime.in_flight() > 0 && started.elapsed() < DROPPED {
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.runtime.audit.shutdown(clock::now_micros());
-        drop(self.admin.lock().unwrap_or_else(PoisonError::into_inner).take());
-        tracing::info!("ended");
-    }
+    runtime.audit.shutdown(clock::now_micros());
+    drop(admin);
+    tracing::info!("ended");
 }
 
 #[async_trait]
@@ -76,20 +62,20 @@ impl ShutdownSignalWatch for Watch {
         if wish == End::Now {
             return ShutdownSignal::FastShutdown;
         }
-        self.last.runtime.drain();
-        tracing::info!(in_flight = self.last.runtime.in_flight(), "draining");
+        self.runtime.drain();
+        tracing::info!(in_flight = self.runtime.in_flight(), "draining");
         let begun = Instant::now();
-        let announced = async {
+        let drained = async {
             tokio::time::sleep(ANNOUNCE.min(self.drain)).await;
-            self.last.runtime.close();
+            self.runtime.close();
             // A connection accepted in the last moment must have had time to begin its call.
             tokio::time::sleep(5 * LOOK).await;
-            while self.last.runtime.in_flight() > 0 && begun.elapsed() < ANNOUNCE + self.drain {
+            while self.runtime.in_flight() > 0 && begun.elapsed() < ANNOUNCE + self.drain {
                 tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
-            () = announced => {}
+            () = drained => {}
             // Whoever sends SIGINT now wants no more waiting.
             _ = end.wait_for(|end| *end == End::Now) => {}
         }
