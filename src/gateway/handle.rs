@@ -137,7 +137,7 @@ fn converse(
     let headers = &session.req_header().headers;
     match action {
         Action::Message(message) => conversation::of_message(headers, message, &asker, keyring),
-        Action::EndSession => conversation::of_delete(headers, &asker, keyring),
+        Action::Listen(_) | Action::EndSession => conversation::of_delete(headers, &asker, keyring),
     }
 }
 

@@ -40,8 +40,9 @@ use crate::upstream::target::Target;
 /// Interim answers (1xx) before the one that counts.
 pub const INTERIM_ANSWERS_MAX: usize = 8;
 
-/// Never taken from the caller: what frames the message, what belongs to one connection, and what only a credential sets.
-const OWN_HEADERS: [HeaderName; 16] = [
+/// Never taken from the caller's lines: what frames the message, what belongs to one connection, what only a credential
+/// sets, and what the call itself says.
+const OWN_HEADERS: [HeaderName; 17] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
@@ -58,7 +59,10 @@ const OWN_HEADERS: [HeaderName; 16] = [
     header::PROXY_AUTHORIZATION,
     header::COOKIE,
     header::RANGE,
+    LAST_EVENT_ID,
 ];
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
 pub(crate) fn request(
@@ -74,6 +78,13 @@ pub(crate) fn request(
         Action::Message(message) => {
             headers.insert(header::CONTENT_LENGTH, message.body().len().into());
             (Method::POST, message.body().clone())
+        }
+        Action::Listen(listen) => {
+            headers.remove(header::CONTENT_TYPE);
+            headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+            let id = listen.last_event_id.as_ref().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+            headers.extend(id.map(|id| (LAST_EVENT_ID, id)));
+            (Method::GET, Bytes::new())
         }
         Action::EndSession => (Method::DELETE, Bytes::new()),
     };

@@ -3,6 +3,7 @@
 mod exchange;
 mod fleet;
 mod framing;
+mod listen;
 mod plan;
 mod tls;
 
