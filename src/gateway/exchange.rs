@@ -29,6 +29,7 @@ use crate::session;
 use crate::telemetry::metrics::Phase;
 use crate::transport::body::Gathered;
 use crate::upstream;
+use crate::upstream::Choice;
 use crate::upstream::Upstream;
 
 use super::conversation::Conversation;
@@ -90,8 +91,8 @@ pub(crate) async fn run(mut exchange: Exchange<'_>) -> Result<(), Refusal> {
 impl Exchange<'_> {
     /// Sends the permitted bytes and waits for the head of the answer.
     async fn send(&mut self, upstream: &Arc<Upstream>) -> Result<upstream::Answer, Refusal> {
-        let pinned = self.conversation.session.as_ref().map(|session| session.endpoint);
-        let endpoint = upstream.pick(pinned).map_err(Refusal::Upstream)?;
+        let pinned = self.conversation.session.as_ref().map(|session| Choice::Pinned(session.endpoint));
+        let endpoint = upstream.pick(pinned.unwrap_or(Choice::Next)).map_err(Refusal::Upstream)?;
         self.entry.endpoint = Some(endpoint.id());
         // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
         self.entry.attempts = 1;

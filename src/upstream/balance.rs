@@ -1,6 +1,6 @@
 //! Which endpoint takes the next call?
 //!
-//! Weighted round robin over the healthy ones, by pingora-load-balancing. Its backends are addresses, and several
+//! Weighted round robin over the healthy ones, or the one that a key belongs to, both by pingora-load-balancing. Its backends are addresses, and several
 //! endpoints may share one (two paths of a host) or have none that lasts (a name): so a backend's address is only a
 //! key, the endpoint's position, and the health check resolves and dials by itself.
 
@@ -22,6 +22,7 @@ use pingora_load_balancing::health_check::HealthCheck;
 use pingora_load_balancing::selection::RoundRobin;
 
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::ring::Ring;
 
 /// Steps of one choice. The balancer's cursor is shared by all callers, so one of them may see an endpoint again and again.
 const STEPS_MAX: usize = 256;
@@ -31,12 +32,14 @@ pub(crate) struct Balance {
     endpoints: Vec<Arc<Endpoint>>,
     /// `None` with one endpoint: there is nothing to choose and nothing to check.
     balancer: Option<LoadBalancer<RoundRobin>>,
+    /// `None` with one endpoint.
+    ring: Option<Ring>,
 }
 
 impl Balance {
     pub(crate) fn new(endpoints: Vec<Arc<Endpoint>>, check: Option<Box<dyn HealthCheck + Send + Sync>>) -> Self {
         if endpoints.len() < 2 {
-            return Self { endpoints, balancer: None };
+            return Self { endpoints, balancer: None, ring: None };
         }
         let backends: BTreeSet<Backend> = endpoints.iter().map(|endpoint| backend(endpoint)).collect();
         let mut balancer = LoadBalancer::from_backends(Backends::new(Static::new(backends)));
@@ -45,7 +48,8 @@ impl Balance {
         }
         // The list is fixed, so this is done when it is first polled.
         let _ = pin!(balancer.update()).poll(&mut Context::from_waker(Waker::noop()));
-        Self { endpoints, balancer: Some(balancer) }
+        let weights: Vec<(u64, usize)> = endpoints.iter().map(|endpoint| (endpoint.id(), endpoint.weight)).collect();
+        Self { endpoints, balancer: Some(balancer), ring: Some(Ring::new(&weights)) }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
@@ -65,6 +69,26 @@ impl Balance {
             let any = balancer.select_with(&[], STEPS_MAX, |_, _| true)?;
             self.endpoints.get(position(&any)?)
         })
+    }
+
+    /// The endpoint that a key belongs to; while it is not healthy, the next healthy one on the ring.
+    pub(crate) fn of(&self, key: &str) -> Option<&Arc<Endpoint>> {
+        let Some(ring) = &self.ring else {
+            return self.endpoints.first();
+        };
+        let mut owners = ring.owners(key);
+        let first = owners.next()?;
+        let own = self.endpoints.iter().find(|endpoint| endpoint.id() == first)?;
+        if self.is_healthy(own) {
+            return Some(own);
+        }
+        let healthy: Vec<&Arc<Endpoint>> = self.endpoints.iter().filter(|endpoint| self.is_healthy(endpoint)).collect();
+        // With none healthy the key's own is tried all the same, as in [`Self::next`].
+        if healthy.is_empty() {
+            return Some(own);
+        }
+        let stand_in = owners.find_map(|id| healthy.iter().find(|endpoint| endpoint.id() == id));
+        Some(stand_in.copied().unwrap_or(own))
     }
 
     /// Whether the last check of an endpoint went well; true where nothing is checked.

@@ -15,6 +15,7 @@ mod fleet;
 mod health;
 mod plan;
 mod pool;
+mod ring;
 mod server;
 mod target;
 
@@ -39,4 +40,5 @@ pub use crate::upstream::plan::Plan;
 pub use crate::upstream::plan::Plans;
 pub use crate::upstream::plan::WAIT_MS_MAX;
 pub use crate::upstream::plan::WEIGHT_MAX;
+pub use crate::upstream::server::Choice;
 pub use crate::upstream::server::Upstream;

@@ -26,6 +26,18 @@ use crate::upstream::exchange;
 use crate::upstream::health::Probe;
 use crate::upstream::plan::Plan;
 
+/// How the endpoint for a call is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice<'k> {
+    /// The endpoint with this id, healthy or not: a session stays where it was opened.
+    Pinned(u64),
+    /// The next healthy one by weighted round robin.
+    Next,
+    /// The one that this key belongs to, or while it is not healthy the next healthy one in an order of the key's own.
+    /// Every process that serves the same endpoints chooses the same; when endpoints change, few keys move.
+    Of(&'k str),
+}
+
 /// One server at run time.
 pub struct Upstream {
     plan: Arc<Plan>,
@@ -67,12 +79,15 @@ impl Upstream {
         self.balance.is_healthy(endpoint)
     }
 
-    /// The endpoint for a call. A session's own (`pinned`) is kept, healthy or not, and is [`Failure::EndpointGone`] when it is no
-    /// longer configured. Without one, the next healthy one takes the call; if none is, one is tried all the same.
-    pub fn pick(&self, pinned: Option<u64>) -> Result<Arc<Endpoint>, UpstreamError> {
-        let (found, failure) = match pinned {
-            Some(id) => (self.endpoints().iter().find(|endpoint| endpoint.id() == id), Failure::EndpointGone),
-            None => (self.balance.next(), Failure::NoEndpoint),
+    /// The endpoint for a call. If no endpoint is healthy, one is tried all the same.
+    ///
+    /// # Errors
+    /// [`Failure::EndpointGone`] when a pinned endpoint is no longer configured.
+    pub fn pick(&self, choice: Choice<'_>) -> Result<Arc<Endpoint>, UpstreamError> {
+        let (found, failure) = match choice {
+            Choice::Pinned(id) => (self.endpoints().iter().find(|endpoint| endpoint.id() == id), Failure::EndpointGone),
+            Choice::Next => (self.balance.next(), Failure::NoEndpoint),
+            Choice::Of(key) => (self.balance.of(key), Failure::NoEndpoint),
         };
         found.cloned().ok_or_else(|| UpstreamError::unasked(failure, ""))
     }

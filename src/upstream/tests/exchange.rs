@@ -23,6 +23,7 @@ use crate::call::Action;
 use crate::config::model::UpstreamAuth;
 use crate::config::model::UpstreamAuthType;
 use crate::config::secret::Secret;
+use crate::upstream::Choice;
 use crate::upstream::Failure;
 use crate::upstream::dial::Dialer;
 use crate::upstream::endpoint::Endpoint;
@@ -62,7 +63,7 @@ async fn a_call_arrives_byte_for_byte_with_the_gateways_own_headers() {
     let headers = [("X-Tenant".to_owned(), Secret::new("7"))].into();
     let running = Running::new(crate::config::model::Server { auth, headers, ..server(&scripted.url()) });
     let upstream = running.upstream();
-    let endpoint = upstream.pick(None).unwrap();
+    let endpoint = upstream.pick(Choice::Next).unwrap();
     let answer =
         upstream.send(&endpoint, &permitted(CALL), client_headers(), upstream.plan().credential()).await.unwrap();
     assert_eq!(
@@ -95,7 +96,7 @@ async fn the_end_of_a_session_is_a_delete_without_a_body() {
     let scripted = Scripted::new([]);
     let running = Running::of(&scripted);
     let upstream = running.upstream();
-    let endpoint = upstream.pick(None).unwrap();
+    let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::EndSession);
     upstream.send(&endpoint, &permitted, HeaderMap::new(), upstream.plan().credential()).await.unwrap();
     let request = &scripted.requests()[0];

@@ -16,6 +16,7 @@ use crate::config::model::Endpoint;
 use crate::config::model::Health;
 use crate::config::model::HealthType;
 use crate::config::model::Server;
+use crate::upstream::Choice;
 use crate::upstream::Failure;
 use crate::upstream::Upstreams;
 
@@ -37,7 +38,7 @@ fn dead() -> String {
 /// How often each endpoint is picked in `count` picks.
 fn picks(running: &Running, count: usize) -> Vec<usize> {
     let upstream = running.upstream();
-    let picked: Vec<u64> = (0..count).map(|_| upstream.pick(None).unwrap().id()).collect();
+    let picked: Vec<u64> = (0..count).map(|_| upstream.pick(Choice::Next).unwrap().id()).collect();
     upstream.endpoints().iter().map(|endpoint| picked.iter().filter(|id| **id == endpoint.id()).count()).collect()
 }
 
@@ -54,9 +55,9 @@ fn a_session_keeps_its_endpoint_and_learns_when_it_is_gone() {
     let running = Running::new(replicas(&urls, health(HealthType::None, "/")));
     let pinned = running.upstream().endpoints()[1].id();
     for _ in 0..8 {
-        assert_eq!(running.upstream().pick(Some(pinned)).unwrap().id(), pinned);
+        assert_eq!(running.upstream().pick(Choice::Pinned(pinned)).unwrap().id(), pinned);
     }
-    let error = running.upstream().pick(Some(7)).unwrap_err();
+    let error = running.upstream().pick(Choice::Pinned(7)).unwrap_err();
     assert_eq!((error.failure(), error.attempts(), error.sent()), (Failure::EndpointGone, 0, false));
 }
 
@@ -69,7 +70,7 @@ async fn a_dead_endpoint_is_passed_over_until_there_is_no_other() {
     assert!(running.upstream().is_healthy(&endpoints[0]));
     assert_eq!(picks(&running, 20), [20, 0]);
     assert_eq!(
-        running.upstream().pick(Some(endpoints[1].id())).unwrap().id(),
+        running.upstream().pick(Choice::Pinned(endpoints[1].id())).unwrap().id(),
         endpoints[1].id(),
         "a session keeps it all the same"
     );
@@ -79,7 +80,37 @@ async fn a_dead_endpoint_is_passed_over_until_there_is_no_other() {
     eventually("both being found dead", || endpoints.iter().all(|endpoint| !running.upstream().is_healthy(endpoint)))
         .await;
     assert_eq!(picks(&running, 20).iter().sum::<usize>(), 20);
+    let owners: Vec<u64> = (0..20).map(|_| running.upstream().pick(Choice::Of("key:ci")).unwrap().id()).collect();
+    assert!(owners.iter().all(|owner| *owner == owners[0]), "a key's own is tried all the same");
     assert_eq!(running.call().await.unwrap_err().failure(), Failure::Connect);
+}
+
+#[tokio::test]
+async fn a_key_leaves_its_endpoint_while_that_is_down_and_returns() {
+    let unwell = OK.replace("200 OK", "503 X");
+    let (well, ill) = (Scripted::new([]), Scripted::new(vec![Step::Say(unwell); 4]));
+    let urls = [(well.url(), 1), (ill.url(), 1), (format!("{}/2", well.url()), 1)];
+    let running = Running::new(replicas(&urls, health(HealthType::Http, "/healthz")));
+    let upstream = running.upstream();
+    let endpoints = upstream.endpoints();
+    let owner = |key: &str| upstream.pick(Choice::Of(key)).unwrap().id();
+    let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
+    eventually("the failing check being noticed", || !upstream.is_healthy(&endpoints[1])).await;
+    let during: Vec<u64> = keys.iter().map(|key| owner(key)).collect();
+    assert!(during.iter().all(|id| *id != endpoints[1].id()), "an endpoint that is down gets nothing");
+    eventually("the recovery being noticed", || upstream.is_healthy(&endpoints[1])).await;
+    let after: Vec<u64> = keys.iter().map(|key| owner(key)).collect();
+    let moved: Vec<(&u64, &u64)> = during.iter().zip(&after).filter(|(during, after)| during != after).collect();
+    assert!(moved.iter().all(|(_, after)| **after == endpoints[1].id()), "only its own keys had left it");
+    assert!((20..120).contains(&moved.len()), "{}", moved.len());
+    let stand_ins: std::collections::BTreeSet<&u64> = moved.iter().map(|(during, _)| *during).collect();
+    assert_eq!(stand_ins.len(), 2, "the keys of one that is down are shared by the others");
+}
+
+#[test]
+fn a_key_has_an_endpoint_even_where_there_is_nothing_to_choose() {
+    let running = Running::new(server("http://a.test/1"));
+    assert_eq!(running.upstream().pick(Choice::Of("key:ci")).unwrap().id(), running.upstream().endpoints()[0].id());
 }
 
 #[tokio::test]

@@ -9,13 +9,14 @@ use http::HeaderValue;
 
 use crate::call::Action;
 use crate::call::Listen;
+use crate::upstream::Choice;
 
 /// The lines of the request that `listen` becomes, sorted, the request line first.
 async fn asked(listen: Listen, headers: HeaderMap) -> Vec<String> {
     let scripted = Scripted::new([]);
     let running = Running::of(&scripted);
     let upstream = running.upstream();
-    let endpoint = upstream.pick(None).unwrap();
+    let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::Listen(listen));
     upstream.send(&endpoint, &permitted, headers, upstream.plan().credential()).await.unwrap();
     let requests = scripted.requests();

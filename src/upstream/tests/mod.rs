@@ -37,6 +37,7 @@ use crate::policy::Permitted;
 use crate::policy::Policy;
 use crate::principal::Principal;
 use crate::upstream::Answer;
+use crate::upstream::Choice;
 use crate::upstream::Fleet;
 use crate::upstream::Plans;
 use crate::upstream::Upstream;
@@ -209,7 +210,7 @@ impl Running {
 
     async fn send(&self) -> Result<Answer, UpstreamError> {
         let upstream = self.upstream();
-        let endpoint = upstream.pick(None)?;
+        let endpoint = upstream.pick(Choice::Next)?;
         upstream.send(&endpoint, &permitted(CALL), HeaderMap::new(), upstream.plan().credential()).await
     }
 
