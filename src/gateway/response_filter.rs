@@ -8,12 +8,12 @@ use bytes::Bytes;
 use crate::audit::Ending;
 use crate::mcp::document::Kind;
 use crate::mcp::document::Limits;
+use crate::mcp::lists;
+use crate::mcp::lists::Filtered;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
-use crate::mcp::tools;
-use crate::mcp::tools::Filtered;
 use crate::policy::View;
 
 /// What the answer is held against.
@@ -121,7 +121,7 @@ impl Screen {
         };
         let mut answer = Answer { replaced: None, ending: Ending::Ok, negotiated: None };
         match self.asked {
-            Asked::ListTools => match tools::filter(message, |tool| view.lists(tool)) {
+            Asked::ListTools => match lists::filter(message, |tool| view.lists(tool)) {
                 Filtered::Unchanged => {}
                 Filtered::Changed(body) => answer.replaced = Some(body),
                 Filtered::NotAList => return Verdict::Refuse("answer_malformed"),

@@ -10,13 +10,13 @@ pub mod fault;
 #[cfg(any(test, debug_assertions))]
 pub mod fuzzing;
 pub mod headers;
+pub mod lists;
 pub mod message;
 pub mod method;
 pub mod names;
 pub mod revision;
 pub mod splice;
 pub mod sse;
-pub mod tools;
 
 mod agree;
 mod node;
