@@ -11,6 +11,7 @@ use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
 use crate::seal::Keyring;
 use crate::session;
+use crate::session::Kind;
 use crate::session::Session;
 
 use super::refusal::Refusal;
@@ -125,7 +126,7 @@ fn open_session(
     let mut lines = headers.get_all(SESSION_HEADER).iter();
     let Some(line) = lines.next() else { return Ok((None, None)) };
     let token = line.to_str().ok().filter(|_| lines.next().is_none()).ok_or(Refusal::UnknownSession)?;
-    let session = session::open(keyring, token, asker.principal, asker.server, asker.now_seconds)
+    let session = session::open(keyring, Kind::Streamable, token, asker.principal, asker.server, asker.now_seconds)
         .ok_or(Refusal::UnknownSession)?;
     Ok((Some(session), Some(token.to_owned())))
 }

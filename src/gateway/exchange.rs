@@ -211,7 +211,9 @@ impl Exchange<'_> {
         self.entry.upstream_session = Some(upstream_id.to_owned());
         let keyring = self.runtime.keyring(self.active).ok_or(Refusal::Internal("no_sealing_key"))?;
         let nonce = seal::fresh_nonce().map_err(|_| Refusal::Sealing)?;
-        session::seal(keyring, &session, nonce).map(Some).map_err(|_| Refusal::Answer("answer_session"))
+        session::seal(keyring, session::Kind::Streamable, &session, nonce)
+            .map(Some)
+            .map_err(|_| Refusal::Answer("answer_session"))
     }
 
     /// Writes a whole answer and closes the entry.

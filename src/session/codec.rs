@@ -1,11 +1,13 @@
-//! How is a session written into a token?
+//! How is a session or a task written into a token?
 //!
-//! `version | server | endpoint (8 bytes) | upstream id | principal | revision | since (8 bytes)`, numbers big-endian,
-//! each text after its length in two bytes. Nothing may follow: one session has one encoding.
+//! `version | server | endpoint (8 bytes) | upstream id | principal`, and for a session `revision | since (8 bytes)`;
+//! numbers big-endian, each text after its length in two bytes. Nothing may follow: one session has one encoding. What
+//! it is, a session or a task, is in the purpose it is sealed for.
 
 use std::sync::Arc;
 
 use crate::session::Session;
+use crate::session::Task;
 
 const VERSION: u8 = 1;
 
@@ -44,6 +46,33 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Session> {
         since: u64::from_be_bytes(reader.array()?),
     };
     reader.0.is_empty().then_some(session)
+}
+
+/// The bytes of `task`. A text longer than a length can say is cut; `seal_task` has refused it before.
+pub(super) fn encode_task(task: &Task) -> Vec<u8> {
+    let texts = task.server.len() + task.upstream_id.len() + task.principal.len();
+    let mut bytes = Vec::with_capacity(1 + 3 * 2 + 8 + texts);
+    bytes.push(VERSION);
+    put_text(&mut bytes, &task.server);
+    bytes.extend_from_slice(&task.endpoint.to_be_bytes());
+    put_text(&mut bytes, &task.upstream_id);
+    put_text(&mut bytes, &task.principal);
+    bytes
+}
+
+/// The task that was encoded; `None` unless every byte is accounted for.
+pub(super) fn decode_task(bytes: &[u8]) -> Option<Task> {
+    let mut reader = Reader(bytes);
+    if reader.array::<1>()? != [VERSION] {
+        return None;
+    }
+    let task = Task {
+        server: Arc::from(reader.text()?),
+        endpoint: u64::from_be_bytes(reader.array()?),
+        upstream_id: reader.text()?.to_owned(),
+        principal: Arc::from(reader.text()?),
+    };
+    reader.0.is_empty().then_some(task)
 }
 
 /// The bytes not read yet; every read checks that they are there.

@@ -2,9 +2,9 @@
 
 use crate::seal::Keyring;
 use crate::session::AGE_SECONDS_MAX;
+use crate::session::Kind;
 use crate::session::NAME_BYTES_MAX;
 use crate::session::PRINCIPAL_BYTES_MAX;
-use crate::session::PURPOSE;
 use crate::session::SKEW_SECONDS_MAX;
 use crate::session::Session;
 use crate::session::TOKEN_BYTES_MAX;
@@ -33,11 +33,11 @@ fn session() -> Session {
 }
 
 fn token_of(session: &Session) -> String {
-    seal(&ring(), session, [9; 24]).unwrap()
+    seal(&ring(), Kind::Streamable, session, [9; 24]).unwrap()
 }
 
 fn opened(token: &str) -> Option<Session> {
-    open(&ring(), token, "key:ci", "github", NOW)
+    open(&ring(), Kind::Streamable, token, "key:ci", "github", NOW)
 }
 
 #[test]
@@ -50,10 +50,10 @@ fn a_token_opens_to_the_session_it_was_made_of() {
 #[test]
 fn a_token_of_another_principal_server_key_or_purpose_opens_for_nobody() {
     let token = token_of(&session());
-    assert_eq!(open(&ring(), &token, "key:c", "github", NOW), None);
-    assert_eq!(open(&ring(), &token, "public", "github", NOW), None);
-    assert_eq!(open(&ring(), &token, "key:ci", "githu", NOW), None);
-    assert_eq!(open(&Keyring::new(vec![[3; 32]]).unwrap(), &token, "key:ci", "github", NOW), None);
+    assert_eq!(open(&ring(), Kind::Streamable, &token, "key:c", "github", NOW), None);
+    assert_eq!(open(&ring(), Kind::Streamable, &token, "public", "github", NOW), None);
+    assert_eq!(open(&ring(), Kind::Streamable, &token, "key:ci", "githu", NOW), None);
+    assert_eq!(open(&Keyring::new(vec![[3; 32]]).unwrap(), Kind::Streamable, &token, "key:ci", "github", NOW), None);
     let other = ring().seal(b"portcullis cursor", &encode(&session()), [9; 24]);
     assert_eq!(opened(&base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, other)), None);
 }
@@ -61,7 +61,7 @@ fn a_token_of_another_principal_server_key_or_purpose_opens_for_nobody() {
 #[test]
 fn a_token_ages_from_the_beginning_of_its_session() {
     let token = token_of(&session());
-    let at = |now: u64| open(&ring(), &token, "key:ci", "github", now).is_some();
+    let at = |now: u64| open(&ring(), Kind::Streamable, &token, "key:ci", "github", now).is_some();
     assert!(at(NOW + AGE_SECONDS_MAX - 1));
     assert!(!at(NOW + AGE_SECONDS_MAX));
     assert!(!at(u64::MAX));
@@ -87,7 +87,7 @@ fn a_token_with_any_bit_flipped_opens_for_nobody() {
 
 #[test]
 fn a_sealed_text_with_any_bit_flipped_opens_for_nobody() {
-    let sealed = ring().seal(PURPOSE, &encode(&session()), [9; 24]);
+    let sealed = ring().seal(Kind::Streamable.purpose(), &encode(&session()), [9; 24]);
     for bit in 0..sealed.len() * 8 {
         let mut forged = sealed.clone();
         forged[bit / 8] ^= 1 << (bit % 8);
@@ -160,9 +160,9 @@ fn texts_over_their_limits_are_not_sealed() {
     let sealed = |change: fn(&mut Session)| {
         let mut session = session();
         change(&mut session);
-        let token = seal(&ring(), &session, [9; 24])?;
+        let token = seal(&ring(), Kind::Streamable, &session, [9; 24])?;
         assert!(token.len() <= TOKEN_BYTES_MAX);
-        assert_eq!(open(&ring(), &token, &session.principal, &session.server, NOW), Some(session));
+        assert_eq!(open(&ring(), Kind::Streamable, &token, &session.principal, &session.server, NOW), Some(session));
         Ok(())
     };
     assert_eq!(sealed(|s| s.upstream_id = "x".repeat(UPSTREAM_ID_BYTES_MAX)), Ok(()));
@@ -193,7 +193,7 @@ fn an_upstream_id_is_visible_ascii() {
     for (id, visible) in
         [("!~aZ09", true), ("", false), (" ", false), ("a b", false), ("a\u{7f}", false), ("é", false), ("a\n", false)]
     {
-        let sealed = seal(&ring(), &Session { upstream_id: id.into(), ..session() }, [9; 24]);
+        let sealed = seal(&ring(), Kind::Streamable, &Session { upstream_id: id.into(), ..session() }, [9; 24]);
         assert_eq!(sealed.err(), (!visible).then_some(Unsealable::NotVisibleAscii), "{id:?}");
     }
 }
