@@ -17,6 +17,8 @@ pub mod names;
 pub mod revision;
 pub mod splice;
 pub mod sse;
+pub mod tasks;
+pub mod tools;
 
 mod agree;
 mod node;

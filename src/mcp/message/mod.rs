@@ -25,14 +25,19 @@ use crate::mcp::method::Target;
 pub const ID_BYTES_MAX: usize = 256;
 /// A method longer than this is refused.
 pub const METHOD_BYTES_MAX: usize = 128;
-/// A tool's or prompt's name or a task's id longer than this is refused.
+/// A tool's or prompt's name longer than this is refused.
 pub const NAME_BYTES_MAX: usize = 256;
+/// A task's id longer than this is refused. Clients know tasks by sealed tokens, which are longer than what they seal.
+pub const TASK_ID_BYTES_MAX: usize = 4096;
 /// A resource's URI longer than this is refused.
 pub const URI_BYTES_MAX: usize = 8192;
 /// The key in `params._meta` that says which revision a request of 2026-07-28 speaks.
 pub const META_REVISION: &str = "io.modelcontextprotocol/protocolVersion";
 /// The key in `params._meta` that says what the client of a request of 2026-07-28 can do.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// The key in `_meta` that says which task a message belongs to.
+pub const META_RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,11 @@ use crate::mcp::document::Value;
 use crate::mcp::message::About;
 use crate::mcp::message::Flaw;
 use crate::mcp::message::META_CAPABILITIES;
+use crate::mcp::message::META_RELATED_TASK;
 use crate::mcp::message::META_REVISION;
 use crate::mcp::message::MessageKind;
 use crate::mcp::message::NAME_BYTES_MAX;
+use crate::mcp::message::TASK_ID_BYTES_MAX;
 use crate::mcp::message::URI_BYTES_MAX;
 use crate::mcp::method;
 use crate::mcp::method::Target;
@@ -39,13 +41,18 @@ const KEYS: [&str; 19] = [
     "notifications",
 ];
 const REF_KEYS: [&str; 3] = ["type", "name", "uri"];
-const META_KEYS: [&str; 5] = [
+const META_KEYS: [&str; 6] = [
     META_REVISION,
     META_CAPABILITIES,
+    META_RELATED_TASK,
     "io.modelcontextprotocol/clientInfo",
     "io.modelcontextprotocol/logLevel",
     "progressToken",
 ];
+
+/// What `params.notifications` of a subscription asks for.
+const NOTIFICATION_KEYS: [&str; 5] =
+    ["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions", "taskIds"];
 
 /// Judges the parameters of a request or notification, and finds what the request is about.
 pub(super) fn read(
@@ -59,6 +66,9 @@ pub(super) fn read(
             return Err(Flaw::params("params", "`params` must be an object", params));
         }
         refuse_variants(params, &KEYS)?;
+        if let Some(notifications) = params.get("notifications") {
+            refuse_variants(notifications, &NOTIFICATION_KEYS)?;
+        }
         check_meta(params)?;
     }
     // Some servers carry such a message out although nobody waits for the answer.
@@ -75,7 +85,7 @@ pub(super) fn read(
             named(params, "name", NAME_BYTES_MAX)?
         }
         Target::Uri => named(params, "uri", URI_BYTES_MAX)?,
-        Target::Task => named(params, "taskId", NAME_BYTES_MAX)?,
+        Target::Task => named(params, "taskId", TASK_ID_BYTES_MAX)?,
         Target::Reference => reference(params)?,
     };
     Ok(Some(About { target, value: value.index(), is_tool: name == "tools/call" }))
@@ -87,6 +97,9 @@ fn check_meta(params: Value<'_>) -> Result<(), Flaw> {
         return Err(Flaw::params("meta", "`_meta` must be an object", meta));
     }
     refuse_variants(meta, &META_KEYS)?;
+    if let Some(related) = meta.get(META_RELATED_TASK) {
+        refuse_variants(related, &["taskId"])?;
+    }
     // Left unread, a revision of another type would make the message look like one of the older era.
     match meta.get(META_REVISION) {
         Some(revision) if revision.kind() != Kind::String => {
