@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::mcp::revision::Revision;
+
 /// What takes the place of a value that is not configured, or has no room left.
 pub(super) const OTHER: &str = "_other";
 
@@ -122,8 +124,10 @@ impl Method {
 /// How a request ended. The words of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server answered with a result, or accepted what needs none.
+    /// The server answered with a result, or took what needs none.
     Ok,
+    /// The server took the message; its answer travels on another stream.
+    Accepted,
     /// The server answered with a result that says `isError`.
     ToolError,
     /// The server answered with a JSON-RPC error.
@@ -142,8 +146,9 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every value, in the order of declaration.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Ok,
+        Self::Accepted,
         Self::ToolError,
         Self::RpcError,
         Self::Refused,
@@ -157,6 +162,7 @@ impl Outcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Accepted => "accepted",
             Self::ToolError => "tool_error",
             Self::RpcError => "rpc_error",
             Self::Refused => "refused",
@@ -164,6 +170,66 @@ impl Outcome {
             Self::UpstreamError => "upstream_error",
             Self::ClientGone => "client_gone",
             Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Rows of the revisions: each known one, and a last for requests of which none is known.
+pub(super) const REVISION_ROWS: usize = Revision::ALL.len() + 1;
+
+/// The row of a revision.
+pub(super) fn revision_row(revision: Option<Revision>) -> usize {
+    revision.map_or(Revision::ALL.len(), |revision| revision as usize)
+}
+
+/// The label of a revision.
+pub(super) fn revision_label(revision: Option<Revision>) -> &'static str {
+    revision.map_or("_unknown", Revision::as_str)
+}
+
+/// By which transport a client came. The words of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One path that takes POST, and in the revisions with sessions GET and DELETE.
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05: a stream, and a path for messages.
+    Sse,
+}
+
+impl Transport {
+    /// Every value, in the order of declaration.
+    pub(super) const ALL: [Self; 2] = [Self::StreamableHttp, Self::Sse];
+
+    /// The label's text.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "streamable-http",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// What an event stream to a client carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// The answer to one message, until it has come; a stream that takes up a broken one is of this kind too.
+    Answer,
+    /// What the server says of its own accord, until one side ends it: a `GET`, or `subscriptions/listen`.
+    Standing,
+    /// Everything of one HTTP+SSE conversation.
+    Sse,
+}
+
+impl StreamKind {
+    /// Every value, in the order of declaration.
+    pub(super) const ALL: [Self; 3] = [Self::Answer, Self::Standing, Self::Sse];
+
+    /// The label's text.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Standing => "standing",
+            Self::Sse => "sse",
         }
     }
 }
@@ -247,6 +313,10 @@ mod tests {
         assert!(Method::ALL.iter().enumerate().all(|(at, method)| *method as usize == at));
         assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| *outcome as usize == at));
         assert!(Phase::ALL.iter().enumerate().all(|(at, phase)| *phase as usize == at));
+        assert!(Transport::ALL.iter().enumerate().all(|(at, transport)| *transport as usize == at));
+        assert!(StreamKind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
+        assert!(Revision::ALL.iter().enumerate().all(|(at, revision)| revision_row(Some(*revision)) == at));
+        assert_eq!(revision_row(None), REVISION_ROWS - 1);
     }
 
     #[test]

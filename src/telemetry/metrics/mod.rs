@@ -34,6 +34,8 @@ use crate::telemetry::metrics::labels::OTHER;
 pub use crate::telemetry::metrics::labels::Outcome;
 pub use crate::telemetry::metrics::labels::Phase;
 pub use crate::telemetry::metrics::labels::Phases;
+pub use crate::telemetry::metrics::labels::StreamKind;
+pub use crate::telemetry::metrics::labels::Transport;
 pub use crate::telemetry::metrics::server::ServerMetrics;
 
 /// Series of one metric, unless [`Settings::series_max`] says otherwise.
@@ -85,6 +87,8 @@ struct Inner {
     audit_records: Count,
     audit_unavailable: IntGauge,
     streams: Level,
+    /// By kind.
+    streams_by_kind: Vec<Level>,
     connections: Level,
     config: ConfigMetrics,
 }
@@ -99,6 +103,7 @@ struct ConfigMetrics {
 /// The metrics that have series by server.
 pub(in crate::telemetry::metrics) struct Families {
     requests: CounterFamily,
+    protocols: CounterFamily,
     tool_calls: CounterFamily,
     decisions: CounterFamily,
     upstream_seconds: HistogramFamily,
@@ -114,6 +119,9 @@ impl Metrics {
         let phase_help = "Time of a request inside the gateway, by phase; `total` is all of it but `upstream_wait`.";
         let overhead = maker.histogram("overhead_seconds", phase_help, &["phase"], &OVERHEAD_SECONDS)?;
         let refusals = maker.counter("refusals_total", "Requests the gateway refused, by reason.", &["reason"])?;
+        let streams = maker.gauge("streams", "Event streams open to clients.")?;
+        let kinds_help = "Event streams open to clients, by what they carry.";
+        let kinds = maker.one("streams_by_kind", kinds_help, |opts| IntGaugeVec::new(opts, &["kind"]))?;
         let reasons = settings.refusals.iter().copied().chain([OTHER]);
         Ok(Self(Arc::new(Inner {
             families: Arc::new(Families::new(&maker, settings.decisions)?),
@@ -128,8 +136,15 @@ impl Metrics {
             overhead_total: overhead.get_metric_with_label_values(&["total"])?,
             audit_records: Count(maker.one("audit_records_total", "Records written.", IntCounter::with_opts)?),
             audit_unavailable: maker.gauge("audit_unavailable", "1 while the record cannot be written.")?,
-            streams: Level(maker.gauge("streams", "Event streams open to clients.")?),
-            connections: Level(maker.gauge("connections", "Connections open to clients.")?),
+            streams_by_kind: StreamKind::ALL
+                .iter()
+                .map(|kind| {
+                    let gauge = kinds.get_metric_with_label_values(&[kind.label()])?;
+                    Ok(Level { gauge, total: Some(streams.clone()) })
+                })
+                .collect::<Result<_, prometheus::Error>>()?,
+            streams: Level { gauge: streams, total: None },
+            connections: Level { gauge: maker.gauge("connections", "Connections open to clients.")?, total: None },
             config: ConfigMetrics::new(&maker)?,
             registry: maker.registry,
         })))
@@ -155,6 +170,7 @@ impl Metrics {
     pub fn adopt(&self, servers: &[&str]) {
         let families = &self.0.families;
         families.requests.keep(servers);
+        families.protocols.keep(servers);
         families.tool_calls.keep(servers);
         families.decisions.keep(servers);
         families.upstream_seconds.keep(servers);
@@ -185,9 +201,14 @@ impl Metrics {
         &self.0.connections
     }
 
-    /// Event streams open to clients.
+    /// Event streams open to clients, of all kinds together: what `streams_max` bounds.
     pub fn streams(&self) -> &Level {
         &self.0.streams
+    }
+
+    /// Event streams of one kind open to clients. What is held here is held in [`Metrics::streams`] too.
+    pub fn streams_of(&self, kind: StreamKind) -> &Level {
+        self.0.streams_by_kind.get(kind as usize).unwrap_or(&self.0.streams)
     }
 
     /// Records written.
@@ -233,6 +254,11 @@ impl Families {
                 "requests_total",
                 "Requests to a server, by method and how they ended.",
                 &["server", "method", "outcome"],
+            )?,
+            protocols: counter(
+                "requests_by_protocol_total",
+                "Requests to a server, by the protocol's revision and the client's transport.",
+                &["server", "revision", "transport"],
             )?,
             tool_calls: counter(
                 "tool_calls_total",
@@ -357,34 +383,38 @@ impl Count {
     }
 }
 
-/// How many of something there are now.
+/// How many of something there are now; as a part of a larger number where there is one.
 #[derive(Clone)]
-pub struct Level(IntGauge);
+pub struct Level {
+    gauge: IntGauge,
+    total: Option<IntGauge>,
+}
 
 impl Level {
     /// One more, until the answer is dropped.
     pub fn hold(&self) -> Held {
-        self.0.inc();
-        Held(self.0.clone())
-    }
-
-    /// Sets the number, for what is counted elsewhere.
-    pub fn set(&self, value: i64) {
-        self.0.set(value);
+        self.gauge.inc();
+        if let Some(total) = &self.total {
+            total.inc();
+        }
+        Held(self.clone())
     }
 
     /// The number now.
     pub fn value(&self) -> i64 {
-        self.0.get()
+        self.gauge.get()
     }
 }
 
 /// One of what a [`Level`] counts; gone when dropped.
 #[must_use = "what is dropped at once is not counted"]
-pub struct Held(IntGauge);
+pub struct Held(Level);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.gauge.dec();
+        if let Some(total) = &self.0.total {
+            total.dec();
+        }
     }
 }

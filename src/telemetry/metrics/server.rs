@@ -11,10 +11,15 @@ use prometheus::Histogram;
 use prometheus::IntCounter;
 use prometheus::IntGauge;
 
+use crate::mcp::revision::Revision;
 use crate::telemetry::metrics::Families;
 use crate::telemetry::metrics::labels::Method;
 use crate::telemetry::metrics::labels::OTHER;
 use crate::telemetry::metrics::labels::Outcome;
+use crate::telemetry::metrics::labels::REVISION_ROWS;
+use crate::telemetry::metrics::labels::Transport;
+use crate::telemetry::metrics::labels::revision_label;
+use crate::telemetry::metrics::labels::revision_row;
 
 /// The metrics of one server. Made with each snapshot; counters go on where the last snapshot's stood.
 #[derive(Clone)]
@@ -25,6 +30,8 @@ struct Inner {
     name: Box<str>,
     /// By method, then outcome.
     requests: Slots<IntCounter>,
+    /// By revision (one more for none known), then transport.
+    protocols: Slots<IntCounter>,
     /// Sorted, so that a name is found by halving.
     tools: Box<[Box<str>]>,
     /// By tool (one more for the rest), then outcome.
@@ -48,6 +55,7 @@ impl ServerMetrics {
         tools.dedup();
         Self(Arc::new(Inner {
             requests: slots(Method::ALL.len() * Outcome::ALL.len()),
+            protocols: slots(REVISION_ROWS * Transport::ALL.len()),
             tool_calls: slots((tools.len() + 1) * Outcome::ALL.len()),
             decisions: slots(families.decision_words.len() + 1),
             tools: tools.into(),
@@ -63,6 +71,16 @@ impl ServerMetrics {
         let inner = &self.0;
         let at = method as usize * Outcome::ALL.len() + outcome as usize;
         count(&inner.requests, at, || inner.families.requests.series(&[&inner.name, method.label(), outcome.label()]));
+    }
+
+    /// Counts a request that ended by the revision it was judged under, `None` where it came to none, and by the
+    /// client's transport. Called once for each [`ServerMetrics::request`].
+    pub fn protocol(&self, revision: Option<Revision>, transport: Transport) {
+        let inner = &self.0;
+        let at = revision_row(revision) * Transport::ALL.len() + transport as usize;
+        count(&inner.protocols, at, || {
+            inner.families.protocols.series(&[&inner.name, revision_label(revision), transport.label()])
+        });
     }
 
     /// Counts a `tools/call` that ended. A tool in no configured allow list counts as `_other`.

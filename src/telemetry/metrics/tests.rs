@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::*;
+use crate::mcp::revision::Revision;
 
 /// Fresh metrics with room for `series_max` series each: the set-up of every test below.
 fn metrics(series_max: usize) -> Metrics {
@@ -31,6 +32,7 @@ fn every_metric_has_its_documented_name() {
     let metrics = metrics(SERIES_MAX);
     let server = metrics.server("files", &["read_file"]);
     server.request(Method::ToolsCall, Outcome::Ok);
+    server.protocol(Some(Revision::V2024_11_05), Transport::Sse);
     server.tool_call("read_file", Outcome::Ok);
     server.decided("granted");
     server.upstream_took(Duration::from_millis(3));
@@ -39,6 +41,7 @@ fn every_metric_has_its_documented_name() {
     let text = metrics.render();
     for name in [
         "requests_total{method=\"tools/call\",outcome=\"ok\",server=\"files\"} 1",
+        "requests_by_protocol_total{revision=\"2024-11-05\",server=\"files\",transport=\"sse\"} 1",
         "tool_calls_total{outcome=\"ok\",server=\"files\",tool=\"read_file\"} 1",
         "policy_decisions_total{decision=\"granted\",server=\"files\"} 1",
         "upstream_duration_seconds_bucket{server=\"files\",le=\"0.005\"} 1",
@@ -49,6 +52,9 @@ fn every_metric_has_its_documented_name() {
         "audit_records_total 0",
         "audit_unavailable 0",
         "streams 0",
+        "streams_by_kind{kind=\"answer\"} 0",
+        "streams_by_kind{kind=\"standing\"} 0",
+        "streams_by_kind{kind=\"sse\"} 0",
         "connections 0",
         "config_last_reload_successful 1",
         "config_last_reload_success_timestamp_seconds 1700000000",
@@ -75,6 +81,28 @@ fn a_tool_in_no_allow_list_makes_no_series_of_its_own() {
     let others = "portcullis_tool_calls_total{outcome=\"refused\",server=\"files\",tool=\"_other\"}";
     assert_eq!(value(&metrics, others).as_deref(), Some("100"));
     assert_eq!(series_of(&metrics, "portcullis_tool_calls_total"), 3);
+}
+
+#[test]
+fn each_revision_and_transport_has_one_series() {
+    let metrics = metrics(SERIES_MAX);
+    let server = metrics.server("files", &[]);
+    let mut labels = Vec::new();
+    for revision in Revision::ALL.into_iter().map(Some).chain([None]) {
+        for transport in Transport::ALL {
+            labels.push((revision.map_or("_unknown", Revision::as_str), transport.label()));
+            // A different number for each, so that no series can stand in for another.
+            (0..labels.len()).for_each(|_| server.protocol(revision, transport));
+        }
+    }
+    for (at, (revision, transport)) in labels.iter().enumerate() {
+        let series = format!("{{revision=\"{revision}\",server=\"files\",transport=\"{transport}\"}}");
+        let counted = value(&metrics, &format!("portcullis_requests_by_protocol_total{series}"));
+        assert_eq!(counted, Some((at + 1).to_string()), "{series}");
+    }
+    assert_eq!(series_of(&metrics, "portcullis_requests_by_protocol_total"), 12);
+    metrics.adopt(&["other"]);
+    assert_eq!(series_of(&metrics, "portcullis_requests_by_protocol_total"), 0);
 }
 
 #[test]
@@ -175,6 +203,23 @@ fn what_is_held_is_counted_until_it_is_dropped() {
     assert_eq!(metrics.audit_records().value(), 4);
 }
 
+#[test]
+fn a_stream_of_a_kind_is_one_of_all_streams() {
+    let metrics = metrics(SERIES_MAX);
+    let answer = metrics.streams_of(StreamKind::Answer).hold();
+    let standing = metrics.streams_of(StreamKind::Standing).hold();
+    let other = metrics.streams_of(StreamKind::Standing).hold();
+    let sse = metrics.streams_of(StreamKind::Sse).hold();
+    let by_kind = |metrics: &Metrics| StreamKind::ALL.map(|kind| metrics.streams_of(kind).value());
+    assert_eq!((by_kind(&metrics), metrics.streams().value()), ([1, 2, 1], 4));
+    assert_eq!(value(&metrics, "portcullis_streams_by_kind{kind=\"standing\"}").as_deref(), Some("2"));
+    drop(standing);
+    drop(answer);
+    assert_eq!((by_kind(&metrics), metrics.streams().value()), ([0, 1, 1], 2));
+    drop((other, sse));
+    assert_eq!((by_kind(&metrics), metrics.streams().value()), ([0, 0, 0], 0));
+}
+
 /// On a release build, alone: 5 ns a counter, 65 ns a tool among 200, 160 ns for all phases (`--nocapture` shows it).
 #[test]
 fn the_metrics_of_one_request_cost_little() {
@@ -195,6 +240,7 @@ fn the_metrics_of_one_request_cost_little() {
         took
     };
     let total = measure("request", &|| server.request(Method::ToolsCall, Outcome::Ok))
+        + measure("protocol", &|| server.protocol(Some(Revision::V2025_11_25), Transport::StreamableHttp))
         + measure("tool_call among 200", &|| server.tool_call("tool_77", Outcome::Ok))
         + measure("decided", &|| server.decided("blocked"))
         + measure("upstream_took", &|| server.upstream_took(Duration::from_micros(700)))
