@@ -13,7 +13,10 @@ use crate::audit::record::Refusal;
 use crate::audit::record::Request;
 use crate::audit::segments::Cut;
 use crate::audit::tally::Counts;
+use crate::audit::uri;
 use crate::config::problem::At;
+use crate::mcp::revision::Era;
+use crate::mcp::revision::Revision;
 
 /// Bytes kept of a short word such as a method or a revision.
 const WORD_BYTES_MAX: usize = 64;
@@ -21,6 +24,8 @@ const WORD_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 128;
 /// Bytes kept of free text: user agents, rules' places, errors of the system.
 const TEXT_BYTES_MAX: usize = 256;
+/// Bytes kept of a resource's URI: what tells a file from its neighbour stands at the end.
+const URI_BYTES_MAX: usize = 1024;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
 const SESSION_DIGEST_BYTES: usize = 8;
 
@@ -38,7 +43,8 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
         line.text("user_agent", user_agent, TEXT_BYTES_MAX);
     }
     text(line, "rpc_method", request.rpc_method, NAME_BYTES_MAX);
-    text(line, "revision", request.revision, WORD_BYTES_MAX);
+    revision(line, request.revision);
+    text(line, "transport", request.transport, WORD_BYTES_MAX);
     session(line, request.session);
     if let Some(principal) = request.principal {
         line.text("principal", principal.id.as_bytes(), NAME_BYTES_MAX);
@@ -46,6 +52,8 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     }
     text(line, "server", request.server, NAME_BYTES_MAX);
     text(line, "tool", request.tool, NAME_BYTES_MAX);
+    text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);
+    text(line, "prompt", request.prompt, NAME_BYTES_MAX);
     text(line, "snapshot", request.snapshot, WORD_BYTES_MAX);
 }
 
@@ -76,7 +84,7 @@ pub(super) fn coalesced(line: &mut Line<'_>, coalesced: &Coalesced) {
 pub(super) fn outcome(line: &mut Line<'_>, intent: u64, outcome: &Outcome<'_>) {
     line.number("intent", intent);
     line.word("outcome", outcome.outcome.name());
-    text(line, "revision", outcome.revision, WORD_BYTES_MAX);
+    revision(line, outcome.revision);
     session(line, outcome.session);
     text(line, "reason", outcome.reason, WORD_BYTES_MAX);
     number(line, "status", outcome.status.map(u64::from));
@@ -136,6 +144,17 @@ fn text(line: &mut Line<'_>, name: &str, text: Option<&str>, bytes_max: usize) {
 fn number(line: &mut Line<'_>, name: &str, number: Option<u64>) {
     if let Some(number) = number {
         line.number(name, number);
+    }
+}
+
+fn revision(line: &mut Line<'_>, revision: Option<Revision>) {
+    if let Some(revision) = revision {
+        line.word("revision", revision.as_str());
+        let era = match revision.era() {
+            Era::Legacy => "legacy",
+            Era::Modern => "modern",
+        };
+        line.word("era", era);
     }
 }
 

@@ -12,6 +12,7 @@ mod record;
 mod recover;
 mod segments;
 mod tally;
+mod uri;
 mod worker;
 mod writer;
 

@@ -9,6 +9,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::config::problem::At;
+use crate::mcp::revision::Revision;
 use crate::principal::Principal;
 
 /// Who asked for what, as far as it is known when the record is made.
@@ -24,8 +25,10 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The JSON-RPC method.
     pub rpc_method: Option<&'a str>,
-    /// The protocol revision the request is judged under.
-    pub revision: Option<&'a str>,
+    /// The protocol revision the request is judged under; the record adds its era.
+    pub revision: Option<Revision>,
+    /// The transport the client came by, from a fixed vocabulary: `streamable-http` or `sse`.
+    pub transport: Option<&'static str>,
     /// The upstream's session id; the record keeps a short digest of it.
     pub session: Option<&'a str>,
     /// The authenticated caller.
@@ -34,6 +37,11 @@ pub struct Request<'a> {
     pub server: Option<&'a str>,
     /// The tool's name as the client wrote it.
     pub tool: Option<&'a str>,
+    /// The URI of the resource that the request names, as the client wrote it: the record leaves out userinfo, values of
+    /// its query and its fragment.
+    pub resource: Option<&'a str>,
+    /// The name of the prompt that the request names, as the client wrote it.
+    pub prompt: Option<&'a str>,
     /// Revision of the snapshot that decided.
     pub snapshot: Option<&'a str>,
 }
@@ -71,8 +79,8 @@ pub struct Outcome<'a> {
     pub reason: Option<&'static str>,
     /// HTTP status of the answer, if one was begun.
     pub status: Option<u16>,
-    /// The negotiated revision, where the answer settled it.
-    pub revision: Option<&'a str>,
+    /// The negotiated revision, where the answer settled it; the record adds its era.
+    pub revision: Option<Revision>,
     /// The upstream's session id, where the answer brought it; the record keeps a short digest of it.
     pub session: Option<&'a str>,
     /// Id of the endpoint that was asked.
@@ -108,8 +116,10 @@ impl Outcome<'_> {
 /// What became of a request that was to be sent upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Answered as asked.
+    /// Answered as asked, or taken by the upstream where no answer is due.
     Ok,
+    /// The upstream took the message; its answer travels on another stream.
+    Accepted,
     /// The tool answered with `isError`.
     ToolError,
     /// The upstream answered with a JSON-RPC error.
@@ -128,8 +138,9 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
+        Self::Accepted,
         Self::ToolError,
         Self::RpcError,
         Self::Refused,
@@ -143,6 +154,7 @@ impl Ending {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Accepted => "accepted",
             Self::ToolError => "tool_error",
             Self::RpcError => "rpc_error",
             Self::Refused => "refused",

@@ -202,11 +202,14 @@ impl Entry {
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             rpc_method: self.rpc_method.as_deref(),
-            revision: self.revision.map(Revision::as_str),
+            revision: self.revision,
+            transport: None,
             session: self.upstream_session.as_deref(),
             principal: self.principal.as_deref(),
             server: self.server.as_deref(),
             tool: self.tool.as_deref(),
+            resource: None,
+            prompt: None,
             snapshot: Some(&self.active.snapshot.revision_text),
         }
     }
@@ -234,7 +237,7 @@ impl Entry {
         let outcome = audit::Outcome {
             reason,
             status: self.status,
-            revision: self.revision.map(Revision::as_str),
+            revision: self.revision,
             session: self.upstream_session.as_deref(),
             endpoint: self.endpoint,
             attempts: self.attempts,
@@ -303,6 +306,7 @@ fn ending_of(refusal: &Refusal) -> Ending {
 fn metric_outcome(ending: Ending) -> Outcome {
     match ending {
         Ending::Ok => Outcome::Ok,
+        Ending::Accepted => Outcome::Accepted,
         Ending::ToolError => Outcome::ToolError,
         Ending::Refused => Outcome::Refused,
         Ending::NetworkFailure => Outcome::NetworkFailure,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::problem::At;
+use crate::mcp::revision::Revision;
 use crate::principal::Principal;
 
 const TOKEN: &str = "upstream-session-token";
@@ -18,11 +19,14 @@ fn everything(log: &Log) {
         target: Some(b"/mcp/db?sessionId=SECRET"),
         user_agent: Some(b"agent/1.0"),
         rpc_method: Some("tools/call"),
-        revision: Some("2025-11-25"),
+        revision: Some(Revision::V2025_11_25),
+        transport: Some("streamable-http"),
         session: Some(TOKEN),
         principal: Some(&principal),
         server: Some("db"),
         tool: Some("execute_query"),
+        resource: Some("postgres://user:SECRET@db/customers?token=SECRET#SECRET"),
+        prompt: Some("summarise"),
         snapshot: Some("7"),
     };
     let phases = Phases {
@@ -41,7 +45,7 @@ fn everything(log: &Log) {
     let outcome = Outcome {
         reason: Some("is_error"),
         status: Some(200),
-        revision: Some("2025-11-25"),
+        revision: Some(Revision::V2025_11_25),
         session: Some(TOKEN),
         endpoint: Some(255),
         attempts: 1,
@@ -89,7 +93,7 @@ fn type_of(name: &str, value: &serde_json::Value) -> Vec<&'static str> {
         serde_json::Value::Object(_) => vec!["object of number"],
         serde_json::Value::String(text) => {
             let mut fit = vec!["text"];
-            let lower = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let lower = text.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'));
             if lower {
                 fit.push("word");
             }
@@ -176,7 +180,12 @@ fn a_call_leaves_an_intent_and_a_result_that_refers_to_it() {
     assert_eq!(intent["query"], serde_json::json!(["sessionId"]));
     assert_eq!(intent["rule"], "agents.agent_1.servers.db.argument_constraints[2]");
     assert_eq!(intent["sent_sha256"], "7afbb3347fb7252e533d58d99d72d9106fc6fdb3f30df23fa70b764c15ac42c5");
+    assert_eq!((&intent["revision"], &intent["era"]), (&"2025-11-25".into(), &"legacy".into()));
+    assert_eq!(intent["transport"], "streamable-http");
+    assert_eq!(intent["resource"], "postgres://…@db/customers?token=…#…");
+    assert_eq!(intent["prompt"], "summarise");
     assert_eq!(result["kind"], "result");
+    assert_eq!((&result["revision"], &result["era"]), (&"2025-11-25".into(), &"legacy".into()));
     assert_eq!(result["intent"], 1);
     assert_eq!(result["outcome"], "tool_error");
     assert_eq!(result["endpoint"], "00000000000000ff");
@@ -219,11 +228,14 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             target: Some(attack.as_bytes()),
             user_agent: Some(attack.as_bytes()),
             rpc_method: Some(attack),
-            revision: Some(attack),
+            revision: None,
+            transport: None,
             session: Some(attack),
             principal: Some(&principal),
             server: Some(attack),
             tool: Some(attack),
+            resource: Some(attack),
+            prompt: Some(attack),
             snapshot: Some(attack),
         };
         log.refused(&request, &Refusal { rule: Some(&rule), ..refusal("unknown_tool") }, NOW).unwrap();
@@ -233,12 +245,16 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), attacks.len());
     assert!(bytes.iter().all(|byte| *byte == b'\n' || (0x20..0x7f).contains(byte)));
     let longest = bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
-    assert!(longest < 12_000, "{longest} bytes in a line of at most {}", chain::LINE_BYTES_MAX);
+    assert!(longest < 20_000, "{longest} bytes in a line of at most {}", chain::LINE_BYTES_MAX);
     for (record, attack) in directory.records().iter().zip(attacks) {
         let tool = record["tool"].as_str().unwrap();
         assert!(attack.starts_with(tool.trim_end_matches('…')), "{tool}");
         assert!(tool.len() <= 128 + '…'.len_utf8());
         assert_eq!(tool.ends_with('…'), attack.len() > 128);
+        let resource = record["resource"].as_str().unwrap();
+        assert!(attack.starts_with(resource.trim_end_matches('…')), "{resource}");
+        assert!(resource.len() <= 1_024 + '…'.len_utf8());
+        assert_eq!(resource.ends_with('…'), attack.len() > 1_024);
     }
     assert_eq!(directory.verified().records, attacks.len() as u64);
 }
@@ -252,4 +268,43 @@ fn a_digest_of_pieces_is_the_digest_of_the_whole() {
     digester.update(b"c");
     assert_eq!(digester.so_far(), Digested::of(b"abc"));
     assert_eq!(digester.so_far().bytes, 3);
+}
+
+#[test]
+fn a_record_of_the_stateless_revision_says_so() {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    for revision in Revision::ALL {
+        log.refused(&Request { revision: Some(revision), ..Request::default() }, &refusal("unknown_tool"), NOW)
+            .unwrap();
+    }
+    let eras: Vec<_> = directory.records().iter().map(|record| record["era"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(eras, ["legacy", "legacy", "legacy", "legacy", "modern"]);
+}
+
+/// Two lines as they were before `era`, `transport`, `resource` and `prompt`, with every other field of theirs.
+const EARLIER: [&str; 2] = [
+    concat!(
+        r#"{"seq":1,"prev":"0000000000000000000000000000000000000000000000000000000000000000","kind":"intent","#,
+        r#""time":"2023-11-14T22:13:20.000000Z","source":"192.0.2.7","source_port":4711,"http_method":"POST","#,
+        r#""path":"/mcp/db","rpc_method":"tools/call","revision":"2025-11-25","session":"00112233445566ff","#,
+        r#""principal":"key:dev","server":"db","tool":"query","snapshot":"7","decision":"allowed","reason":"granted"}"#,
+    ),
+    concat!(
+        r#"{"seq":2,"prev":"PREV","kind":"result","time":"2023-11-14T22:13:20.000001Z","intent":1,"outcome":"ok","#,
+        r#""revision":"2025-11-25","session":"00112233445566ff","status":200,"attempts":1}"#,
+    ),
+];
+
+#[test]
+fn a_chain_of_earlier_lines_goes_on() {
+    let directory = Fresh::new();
+    let digest: String = Digested::of(EARLIER[0].as_bytes()).sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("{}\n{}\n", EARLIER[0], EARLIER[1].replace("PREV", &digest));
+    fs::write(directory.0.join("00000000000000000001.jsonl"), text).unwrap();
+    everything(&directory.open(AuditLevel::Written));
+    let records = directory.records();
+    assert_eq!(records[0]["tool"], "query");
+    assert_eq!((&records[2]["seq"], &records[2]["era"]), (&3.into(), &"legacy".into()));
+    assert_eq!(directory.verified(), Verified { segments: 1, records: 7, last_seq: 7 });
 }
