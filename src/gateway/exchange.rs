@@ -30,6 +30,7 @@ use crate::telemetry::metrics::Phase;
 use crate::transport::body::Gathered;
 use crate::upstream;
 use crate::upstream::Choice;
+use crate::upstream::Dispatch;
 use crate::upstream::Upstream;
 
 use super::conversation::Conversation;
@@ -102,7 +103,7 @@ impl Exchange<'_> {
         let sent = watched(
             self.session,
             self.conversation.is_modern(),
-            upstream.send(&endpoint, &self.permitted, headers, credential),
+            upstream.send(&endpoint, &self.permitted, Dispatch { headers, credential, path: None }),
         )
         .await;
         self.entry.lap(Phase::UpstreamWait);

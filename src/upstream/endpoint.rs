@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use http::uri::PathAndQuery;
+
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
 use crate::upstream::pool::IDLE_TIMEOUT;
 use crate::upstream::pool::Pool;
+use crate::upstream::reference;
 use crate::upstream::target::Target;
 
 /// Addresses of one name that are tried.
@@ -43,6 +46,15 @@ impl Endpoint {
     /// `scheme://host:port`, for operators and records. Path and query, where a token may stand, are never in it.
     pub fn origin(&self) -> &str {
         &self.target.origin
+    }
+
+    /// The path that an `endpoint` event of a stream from here means: what [`crate::upstream::Dispatch::path`] takes. A path that
+    /// came out of this leads to itself.
+    ///
+    /// # Errors
+    /// A word for records: what cannot be read beyond doubt, another origin, a path that is too long.
+    pub fn resolve_path(&self, reference: &str) -> Result<PathAndQuery, &'static str> {
+        reference::resolve(&self.target, reference)
     }
 
     /// The addresses to dial, by the system's resolver.

@@ -9,13 +9,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http::Uri;
 use http::header;
 use http_body_util::Full;
 use hyper::body::Body as _;
@@ -29,12 +29,12 @@ use crate::call::Action;
 use crate::call::Call;
 use crate::upstream::answer::Answer;
 use crate::upstream::answer::Body;
-use crate::upstream::credential::UpstreamCredential;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Connection;
+use crate::upstream::server::Dispatch;
 use crate::upstream::target::Target;
 
 /// Interim answers (1xx) before the one that counts.
@@ -65,12 +65,8 @@ const OWN_HEADERS: [HeaderName; 17] = [
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
-pub(crate) fn request(
-    target: &Target,
-    call: &Call,
-    mut headers: HeaderMap,
-    credential: &UpstreamCredential,
-) -> Request<Full<Bytes>> {
+pub(crate) fn request(target: &Target, call: &Call, dispatch: Dispatch<'_>) -> Request<Full<Bytes>> {
+    let Dispatch { mut headers, credential, path } = dispatch;
     for name in OWN_HEADERS {
         headers.remove(name);
     }
@@ -93,7 +89,7 @@ pub(crate) fn request(
     credential.present(&mut headers);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
-    *request.uri_mut() = target.path.clone();
+    *request.uri_mut() = path.map_or_else(|| target.path.clone(), Uri::from);
     *request.headers_mut() = headers;
     request
 }

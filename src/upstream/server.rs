@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::uri::PathAndQuery;
 use pingora_load_balancing::health_check::HealthCheck;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -36,6 +37,18 @@ pub enum Choice<'k> {
     /// The one that this key belongs to, or while it is not healthy the next healthy one in an order of the key's own.
     /// Every process that serves the same endpoints chooses the same; when endpoints change, few keys move.
     Of(&'k str),
+}
+
+/// How a permitted call goes out.
+pub struct Dispatch<'c> {
+    /// The caller's header lines, already reduced to what the protocol needs. `Host`, `Content-Length`, `Accept-Encoding`,
+    /// `Last-Event-ID` and what belongs to a connection are set or removed on the way; `Authorization` and `Cookie` come from
+    /// `credential` alone.
+    pub headers: HeaderMap,
+    /// What is presented to the server.
+    pub credential: &'c UpstreamCredential,
+    /// Where the message goes, by [`Endpoint::resolve_path`]; `None` is the configured URL.
+    pub path: Option<PathAndQuery>,
 }
 
 /// One server at run time.
@@ -93,19 +106,15 @@ impl Upstream {
     }
 
     /// Sends a permitted call and waits for the head of its answer, at most the server's `timeout_ms`.
-    ///
-    /// `headers` are the caller's, already reduced to what the protocol needs. `Host`, `Content-Length`, `Accept-Encoding` and what
-    /// belongs to a connection are set or removed here; `Authorization` and `Cookie` come from `credential` alone.
     /// Dropping the future closes the connection.
     pub async fn send(
         &self,
         endpoint: &Arc<Endpoint>,
         permitted: &Permitted,
-        headers: HeaderMap,
-        credential: &UpstreamCredential,
+        dispatch: Dispatch<'_>,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.plan.timeout;
-        let mut request = exchange::request(&endpoint.target, permitted.call(), headers, credential);
+        let mut request = exchange::request(&endpoint.target, permitted.call(), dispatch);
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {

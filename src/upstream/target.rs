@@ -92,7 +92,7 @@ impl fmt::Debug for Target {
 }
 
 /// The host in lower case and without brackets, and the port.
-fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16), BadUrl> {
+pub(crate) fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16), BadUrl> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(|| bad("this is not a URL", EXAMPLE))?;

@@ -5,6 +5,7 @@ use super::OK;
 use super::Running;
 use super::Scripted;
 use super::Step;
+use super::dispatch;
 use super::eventually;
 use super::permit;
 use super::permitted;
@@ -24,6 +25,7 @@ use crate::config::model::UpstreamAuth;
 use crate::config::model::UpstreamAuthType;
 use crate::config::secret::Secret;
 use crate::upstream::Choice;
+use crate::upstream::Dispatch;
 use crate::upstream::Failure;
 use crate::upstream::dial::Dialer;
 use crate::upstream::endpoint::Endpoint;
@@ -64,8 +66,7 @@ async fn a_call_arrives_byte_for_byte_with_the_gateways_own_headers() {
     let running = Running::new(crate::config::model::Server { auth, headers, ..server(&scripted.url()) });
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
-    let answer =
-        upstream.send(&endpoint, &permitted(CALL), client_headers(), upstream.plan().credential()).await.unwrap();
+    let answer = upstream.send(&endpoint, &permitted(CALL), dispatch(upstream, client_headers())).await.unwrap();
     assert_eq!(
         (answer.status, answer.attempts, answer.reused, answer.body.length()),
         (StatusCode::OK, 1, false, Some(7))
@@ -98,10 +99,24 @@ async fn the_end_of_a_session_is_a_delete_without_a_body() {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::EndSession);
-    upstream.send(&endpoint, &permitted, HeaderMap::new(), upstream.plan().credential()).await.unwrap();
+    upstream.send(&endpoint, &permitted, dispatch(upstream, HeaderMap::new())).await.unwrap();
     let request = &scripted.requests()[0];
     assert!(request.starts_with("DELETE /mcp HTTP/1.1\r\n") && request.ends_with("\r\n\r\n"), "{request}");
     assert!(!request.contains("content-length") && !request.contains("transfer-encoding"), "{request}");
+}
+
+#[tokio::test]
+async fn a_message_goes_to_the_path_that_its_stream_named() {
+    let scripted = Scripted::new([]);
+    let running = Running::new(server(&format!("{}/a/sse?key=s3cret", scripted.url())));
+    let upstream = running.upstream();
+    let endpoint = upstream.pick(Choice::Next).unwrap();
+    let path = endpoint.resolve_path("message?sessionId=7").unwrap();
+    let there = Dispatch { path: Some(path), ..dispatch(upstream, HeaderMap::new()) };
+    upstream.send(&endpoint, &permitted(CALL), there).await.unwrap();
+    let request = &scripted.requests()[0];
+    assert!(request.starts_with("POST /mcp/a/message?sessionId=7 HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains(&format!("host: {}\r\n", scripted.address)), "{request}");
 }
 
 #[tokio::test]

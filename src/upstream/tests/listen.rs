@@ -2,6 +2,7 @@
 
 use super::Running;
 use super::Scripted;
+use super::dispatch;
 use super::permit;
 
 use http::HeaderMap;
@@ -18,7 +19,7 @@ async fn asked(listen: Listen, headers: HeaderMap) -> Vec<String> {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::Listen(listen));
-    upstream.send(&endpoint, &permitted, headers, upstream.plan().credential()).await.unwrap();
+    upstream.send(&endpoint, &permitted, dispatch(upstream, headers)).await.unwrap();
     let requests = scripted.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert_eq!(body, "");

@@ -38,6 +38,7 @@ use crate::policy::Policy;
 use crate::principal::Principal;
 use crate::upstream::Answer;
 use crate::upstream::Choice;
+use crate::upstream::Dispatch;
 use crate::upstream::Fleet;
 use crate::upstream::Plans;
 use crate::upstream::Upstream;
@@ -211,13 +212,18 @@ impl Running {
     async fn send(&self) -> Result<Answer, UpstreamError> {
         let upstream = self.upstream();
         let endpoint = upstream.pick(Choice::Next)?;
-        upstream.send(&endpoint, &permitted(CALL), HeaderMap::new(), upstream.plan().credential()).await
+        upstream.send(&endpoint, &permitted(CALL), dispatch(upstream, HeaderMap::new())).await
     }
 
     /// Sends a call and reads its whole answer.
     async fn call(&self) -> Result<String, UpstreamError> {
         read(self.send().await?).await
     }
+}
+
+/// These headers, the configured credential, the configured path.
+fn dispatch(upstream: &Upstream, headers: HeaderMap) -> Dispatch<'_> {
+    Dispatch { headers, credential: upstream.plan().credential(), path: None }
 }
 
 fn soon() -> Instant {
