@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use http::Uri;
 
+use crate::config::model;
 use crate::config::model::Config;
 use crate::config::model::Health;
 use crate::config::model::HealthType;
 use crate::config::model::Server;
-use crate::config::model::Transport;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::upstream::credential::UpstreamCredential;
@@ -60,6 +60,7 @@ impl Plans {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub(crate) name: Arc<str>,
+    pub(crate) transport: Transport,
     pub(crate) endpoints: Vec<(Target, usize)>,
     pub(crate) credential: UpstreamCredential,
     pub(crate) connect_timeout: Duration,
@@ -67,6 +68,15 @@ pub struct Plan {
     pub(crate) sse_read_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
     pub(crate) health: Check,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// One endpoint takes messages and answers them: 2025-03-26 and later.
+    StreamableHttp,
+    /// One stream names where messages go, and carries the answers: HTTP+SSE of 2024-11-05.
+    Sse,
 }
 
 /// How the health of a server's endpoints is checked.
@@ -84,6 +94,12 @@ impl Plan {
     /// The server's configured name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether the server speaks HTTP+SSE of 2024-11-05: its URL is that of the stream, whose `endpoint` event names where messages
+    /// go. Every other server speaks Streamable HTTP.
+    pub fn speaks_sse(&self) -> bool {
+        self.transport == Transport::Sse
     }
 
     /// What the configuration says to present to the server.
@@ -121,12 +137,14 @@ impl Plan {
         if server.answer_bytes_max == 0 {
             problems.error(&at.key("answer_bytes_max"), "no answer fits into 0 bytes", "the default is 16777216");
         }
-        let is_http = transport(server, at, problems);
+        let transport = transport(server, at, problems);
         let credential = UpstreamCredential::compile(server, at, problems);
         let health = check(&server.health, &at.key("health"), problems);
-        let endpoints = if is_http { endpoints(server, at, problems) } else { Vec::new() };
+        let transport = transport?;
+        let endpoints = endpoints(server, at, problems);
         (!endpoints.is_empty()).then(|| Self {
             name: name.into(),
+            transport,
             endpoints,
             credential,
             connect_timeout,
@@ -138,26 +156,28 @@ impl Plan {
     }
 }
 
-/// Whether the server is spoken to by Streamable HTTP; reports a transport that is contradictory or not served.
-fn transport(server: &Server, at: &At, problems: &mut Problems) -> bool {
+/// How the server is spoken to; reports a transport that is contradictory or not served. `None` where there is no URL by
+/// nature; of a contradiction it is worth saying what else is wrong.
+fn transport(server: &Server, at: &At, problems: &mut Problems) -> Option<Transport> {
     let (key, transport) = match (server.transport, server.r#type) {
         (Some(transport), Some(other)) if transport != other => {
             let help = "keep one of the two: they mean the same";
             problems.error(&at.key("type"), "`type` and `transport` contradict each other", help);
-            return true;
+            ("transport", model::Transport::StreamableHttp)
         }
         (Some(transport), _) => ("transport", transport),
         (None, Some(transport)) => ("type", transport),
-        (None, None) => return true,
+        (None, None) => ("transport", model::Transport::StreamableHttp),
     };
-    let name = match transport {
-        Transport::StreamableHttp => return true,
-        Transport::Sse => "sse",
-        Transport::Stdio => "stdio",
-    };
-    problems.error(&at.key(key), format!("`{name}` servers are not yet served"), "only `streamable-http` is, so far");
-    // What else is wrong with a URL is worth saying, except where there is none by nature.
-    transport != Transport::Stdio
+    match transport {
+        model::Transport::StreamableHttp => Some(Transport::StreamableHttp),
+        model::Transport::Sse => Some(Transport::Sse),
+        model::Transport::Stdio => {
+            let help = "`streamable-http` and `sse` are, so far";
+            problems.error(&at.key(key), "`stdio` servers are not yet served", help);
+            None
+        }
+    }
 }
 
 fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, usize)> {

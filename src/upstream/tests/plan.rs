@@ -104,14 +104,22 @@ fn endpoints_and_headers_have_a_limit() {
 
 #[test]
 fn a_transport_that_is_not_served_or_contradictory_is_reported() {
-    assert_eq!(
-        mistakes(Server { transport: Some(Transport::Sse), ..base() }),
-        ["transport: `sse` servers are not yet served"]
-    );
     let stdio = Server { r#type: Some(Transport::Stdio), url: None, ..base() };
     assert_eq!(mistakes(stdio), ["type: `stdio` servers are not yet served"]);
     let both = Server { r#type: Some(Transport::Sse), transport: Some(Transport::StreamableHttp), ..base() };
     assert_eq!(mistakes(both), ["type: `type` and `transport` contradict each other"]);
+}
+
+#[test]
+fn a_server_speaks_the_transport_that_its_configuration_names() {
+    let speaks_sse = |server: Server| {
+        assert_eq!(mistakes(server.clone()), [""; 0]);
+        Plans::compile(&config(server), &mut Problems::new()).get("x").unwrap().speaks_sse()
+    };
+    assert!(speaks_sse(Server { transport: Some(Transport::Sse), ..base() }));
+    assert!(speaks_sse(Server { r#type: Some(Transport::Sse), ..base() }));
+    assert!(!speaks_sse(Server { transport: Some(Transport::StreamableHttp), ..base() }));
+    assert!(!speaks_sse(base()));
 }
 
 #[test]
@@ -209,6 +217,7 @@ fn a_plan_equals_one_of_the_same_text_and_no_other() {
     assert_eq!(plans(secret("a")), plans(secret("a")));
     assert_ne!(plans(secret("a")), plans(secret("b")));
     assert_ne!(plans(base()), plans(Server { timeout_ms: 401, ..base() }));
+    assert_ne!(plans(base()), plans(Server { transport: Some(Transport::Sse), ..base() }));
 }
 
 #[test]
