@@ -10,6 +10,7 @@ use crate::mcp::document::Kind;
 use crate::mcp::document::Limits;
 use crate::mcp::lists;
 use crate::mcp::lists::Filtered;
+use crate::mcp::lists::ListKind;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Era;
@@ -121,7 +122,7 @@ impl Screen {
         };
         let mut answer = Answer { replaced: None, ending: Ending::Ok, negotiated: None };
         match self.asked {
-            Asked::ListTools => match lists::filter(message, |tool| view.lists(tool)) {
+            Asked::ListTools => match lists::filter(message, ListKind::Tools, |tool| view.lists(tool)) {
                 Filtered::Unchanged => {}
                 Filtered::Changed(body) => answer.replaced = Some(body),
                 Filtered::NotAList => return Verdict::Refuse("answer_malformed"),

@@ -16,7 +16,7 @@ fn result(result: &str) -> Message {
 /// The tools of a list in which only tools whose names begin with `k` are kept.
 fn kept(tools: &str) -> String {
     let whole = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":{tools},"nextCursor":"c"}}}}"#);
-    let body = match filter(&message(&whole), |name| name.starts_with('k')) {
+    let body = match filter(&message(&whole), ListKind::Tools, |name| name.starts_with('k')) {
         Filtered::Unchanged => Bytes::from(whole),
         Filtered::Changed(body) => body,
         Filtered::NotAList => return "not a list".into(),
@@ -82,16 +82,22 @@ fn what_is_no_list_with_certainty_is_not_passed_on() {
         r#"{"tools":[],"TOOLS":[{"name":"x"}]}"#,
         r#"{"tools":[],"toolſ":[{"name":"x"}]}"#,
     ] {
-        assert_eq!(filter(&result(body), |_| true), Filtered::NotAList, "{body}");
+        assert_eq!(filter(&result(body), ListKind::Tools, |_| true), Filtered::NotAList, "{body}");
     }
-    assert_eq!(filter(&message(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), |_| true), Filtered::NotAList);
+    assert_eq!(
+        filter(&message(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), ListKind::Tools, |_| true),
+        Filtered::NotAList
+    );
 }
 
 #[test]
 fn a_list_that_is_allowed_whole_and_an_error_are_unchanged() {
-    assert_eq!(filter(&result(r#"{"tools":[{"name":"a"},{"name":"b"}]}"#), |_| true), Filtered::Unchanged);
+    assert_eq!(
+        filter(&result(r#"{"tools":[{"name":"a"},{"name":"b"}]}"#), ListKind::Tools, |_| true),
+        Filtered::Unchanged
+    );
     let error = message(r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#);
-    assert_eq!(filter(&error, |_| false), Filtered::Unchanged);
+    assert_eq!(filter(&error, ListKind::Tools, |_| false), Filtered::Unchanged);
 }
 
 proptest! {
