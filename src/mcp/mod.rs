@@ -14,11 +14,13 @@ pub mod lists;
 pub mod message;
 pub mod method;
 pub mod names;
+pub mod results;
 pub mod revision;
 pub mod splice;
 pub mod sse;
 pub mod tasks;
 pub mod tools;
+pub mod subscription;
 
 mod agree;
 mod node;

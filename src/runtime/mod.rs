@@ -3,6 +3,8 @@
 //! Connections, health, metrics, the record and the keys the gateway made for itself. Made once; [`Runtime::adopt`]
 //! takes a new snapshot in, adds what is new and retires what is gone.
 
+mod catalog;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +24,8 @@ use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::gate_io;
 use crate::upstream::Fleet;
 use crate::upstream::Upstreams;
+
+pub use crate::runtime::catalog::Catalog;
 
 /// What one request works with: a snapshot, and the running things that belong to it. Never changes.
 pub struct Active {

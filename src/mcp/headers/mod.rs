@@ -1,8 +1,11 @@
 //! Do the headers of a 2026-07-28 message say the same as its body?
 //!
 //! The body is what is judged and carried out; headers that repeat it must agree, or something between client and
-//! gateway was told another story. `Mcp-Param-*` needs the tool's schema and is not looked at here.
+//! gateway was told another story. What `Mcp-Param-*` repeats is known only with the tool's schema: `annotations` reads
+//! it, `arguments` compares.
 
+pub mod annotations;
+pub mod arguments;
 #[cfg(test)]
 mod tests;
 
