@@ -269,6 +269,9 @@ pub struct Server {
     pub timeout_ms: u64,
     /// Longest silence on an answering event stream, comments included.
     pub sse_read_timeout_ms: u64,
+    /// Longest silence on a standing event stream, which waits for whatever the server will say, comments included. Then the stream
+    /// is ended; clients come back with a new one.
+    pub stream_idle_timeout_ms: u64,
     /// From dialling to an open connection, TLS included.
     pub connect_timeout_ms: u64,
     /// Bytes of one message of the server: a JSON answer or one event.
@@ -291,6 +294,7 @@ impl Default for Server {
             blocked_tools: Vec::new(),
             timeout_ms: 30_000,
             sse_read_timeout_ms: 60_000,
+            stream_idle_timeout_ms: 3_600_000,
             connect_timeout_ms: 5_000,
             answer_bytes_max: 16 * 1024 * 1024,
             health: Health::default(),

@@ -66,6 +66,7 @@ pub struct Plan {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) sse_read_timeout: Duration,
+    pub(crate) stream_idle_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
     pub(crate) health: Check,
 }
@@ -117,6 +118,11 @@ impl Plan {
         self.sse_read_timeout
     }
 
+    /// Longest silence on a standing event stream.
+    pub fn stream_idle_timeout(&self) -> Duration {
+        self.stream_idle_timeout
+    }
+
     /// Bytes of one message of the server.
     pub fn answer_bytes_max(&self) -> usize {
         self.answer_bytes_max
@@ -134,6 +140,7 @@ impl Plan {
         let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms);
         let timeout = wait("timeout_ms", server.timeout_ms);
         let sse_read_timeout = wait("sse_read_timeout_ms", server.sse_read_timeout_ms);
+        let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms);
         if server.answer_bytes_max == 0 {
             problems.error(&at.key("answer_bytes_max"), "no answer fits into 0 bytes", "the default is 16777216");
         }
@@ -150,6 +157,7 @@ impl Plan {
             connect_timeout,
             timeout,
             sse_read_timeout,
+            stream_idle_timeout,
             answer_bytes_max: server.answer_bytes_max,
             health,
         })

@@ -189,6 +189,7 @@ fn waits_limits_and_health_checks_must_make_sense() {
         timeout_ms: 0,
         connect_timeout_ms: WAIT_MS_MAX + 1,
         sse_read_timeout_ms: 0,
+        stream_idle_timeout_ms: WAIT_MS_MAX + 1,
         answer_bytes_max: 0,
         ..base()
     };
@@ -196,6 +197,7 @@ fn waits_limits_and_health_checks_must_make_sense() {
         "connect_timeout_ms: a wait of 86400001 ms",
         "timeout_ms: a wait of 0 ms",
         "sse_read_timeout_ms: a wait of 0 ms",
+        "stream_idle_timeout_ms: a wait of 86400001 ms",
         "answer_bytes_max: no answer fits into 0 bytes",
     ];
     assert_eq!(mistakes(zero), expected);
@@ -208,6 +210,16 @@ fn waits_limits_and_health_checks_must_make_sense() {
     for path in ["healthz", "", "http://b.test/", "/a b", "/#x", "/ä"] {
         assert_eq!(mistakes(health(100, path)), ["health.path: this is not a path"], "{path}");
     }
+}
+
+#[test]
+fn a_standing_stream_may_be_silent_for_as_long_as_its_server_says() {
+    let idle = |server: Server| {
+        Plans::compile(&config(server), &mut Problems::new()).get("x").unwrap().stream_idle_timeout().as_secs()
+    };
+    assert_eq!(idle(base()), 3_600);
+    assert_eq!(idle(Server { stream_idle_timeout_ms: 90_000, ..base() }), 90);
+    assert_eq!(idle(Server { stream_idle_timeout_ms: WAIT_MS_MAX, ..base() }), 86_400);
 }
 
 #[test]
