@@ -34,6 +34,22 @@ fn the_first_key_seals_and_every_key_opens() {
 }
 
 #[test]
+fn what_is_sealed_the_same_each_time_has_a_nonce_of_its_own_text_and_purpose() {
+    let sealed = |seed: u8, purpose: &[u8], plain: &[u8]| ring(&[seed]).seal_same(purpose, plain);
+    let first = sealed(1, b"a", PLAIN);
+    assert_eq!(sealed(1, b"a", PLAIN), first);
+    assert_eq!(ring(&[2, 1]).open(b"a", &first).as_deref(), Some(PLAIN));
+    assert_eq!(ring(&[1]).open(b"b", &first), None);
+    let mut nonces = std::collections::BTreeSet::from([first[5..29].to_vec()]);
+    // The purpose and the text cannot run together.
+    let others: [(u8, &[u8], &[u8]); 6] =
+        [(2, b"a", PLAIN), (1, b"b", PLAIN), (1, b"", PLAIN), (1, b"a", b""), (1, b"ab", b"c"), (1, b"a", b"bc")];
+    for (seed, purpose, plain) in others {
+        assert!(nonces.insert(sealed(seed, purpose, plain)[5..29].to_vec()), "{purpose:?} {plain:?}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_or_a_missing_byte_opens_for_nobody() {
     let ring = ring(&[1, 2]);
     let sealed = ring.seal(b"a", PLAIN, [7; 24]);

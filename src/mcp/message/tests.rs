@@ -172,6 +172,10 @@ fn another_spelling_of_a_reserved_key_is_refused() {
         &call(r#"{"name":"safe","_meta":{"ProgressToken":1}}"#),
         &request("resources/read", r#"{"uri":"a:b","URI":"c:d"}"#),
         &request("tasks/get", r#"{"taskId":"a","taskid":"b"}"#),
+        &request("subscriptions/listen", r#"{"notifications":{"TaskIds":["a"]}}"#),
+        &request("subscriptions/listen", r#"{"notifications":{"resourcesubscriptions":["a:b"]}}"#),
+        &call(r#"{"name":"safe","_meta":{"io.modelcontextprotocol/Related-task":{"taskId":"a"}}}"#),
+        &call(r#"{"name":"safe","_meta":{"io.modelcontextprotocol/related-task":{"TaskId":"a"}}}"#),
         &request("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"a","Name":"b"},"argument":{}}"#),
         &request("unknown/method", r#"{"Name":"a"}"#),
     ] {

@@ -5,6 +5,8 @@
 //! client, which a server asks about since 2025-11-25, keep their ids. Pure: whoever calls seals and opens.
 
 mod places;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 

@@ -1,5 +1,7 @@
 //! Tests of session tokens.
 
+mod tasks;
+
 use crate::seal::Keyring;
 use crate::session::AGE_SECONDS_MAX;
 use crate::session::Kind;
@@ -207,4 +209,29 @@ fn an_encoding_cut_or_extended_is_no_session() {
     }
     assert_eq!(decode(&[bytes.as_slice(), &[0]].concat()), None);
     assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None);
+}
+
+#[test]
+fn a_token_of_one_kind_never_opens_as_another() {
+    const KINDS: [Kind; 3] = [Kind::Streamable, Kind::Sse, Kind::Pair];
+    let session = Session { upstream_id: "/message?sessionId=9f6b".into(), ..session() };
+    for kind in KINDS {
+        let token = seal(&ring(), kind, &session, [9; 24]).unwrap();
+        for other in KINDS {
+            let opened = open(&ring(), other, &token, "key:ci", "github", NOW);
+            assert_eq!(opened, (other == kind).then(|| session.clone()), "{kind:?} as {other:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_takes_messages_at_a_path() {
+    let sealed = |kind, id: &str| seal(&ring(), kind, &Session { upstream_id: id.into(), ..session() }, [9; 24]).err();
+    assert_eq!(sealed(Kind::Sse, "/"), None);
+    assert_eq!(sealed(Kind::Sse, &format!("/{}", "m".repeat(UPSTREAM_ID_BYTES_MAX - 1))), None);
+    assert_eq!(sealed(Kind::Sse, &format!("/{}", "m".repeat(UPSTREAM_ID_BYTES_MAX))), Some(Unsealable::TooLong));
+    assert_eq!(sealed(Kind::Sse, "message"), Some(Unsealable::NotAPath));
+    assert_eq!(sealed(Kind::Sse, "http://10.0.0.1/message"), Some(Unsealable::NotAPath));
+    assert_eq!(sealed(Kind::Sse, "/message id"), Some(Unsealable::NotVisibleAscii));
+    assert_eq!(sealed(Kind::Pair, "5f0c"), None);
 }
