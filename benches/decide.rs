@@ -115,7 +115,8 @@ fn scan_and_decide(policy: &Policy, principals: &[Principal]) -> f64 {
     timed(CALLS, |i| {
         let key = i * 7919 % KEYS;
         let message = Message::read(bodies[i % bodies.len()].clone(), &limits).unwrap();
-        let call = Call { server: Arc::clone(&servers[server_of(key)]), action: Action::Message(message) };
+        let call =
+            Call { server: Arc::clone(&servers[server_of(key)]), action: Action::Message(message), opened: Vec::new() };
         usize::from(policy.decide(&principals[key], Revision::V2025_11_25, call).is_ok())
     })
 }
@@ -132,7 +133,11 @@ fn server_of(key: usize) -> usize {
 fn call(key: usize, tool: &str) -> Call {
     let server = if tool.is_empty() { "nowhere".into() } else { format!("server_{}", server_of(key)).into() };
     let tool = if tool.is_empty() { "x" } else { tool };
-    Call { server, action: Action::Message(Message::read(body(key, tool), &Limits::default()).unwrap()) }
+    Call {
+        server,
+        action: Action::Message(Message::read(body(key, tool), &Limits::default()).unwrap()),
+        opened: Vec::new(),
+    }
 }
 
 fn body(id: usize, tool: &str) -> Bytes {

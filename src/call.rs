@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::mcp::message::Message;
+use crate::mcp::splice::Splice;
 
 /// Bytes of one event id that is sent to a server.
 pub const EVENT_ID_BYTES_MAX: usize = 1_024;
@@ -15,6 +16,9 @@ pub struct Call {
     pub server: Arc<str>,
     /// What it is asked to do.
     pub action: Action,
+    /// Substitutions made before judging, such as opened tokens, in the order of their spans. No part of a message that
+    /// policy judges is among them.
+    pub opened: Vec<Splice>,
 }
 
 /// What a server is asked to do.

@@ -121,7 +121,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
         None => Principal::public(),
     };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
-    let call = Call { server: asked.server.as_str().into(), action };
+    let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
     let listed = call.tool().map(|tool| policy.view(&principal, &asked.server).lists(tool));
     let place = |at: Option<&_>| at.map(|at: &portcullis::config::problem::At| format!(" at {at}")).unwrap_or_default();
     match policy.decide(&principal, revision, call) {

@@ -131,7 +131,7 @@ fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     let params = format!(r#"{{"name":{}{arguments}}}"#, quoted(asked.tool));
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
-    let call = Call { server: asked.server.into(), action: Action::Message(message) };
+    let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
     let verdict = policy.decide(&principal, Revision::V2025_11_25, call);
     let lists = policy.view(&principal, asked.server).lists(asked.tool);
     assert_eq!(lists, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
@@ -313,7 +313,7 @@ impl Random {
         let argument_constraints = constrained.collect();
         let blocked_tools = if self.one_in(3) { self.some(&ENTRIES, 1) } else { Vec::new() };
         let allowed_tools = if self.one_in(2) { None } else { self.maybe(&ENTRIES, 5) };
-        AgentServer { allowed_tools, blocked_tools, argument_constraints }
+        AgentServer { allowed_tools, blocked_tools, argument_constraints, ..AgentServer::default() }
     }
 
     fn call(&mut self) -> Asked {

@@ -55,7 +55,11 @@ struct Explained {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let compiled = server::compile(&arguments.config, 1, None).map_err(Failure::config)?;
     let principal = principal(arguments, &compiled.loaded)?;
-    let call = Call { server: arguments.server.as_str().into(), action: Action::Message(message(arguments)?) };
+    let call = Call {
+        server: arguments.server.as_str().into(),
+        action: Action::Message(message(arguments)?),
+        opened: Vec::new(),
+    };
     let explained = match compiled.snapshot.policy.decide(&principal, Revision::V2025_11_25, call) {
         Ok(permitted) => {
             let reason = permitted.reason();

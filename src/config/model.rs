@@ -245,6 +245,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
+    /// Another name for the server, in URLs and in tool names: of the same form as its own, and nobody else's.
+    pub alias: Option<String>,
     /// The server's MCP endpoint: `"https://github.example/mcp"`. Either this or `endpoints`. May hold references such as
     /// `${env:NAME}`.
     pub url: Option<String>,
@@ -265,6 +267,17 @@ pub struct Server {
     pub allowed_tools: Option<Vec<String>>,
     /// Tools that nobody may call; beats every permission.
     pub blocked_tools: Vec<String>,
+    /// Resources that may be read, by their URIs: `*` matches any text without `/`, `**` any text; absent: all. `[]`: none.
+    pub allowed_resources: Option<Vec<String>>,
+    /// Resources that nobody may read; beats every permission. What is written replaces the default list of files and
+    /// addresses that hold secrets; `[]` lifts it.
+    pub blocked_resources: Vec<String>,
+    /// Prompts that may be used, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_prompts: Option<Vec<String>>,
+    /// Prompts that nobody may use; beats every permission.
+    pub blocked_prompts: Vec<String>,
+    /// What the server may ask of its clients.
+    pub client_requests: ClientRequests,
     /// From sending to the answer's head, or to the end of a JSON answer.
     pub timeout_ms: u64,
     /// Longest silence on an answering event stream, comments included.
@@ -283,6 +296,7 @@ pub struct Server {
 impl Default for Server {
     fn default() -> Self {
         Self {
+            alias: None,
             url: None,
             endpoints: Vec::new(),
             transport: None,
@@ -292,6 +306,11 @@ impl Default for Server {
             headers: BTreeMap::new(),
             allowed_tools: None,
             blocked_tools: Vec::new(),
+            allowed_resources: None,
+            blocked_resources: SENSITIVE_RESOURCES.map(String::from).to_vec(),
+            allowed_prompts: None,
+            blocked_prompts: Vec::new(),
+            client_requests: ClientRequests::default(),
             timeout_ms: 30_000,
             sse_read_timeout_ms: 60_000,
             stream_idle_timeout_ms: 3_600_000,
@@ -300,6 +319,60 @@ impl Default for Server {
             health: Health::default(),
         }
     }
+}
+
+/// What no resource should be where nothing else is said: files that hold secrets, and the addresses under which
+/// clouds hand out credentials.
+const SENSITIVE_RESOURCES: [&str; 26] = [
+    "file:///etc/**",
+    "file:///private/etc/**",
+    "file:///proc/**",
+    "file:///sys/**",
+    "file:///dev/**",
+    "file:///root/**",
+    "file:///run/**",
+    "file:///var/run/**",
+    "**/etc/passwd",
+    "**/etc/shadow",
+    "**/.env",
+    "**/.env.local",
+    "**/.env.production",
+    "**/.ssh/**",
+    "**/id_rsa",
+    "**/id_ed25519",
+    "**/id_ecdsa",
+    "**/.aws/credentials",
+    "**/.kube/config",
+    "**/.docker/config.json",
+    "**/.netrc",
+    "**/.git-credentials",
+    "*://169.254.**",
+    "*://[fd00:ec2:**",
+    "*://100.100.100.200**",
+    "*://metadata.google.internal**",
+];
+
+/// `[servers.NAME.client_requests]`: what a server may ask of its clients. What it may not, it is not told they can.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientRequests {
+    /// To have the client's model write something (`sampling/createMessage`).
+    pub sampling: Relay,
+    /// To ask the user something (`elicitation/create`).
+    pub elicitation: Relay,
+    /// To name the directories the client works in (`roots/list`).
+    pub roots: Relay,
+}
+
+/// Whether what a server asks of its clients gets to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Relay {
+    /// It does.
+    #[default]
+    Allow,
+    /// It does not.
+    Deny,
 }
 
 /// One replica of a server.
@@ -439,6 +512,15 @@ pub struct AgentServer {
     pub allowed_tools: Option<Vec<String>>,
     /// Tools the agent may not call; beats every permission.
     pub blocked_tools: Vec<String>,
+    /// Resources the agent may read, by their URIs: `*` matches any text without `/`, `**` any text; absent: all. `[]`:
+    /// none.
+    pub allowed_resources: Option<Vec<String>>,
+    /// Resources the agent may not read; beats every permission.
+    pub blocked_resources: Vec<String>,
+    /// Prompts the agent may use, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_prompts: Option<Vec<String>>,
+    /// Prompts the agent may not use; beats every permission.
+    pub blocked_prompts: Vec<String>,
     /// Constraints on a tool's arguments, by tool; all of a tool's must hold.
     pub argument_constraints: BTreeMap<String, Vec<Constraint>>,
 }

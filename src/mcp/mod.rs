@@ -3,6 +3,9 @@
 //! Pure: bytes in, values or a refusal out. A body is read once, strictly; what is ambiguous is refused, and what is
 //! accepted is never written anew: changes are recorded as substitutions of spans of the received bytes.
 
+pub mod batch;
+pub mod capabilities;
+pub mod cut;
 pub mod document;
 pub mod error;
 pub mod fault;
@@ -21,6 +24,8 @@ pub mod sse;
 pub mod tasks;
 pub mod tools;
 pub mod subscription;
+pub mod tools;
+pub mod uri;
 
 mod agree;
 mod node;

@@ -15,21 +15,28 @@ use crate::config::model::Agent;
 use crate::config::model::AgentServer;
 use crate::config::model::Config;
 use crate::config::model::Key;
+use crate::config::model::Relay;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::policy::Policy;
 use crate::policy::constraint::Constraint;
 use crate::policy::hash::NameMap;
 use crate::policy::names::Names;
+use crate::policy::names::Noun;
 use crate::policy::path::Path;
 use crate::policy::pattern::Patterns;
 use crate::policy::rules::KeyRules;
+use crate::policy::rules::Listed;
+use crate::policy::rules::Lists;
+use crate::policy::rules::Located;
 use crate::policy::rules::Matrices;
 use crate::policy::rules::Matrix;
+use crate::policy::rules::Named;
+use crate::policy::rules::Relays;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::Servers;
-use crate::policy::rules::Tools;
+use crate::policy::uris::UriLists;
 use crate::policy::verdict::Reason;
 use crate::policy::verdict::ReasonKind;
 
@@ -52,12 +59,12 @@ impl Policy {
     pub fn compile_reusing(config: &Config, previous: Option<&Policy>, problems: &mut Problems) -> Self {
         limit(&At::root().key("servers"), config.servers.len(), SERVERS_MAX, problems);
         limit(&At::root().key("agents"), config.agents.len(), AGENTS_MAX, problems);
-        let previous = previous.map(|policy| &policy.patterns);
         let mut compiler = Compiler {
             index: NameMap::default(),
             servers: Vec::new(),
             sets: HashSet::new(),
             patterns: Patterns::default(),
+            uris: UriLists::default(),
             previous,
             problems,
         };
@@ -67,7 +74,8 @@ impl Policy {
         let keys =
             config.keys.iter().map(|(name, key)| (name.as_str().into(), compiler.key(name, key, config, &agents)));
         let keys = keys.collect();
-        Self { index: compiler.index, servers: compiler.servers, keys, patterns: compiler.patterns }
+        let Compiler { index, servers, patterns, uris, .. } = compiler;
+        Self { index, servers, keys, patterns, uris }
     }
 }
 
@@ -84,7 +92,8 @@ struct Compiler<'c> {
     /// Every set of servers that a key was given.
     sets: HashSet<Servers>,
     patterns: Patterns,
-    previous: Option<&'c Patterns>,
+    uris: UriLists,
+    previous: Option<&'c Policy>,
     problems: &'c mut Problems,
 }
 
@@ -92,13 +101,52 @@ impl Compiler<'_> {
     fn servers(&mut self, servers: &BTreeMap<String, model::Server>) {
         for (position, (name, server)) in servers.iter().enumerate() {
             let at = At::root().key("servers").key(name);
-            let tools = self.tools(server.allowed_tools.as_deref(), &server.blocked_tools, &at);
+            let lists = self.server_lists(server, &at);
             let public = (server.access == Access::Public).then(|| self.public(&at));
-            let listed = server.allowed_tools.is_some();
-            let listed = listed.then(|| reason(ReasonKind::ServerTools, at.key("allowed_tools")));
+            if server.blocked_resources.is_empty() {
+                self.nothing_blocked(&at);
+            }
+            let asked = &server.client_requests;
+            let relays = Relays {
+                sampling: asked.sampling == Relay::Allow,
+                elicitation: asked.elicitation == Relay::Allow,
+                roots: asked.roots == Relay::Allow,
+            };
             self.index.insert(name.as_str().into(), position);
-            self.servers.push(ServerRules { public, tools, at, listed });
+            self.servers.push(ServerRules { public, lists, relays, at });
         }
+    }
+
+    fn server_lists(&mut self, server: &model::Server, at: &At) -> Lists {
+        let tools = (server.allowed_tools.as_deref(), server.blocked_tools.as_slice());
+        let resources = (server.allowed_resources.as_deref(), server.blocked_resources.as_slice());
+        let prompts = (server.allowed_prompts.as_deref(), server.blocked_prompts.as_slice());
+        Lists {
+            tools: self.named(tools, at, Noun::Tool, ReasonKind::ServerTools),
+            resources: self.located(resources, at, ReasonKind::ServerResources),
+            prompts: self.named(prompts, at, Noun::Prompt, ReasonKind::ServerPrompts),
+        }
+    }
+
+    fn agent_lists(&mut self, rules: &AgentServer, at: &At) -> Lists {
+        let tools = (rules.allowed_tools.as_deref(), rules.blocked_tools.as_slice());
+        let resources = (rules.allowed_resources.as_deref(), rules.blocked_resources.as_slice());
+        let prompts = (rules.allowed_prompts.as_deref(), rules.blocked_prompts.as_slice());
+        Lists {
+            tools: self.named(tools, at, Noun::Tool, ReasonKind::AgentTools),
+            resources: self.located(resources, at, ReasonKind::AgentResources),
+            prompts: self.named(prompts, at, Noun::Prompt, ReasonKind::AgentPrompts),
+        }
+    }
+
+    /// Without a list of blocked resources nothing keeps secrets in well-known places from being read.
+    fn nothing_blocked(&mut self, at: &At) {
+        let help = "keep it if the server has no such files and addresses; else remove `blocked_resources`";
+        self.problems.warning(
+            &at.key("blocked_resources"),
+            "files and addresses that hold secrets may be read here",
+            help,
+        );
     }
 
     /// The one exception to "no key, no call": the operator is told of it wherever the configuration is checked.
@@ -113,9 +161,27 @@ impl Compiler<'_> {
         reason(ReasonKind::Public, at)
     }
 
-    fn tools(&mut self, allowed: Option<&[String]>, blocked: &[String], at: &At) -> Tools {
-        let allowed = allowed.map(|allowed| Names::compile(allowed, &at.key("allowed_tools"), self.problems));
-        Tools { allowed, blocked: Names::compile(blocked, &at.key("blocked_tools"), self.problems) }
+    /// The lists of allowed and blocked names of the table at `at`.
+    fn named(&mut self, lists: (Option<&[String]>, &[String]), at: &At, noun: Noun, why: ReasonKind) -> Named {
+        let (allowed_key, blocked_key) = match noun {
+            Noun::Tool => ("allowed_tools", "blocked_tools"),
+            Noun::Prompt => ("allowed_prompts", "blocked_prompts"),
+        };
+        let (allowed_at, (allowed, blocked)) = (at.key(allowed_key), lists);
+        let allowed = allowed.map(|allowed| Names::compile(allowed, noun, &allowed_at, self.problems));
+        let blocked = Names::compile(blocked, noun, &at.key(blocked_key), self.problems);
+        let listed = allowed.is_some().then(|| reason(why, allowed_at));
+        Named { allowed, blocked, listed }
+    }
+
+    /// The lists of allowed and blocked URIs of the table at `at`.
+    fn located(&mut self, lists: (Option<&[String]>, &[String]), at: &At, why: ReasonKind) -> Located {
+        let previous = self.previous.map(|policy| &policy.uris);
+        let (allowed_at, (allowed, blocked)) = (at.key("allowed_resources"), lists);
+        let allowed = allowed.map(|allowed| self.uris.allowed(allowed, previous, &allowed_at, self.problems));
+        let blocked = self.uris.blocked(blocked, previous, &at.key("blocked_resources"), self.problems);
+        let listed = allowed.is_some().then(|| reason(why, allowed_at));
+        Located { allowed, blocked, listed }
     }
 
     /// The cascade: the first level that has a list answers for every server.
@@ -165,19 +231,19 @@ impl Compiler<'_> {
     }
 
     fn matrix(&mut self, server: &str, rules: &AgentServer, at: At) -> Matrix {
-        let tools = self.tools(rules.allowed_tools.as_deref(), &rules.blocked_tools, &at);
+        let lists = self.agent_lists(rules, &at);
         let mut constraints = NameMap::default();
         for (tool, list) in &rules.argument_constraints {
             let at = at.key("argument_constraints").key(tool);
-            self.check_constrained(tool, server, &tools, &at);
+            self.check_constrained(tool, server, &lists, &at);
             constraints.insert(tool.as_str().into(), self.constraints(list, &at));
         }
         let reason = reason(ReasonKind::AgentTools, at.clone());
-        Matrix { tools, constraints, at, reason }
+        Matrix { lists, constraints, at, reason }
     }
 
     /// What is odd about constraining `tool` at all.
-    fn check_constrained(&mut self, tool: &str, server: &str, tools: &Tools, at: &At) {
+    fn check_constrained(&mut self, tool: &str, server: &str, lists: &Lists, at: &At) {
         if tool.contains('*') {
             let help =
                 "constraints are for one tool each: write its whole name, and list the same constraints for every tool";
@@ -185,8 +251,9 @@ impl Compiler<'_> {
             return;
         }
         let server = self.index.get(server).and_then(|index| self.servers.get(*index));
-        let by_server = server.and_then(|server| Some(server.tools.exclusion(tool)?.at(&server.at)));
-        let by_agent = || tools.exclusion(tool).map(|exclusion| exclusion.at(&at.parent().parent()));
+        let listed = Listed::Tool(tool);
+        let by_server = server.and_then(|server| Some(server.lists.exclusion(listed)?.at(listed, &server.at)));
+        let by_agent = || lists.exclusion(listed).map(|exclusion| exclusion.at(listed, &at.parent().parent()));
         if let Some(rule) = by_server.or_else(by_agent) {
             let message = format!("`{tool}` cannot be called, so its constraints have no effect");
             self.problems.warning(at, message, format!("`{rule}` excludes it"));
@@ -208,7 +275,7 @@ impl Compiler<'_> {
             .map_err(|error| self.problems.error(&at.key("arg"), error.message, error.help));
         let pattern = self
             .patterns
-            .compile(&constraint.pattern, self.previous)
+            .compile(&constraint.pattern, self.previous.map(|policy| &policy.patterns))
             .map_err(|error| self.problems.error(&at.key("pattern"), error.message, error.help));
         let (path, pattern) = (path.ok()?, pattern.ok()?);
         let description = constraint.description.as_str().into();

@@ -4,18 +4,23 @@
 //! 1. The server must be within reach: open to everybody, or granted by the first of key and agent that has a list of
 //!    servers. The caller is known by the name of its key; what the key may do is what this configuration says.
 //! 2. The method must be known towards a server in the call's revision, in the form it came in.
-//! 3. A tool must pass the server's lists, then the agent's matrix for the server; blocked beats allowed.
-//! 4. Its arguments must pass every constraint of the matrix.
+//! 3. A tool, resource or prompt must pass the server's lists, then the agent's for the server; blocked beats allowed.
+//! 4. The arguments of a tool must pass every constraint of the agent's matrix.
+//! What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
+//! resources the caller does not see.
 
 mod compile;
 mod constraint;
 mod hash;
+mod listen;
 mod names;
 mod path;
 mod pattern;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod uri_set;
+mod uris;
 mod verdict;
 mod view;
 
@@ -24,22 +29,29 @@ use std::sync::Arc;
 use crate::call::Action;
 use crate::call::Call;
 use crate::config::problem::At;
+use crate::mcp::capabilities;
+use crate::mcp::document::Value;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::method;
 use crate::mcp::method::Form;
 use crate::mcp::method::Towards;
 use crate::mcp::revision::Revision;
+use crate::mcp::splice::Splice;
 use crate::policy::hash::NameMap;
 use crate::policy::pattern::Patterns;
 use crate::policy::rules::KeyRules;
+use crate::policy::rules::Listed;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
+use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
 use crate::principal::Principal;
 
+pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::Mismatch;
+pub use crate::policy::verdict::About;
 pub use crate::policy::verdict::ArgumentDenial;
 pub use crate::policy::verdict::Denial;
 pub use crate::policy::verdict::DenialKind;
@@ -58,6 +70,7 @@ pub struct Policy {
     servers: Vec<ServerRules>,
     keys: NameMap<Box<str>, KeyRules>,
     patterns: Patterns,
+    uris: UriLists,
 }
 
 impl Policy {
@@ -67,9 +80,14 @@ impl Policy {
     /// told from the answer.
     pub fn decide(&self, principal: &Principal, revision: Revision, call: Call) -> Result<Permitted, Box<Denied>> {
         match self.judge(principal, revision, &call) {
-            Ok(reason) => Ok(Permitted::new(call, Arc::clone(reason))),
+            Ok((reason, own)) => Permitted::new(call, Arc::clone(reason), own),
             Err(denial) => Err(Box::new(Denied { call, denial: *denial })),
         }
+    }
+
+    /// Whether a call that was permitted, and whose answer is still under way, would be permitted now.
+    pub fn still_permits(&self, principal: &Principal, revision: Revision, call: &Call) -> bool {
+        self.judge(principal, revision, call).is_ok()
     }
 
     /// What the principal sees of a server; nothing of one that it may not reach.
@@ -82,24 +100,25 @@ impl Policy {
         self.access(principal, server).is_ok()
     }
 
-    fn judge(&self, principal: &Principal, revision: Revision, call: &Call) -> Result<&Arc<Reason>, Box<Denial>> {
+    fn judge(&self, principal: &Principal, revision: Revision, call: &Call) -> Result<Judged<'_>, Box<Denial>> {
         let access = match self.access(principal, &call.server) {
             Ok(access) => access,
             Err(unreachable) => return Err(unreachable.denial(principal, &call.server)),
         };
         let message = match &call.action {
             // Neither names anything: reaching the server is enough.
-            Action::Listen(_) | Action::EndSession => return Ok(access.grant),
+            Action::Listen(_) | Action::EndSession => return Ok((access.grant, Vec::new())),
             Action::Message(message) => message,
         };
         if message.kind() == MessageKind::Response {
-            return Ok(access.grant);
+            return Ok((access.grant, Vec::new()));
         }
         let name = message.method().unwrap_or_default();
         if !is_served(message.kind(), name, revision) {
             return Err(unknown_method(name));
         }
-        if name == TOOLS_CALL { judge_tool(access, message) } else { Ok(access.grant) }
+        let reason = judge_target(access, name, message)?;
+        Ok((reason, narrowed(access, name, message)))
     }
 
     /// The rules for `principal` on `server`. Making a denial is left to who needs one: views do not.
@@ -120,24 +139,49 @@ impl Policy {
     }
 }
 
-const TOOLS_CALL: &str = "tools/call";
+/// Why a message is permitted, and what of it does not go out.
+type Judged<'p> = (&'p Arc<Reason>, Vec<Splice>);
 
-fn judge_tool<'p>(access: Access<'p>, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
-    // INVARIANT: a `tools/call` request names its tool, or it would not have been read.
-    let tool = message.tool().ok_or_else(|| unknown_method(TOOLS_CALL))?;
-    access.judge_tool(tool, message)
+/// Judges what a message is about.
+fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    // INVARIANT: a message of a method with a target names it, or it would not have been read.
+    let named = || message.target().ok_or_else(|| unknown_method(name));
+    match name {
+        "tools/call" => access.judge_tool(named()?, message),
+        "prompts/get" => access.judge(Listed::Prompt(named()?)),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => access.judge_resource(named()?),
+        "completion/complete" if refers_to_prompt(message) => access.judge(Listed::Prompt(named()?)),
+        "completion/complete" => access.judge_template(named()?),
+        _ => Ok(access.grant),
+    }
 }
 
-/// Whether a client may send this method in this form. Tasks and subscriptions need an owner on the gateway's side,
-/// without which one caller could name another's, so they are not served.
+fn refers_to_prompt(message: &Message) -> bool {
+    let reference = message.params().and_then(|params| params.get("ref"));
+    reference.and_then(|reference| reference.get("type")).and_then(Value::text) == Some("ref/prompt")
+}
+
+/// What of a permitted message does not go out: capabilities the server may not use, subscriptions to resources the
+/// caller does not see.
+fn narrowed(access: Access<'_>, name: &str, message: &Message) -> Vec<Splice> {
+    let mut cuts = Vec::new();
+    if !access.server.relays.all() {
+        cuts = capabilities::narrow(message, |asked| access.server.relays.has(asked));
+    }
+    if name == "subscriptions/listen" {
+        cuts.extend(listen::unseen(access, message));
+    }
+    cuts
+}
+
+/// Whether a client may send this method in this form. Whose tasks a server lists nobody can tell, so it is not asked.
 fn is_served(kind: MessageKind, name: &str, revision: Revision) -> bool {
     let form = match kind {
         MessageKind::Request => Form::Request,
         MessageKind::Notification => Form::Notification,
         MessageKind::Response => return false,
     };
-    let owned = name.starts_with("tasks/") || name.starts_with("notifications/tasks") || name == "subscriptions/listen";
-    !owned && method::find(name, Towards::Server, revision).is_some_and(|method| method.form == form)
+    name != "tasks/list" && method::find(name, Towards::Server, revision).is_some_and(|method| method.form == form)
 }
 
 fn unknown_method(name: &str) -> Box<Denial> {

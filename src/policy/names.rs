@@ -1,4 +1,4 @@
-//! Is a tool's name on a list?
+//! Is the name of a tool or a prompt on a list?
 //!
 //! An entry is a name, or a glob: `*` stands for any text, everything else for itself. Entries are compared with the
 //! whole name, byte for byte. Names are found by hash, however many there are; globs are tried one after the other,
@@ -17,6 +17,22 @@ pub(super) const GLOBS_MAX: usize = 256;
 /// Bytes of one entry.
 pub(super) const ENTRY_BYTES_MAX: usize = 256;
 
+/// What the names of a list are the names of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noun {
+    Tool,
+    Prompt,
+}
+
+impl Noun {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+        }
+    }
+}
+
 /// A list of names and globs.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -26,7 +42,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The list as an operator wrote it at `at`; an entry that is none is reported and left out.
-    pub(super) fn compile(entries: &[String], at: &At, problems: &mut Problems) -> Self {
+    pub(super) fn compile(entries: &[String], noun: Noun, at: &At, problems: &mut Problems) -> Self {
         let mut names = Self::default();
         if entries.len() > ENTRIES_MAX {
             let message = format!("{} entries, and at most {ENTRIES_MAX} are possible", entries.len());
@@ -38,9 +54,10 @@ impl Names {
             problems.error(at, message, "write whole names, of which there may be more");
         }
         for (index, entry) in entries.iter().enumerate().take(ENTRIES_MAX) {
-            match check(entry) {
+            match check(entry, noun) {
                 Err(message) => {
-                    problems.error(&at.index(index), message, "write a tool's name, or a part of it and `*`")
+                    let help = format!("write a {}'s name, or a part of it and `*`", noun.word());
+                    problems.error(&at.index(index), message, help);
                 }
                 Ok(()) if entry.contains('*') => names.globs.push((Glob::new(entry), index)),
                 Ok(()) => {
@@ -59,9 +76,9 @@ impl Names {
     }
 }
 
-fn check(entry: &str) -> Result<(), String> {
+fn check(entry: &str, noun: Noun) -> Result<(), String> {
     if entry.is_empty() {
-        return Err("an empty name matches no tool".to_owned());
+        return Err(format!("an empty name matches no {}", noun.word()));
     }
     if entry.len() > ENTRY_BYTES_MAX {
         return Err(format!("a name of {} bytes, and at most {ENTRY_BYTES_MAX} are possible", entry.len()));
@@ -116,13 +133,14 @@ mod tests {
     use super::ENTRY_BYTES_MAX;
     use super::GLOBS_MAX;
     use super::Names;
+    use super::Noun;
     use crate::config::problem::At;
     use crate::config::problem::Problems;
 
     fn compile(entries: &[&str]) -> (Names, Vec<String>) {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
         let mut problems = Problems::new();
-        let names = Names::compile(&entries, &At::root().key("t"), &mut problems);
+        let names = Names::compile(&entries, Noun::Tool, &At::root().key("t"), &mut problems);
         (names, problems.iter().map(|problem| format!("{}: {}", problem.at, problem.message)).collect())
     }
 

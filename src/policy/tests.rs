@@ -55,7 +55,7 @@ fn key(name: &str) -> Principal {
 
 fn call(server: &str, body: &str) -> Call {
     let message = Message::read(Bytes::copy_from_slice(body.as_bytes()), &Limits::default()).unwrap();
-    Call { server: server.into(), action: Action::Message(message) }
+    Call { server: server.into(), action: Action::Message(message), opened: Vec::new() }
 }
 
 /// The verdict's name and what a client is told, under [`CONFIG`].
@@ -87,7 +87,7 @@ fn every_kind_of_action_needs_the_server() {
     let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-    let end = |server: &str| Call { server: server.into(), action: Action::EndSession };
+    let end = |server: &str| Call { server: server.into(), action: Action::EndSession, opened: Vec::new() };
     for principal in [key("ci"), key("silent"), key("removed"), Principal::public()] {
         for server in ["db", "docs", "hidden", "nowhere"] {
             let expected = match (principal.key.as_deref(), server) {
@@ -156,7 +156,11 @@ fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
     assert!(!format!("{:?}", denied.denial).contains("S3CRET"));
     assert_eq!(denied.call.tool(), Some("query"));
 
-    let call = Call { server: format!("a\u{202e}\n{}", "x".repeat(500)).into(), action: Action::EndSession };
+    let call = Call {
+        server: format!("a\u{202e}\n{}", "x".repeat(500)).into(),
+        action: Action::EndSession,
+        opened: Vec::new(),
+    };
     let shown = policy.decide(&key("ci"), Revision::V2025_11_25, call).unwrap_err().denial.to_string();
     assert!(shown.starts_with(r"there is no server `a\u{202e}\nxx") && shown.chars().count() < 200, "{shown}");
 }

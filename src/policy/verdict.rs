@@ -6,8 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::call::Call;
 use crate::config::problem::At;
+use crate::mcp::message::Message;
+use crate::mcp::splice;
+use crate::mcp::splice::Splice;
+use crate::mcp::uri::UriFlaw;
 use crate::policy::constraint::Mismatch;
 
 /// A call that policy permits, together with the reason. It is the only thing that is sent to a server.
@@ -16,18 +22,42 @@ use crate::policy::constraint::Mismatch;
 ///
 /// ```compile_fail,E0451
 /// # fn forge(call: portcullis::call::Call, reason: std::sync::Arc<portcullis::policy::Reason>) {
-/// let forged = portcullis::policy::Permitted { call, reason };
+/// let forged = portcullis::policy::Permitted { call, reason, changed: None };
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Permitted {
     call: Call,
     reason: Arc<Reason>,
+    /// The body to send, if it is not the received one.
+    changed: Option<Bytes>,
 }
 
 impl Permitted {
-    pub(super) fn new(call: Call, reason: Arc<Reason>) -> Self {
-        Self { call, reason }
+    /// Permits a call, with policy's own substitutions beside those the call came with. It fails if they contradict
+    /// each other.
+    pub(super) fn new(call: Call, reason: Arc<Reason>, own: Vec<Splice>) -> Result<Self, Box<Denied>> {
+        let changed = match call.message() {
+            Some(message) if !(call.opened.is_empty() && own.is_empty()) => {
+                let mut splices = own;
+                splices.extend(call.opened.iter().cloned());
+                splices.sort_by_key(|splice| splice.span.start);
+                match splice::apply(message.body(), &splices) {
+                    Ok(changed) => Some(changed),
+                    Err(_) => {
+                        return Err(Box::new(Denied { call, denial: *Denial::new(DenialKind::Contradiction, None) }));
+                    }
+                }
+            }
+            Some(_) | None => None,
+        };
+        Ok(Self { call, reason, changed })
+    }
+
+    /// The body to send, if the call has one: the received bytes with all substitutions made, those the call came with
+    /// and policy's own. Without any it is the very buffer that was received.
+    pub fn body(&self) -> Option<Bytes> {
+        self.changed.as_ref().or_else(|| self.call.message().map(Message::body)).cloned()
     }
 
     /// The call that is permitted.
@@ -69,6 +99,10 @@ pub(super) enum ReasonKind {
     AgentServers,
     ServerTools,
     AgentTools,
+    ServerResources,
+    AgentResources,
+    ServerPrompts,
+    AgentPrompts,
 }
 
 impl Reason {
@@ -80,6 +114,10 @@ impl Reason {
             ReasonKind::AgentServers => "agent_servers",
             ReasonKind::ServerTools => "server_tools",
             ReasonKind::AgentTools => "agent_tools",
+            ReasonKind::ServerResources => "server_resources",
+            ReasonKind::AgentResources => "agent_resources",
+            ReasonKind::ServerPrompts => "server_prompts",
+            ReasonKind::AgentPrompts => "agent_prompts",
         }
     }
 
@@ -97,6 +135,10 @@ impl fmt::Display for Reason {
             ReasonKind::AgentServers => "the key's agent may reach the server",
             ReasonKind::ServerTools => "the server's tool list allows it",
             ReasonKind::AgentTools => "the agent's tool matrix allows it",
+            ReasonKind::ServerResources => "the server's resource list allows it",
+            ReasonKind::AgentResources => "the agent's resource list allows it",
+            ReasonKind::ServerPrompts => "the server's prompt list allows it",
+            ReasonKind::AgentPrompts => "the agent's prompt list allows it",
         };
         write!(f, "{text} ({})", self.at)
     }
@@ -109,6 +151,10 @@ pub const NAMES: &[&str] = &[
     "agent_servers",
     "server_tools",
     "agent_tools",
+    "server_resources",
+    "agent_resources",
+    "server_prompts",
+    "agent_prompts",
     "server_unknown",
     "server_not_granted",
     "method_unknown",
@@ -122,6 +168,16 @@ pub const NAMES: &[&str] = &[
     "argument_unreachable",
     "argument_ambiguous",
     "argument_mismatch",
+    "resource_not_allowed",
+    "agent_resource_not_allowed",
+    "resource_blocked",
+    "agent_resource_blocked",
+    "resource_ambiguous",
+    "prompt_not_allowed",
+    "agent_prompt_not_allowed",
+    "prompt_blocked",
+    "agent_prompt_blocked",
+    "contradiction",
 ];
 
 /// Why a call is denied.
@@ -165,9 +221,63 @@ pub enum DenialKind {
     },
     /// An argument is not as it must be.
     Argument(Box<ArgumentDenial>),
+    /// The resource is not on the list of allowed resources.
+    ResourceNotAllowed {
+        /// Its URI.
+        uri: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// The resource is on the list of blocked resources.
+    ResourceBlocked {
+        /// Its URI.
+        uri: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// The resource's URI may be read as another one.
+    ResourceAmbiguous {
+        /// The URI.
+        uri: String,
+        /// How.
+        flaw: UriFlaw,
+    },
+    /// The prompt is not on the list of allowed prompts.
+    PromptNotAllowed {
+        /// Its name.
+        prompt: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// The prompt is on the list of blocked prompts.
+    PromptBlocked {
+        /// Its name.
+        prompt: String,
+        /// Whose list.
+        whose: Whose,
+    },
+    /// What the gateway would change in the message cannot all be changed.
+    Contradiction,
 }
 
-/// Whose list of tools denies a call.
+/// What a denial is about: what a client is told does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// A server.
+    Server,
+    /// A method.
+    Method,
+    /// A tool, or its arguments.
+    Tool,
+    /// A resource, or a template of resources.
+    Resource,
+    /// A prompt.
+    Prompt,
+    /// The whole message.
+    Message,
+}
+
+/// Whose list denies a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The server's, for everybody.
@@ -238,6 +348,16 @@ impl Denial {
                 Mismatch::Ambiguous => "argument_ambiguous",
                 Mismatch::NotFound => "argument_mismatch",
             },
+            DenialKind::ResourceNotAllowed { whose: Whose::Server, .. } => "resource_not_allowed",
+            DenialKind::ResourceNotAllowed { whose: Whose::Agent, .. } => "agent_resource_not_allowed",
+            DenialKind::ResourceBlocked { whose: Whose::Server, .. } => "resource_blocked",
+            DenialKind::ResourceBlocked { whose: Whose::Agent, .. } => "agent_resource_blocked",
+            DenialKind::ResourceAmbiguous { .. } => "resource_ambiguous",
+            DenialKind::PromptNotAllowed { whose: Whose::Server, .. } => "prompt_not_allowed",
+            DenialKind::PromptNotAllowed { whose: Whose::Agent, .. } => "agent_prompt_not_allowed",
+            DenialKind::PromptBlocked { whose: Whose::Server, .. } => "prompt_blocked",
+            DenialKind::PromptBlocked { whose: Whose::Agent, .. } => "agent_prompt_blocked",
+            DenialKind::Contradiction => "contradiction",
         }
     }
 
@@ -247,13 +367,32 @@ impl Denial {
             DenialKind::ServerUnknown { .. }
             | DenialKind::ServerNotGranted { .. }
             | DenialKind::ToolNotAllowed { .. }
-            | DenialKind::ToolBlocked { .. } => Told::Hidden,
+            | DenialKind::ToolBlocked { .. }
+            | DenialKind::ResourceNotAllowed { .. }
+            | DenialKind::ResourceBlocked { .. }
+            | DenialKind::ResourceAmbiguous { .. }
+            | DenialKind::PromptNotAllowed { .. }
+            | DenialKind::PromptBlocked { .. } => Told::Hidden,
             DenialKind::MethodUnknown { .. } => Told::MethodUnknown,
-            DenialKind::Argument(_) => Told::Refused,
+            DenialKind::Argument(_) | DenialKind::Contradiction => Told::Refused,
         }
     }
 
-    /// Whether the client is told that there is no such server or tool.
+    /// What it is about.
+    pub fn about(&self) -> About {
+        match &self.kind {
+            DenialKind::ServerUnknown { .. } | DenialKind::ServerNotGranted { .. } => About::Server,
+            DenialKind::MethodUnknown { .. } => About::Method,
+            DenialKind::ToolNotAllowed { .. } | DenialKind::ToolBlocked { .. } | DenialKind::Argument(_) => About::Tool,
+            DenialKind::ResourceNotAllowed { .. }
+            | DenialKind::ResourceBlocked { .. }
+            | DenialKind::ResourceAmbiguous { .. } => About::Resource,
+            DenialKind::PromptNotAllowed { .. } | DenialKind::PromptBlocked { .. } => About::Prompt,
+            DenialKind::Contradiction => About::Message,
+        }
+    }
+
+    /// Whether the client is told that there is no such server, tool, resource or prompt.
     pub fn is_hidden(&self) -> bool {
         self.told() == Told::Hidden
     }
@@ -270,7 +409,13 @@ impl Denial {
             | DenialKind::ServerNotGranted { .. }
             | DenialKind::MethodUnknown { .. }
             | DenialKind::ToolNotAllowed { .. }
-            | DenialKind::ToolBlocked { .. } => None,
+            | DenialKind::ToolBlocked { .. }
+            | DenialKind::ResourceNotAllowed { .. }
+            | DenialKind::ResourceBlocked { .. }
+            | DenialKind::ResourceAmbiguous { .. }
+            | DenialKind::PromptNotAllowed { .. }
+            | DenialKind::PromptBlocked { .. }
+            | DenialKind::Contradiction => None,
         }
     }
 }
@@ -283,9 +428,17 @@ impl fmt::Display for Denial {
             DenialKind::MethodUnknown { method } => {
                 write!(f, "method `{method}` is not known in this revision and form")?
             }
-            DenialKind::ToolNotAllowed { tool, whose } => write!(f, "{whose} does not allow tool `{tool}`")?,
-            DenialKind::ToolBlocked { tool, whose } => write!(f, "{whose} blocks tool `{tool}`")?,
+            DenialKind::ToolNotAllowed { tool, whose } => write!(f, "{} does not allow tool `{tool}`", matrix(*whose))?,
+            DenialKind::ToolBlocked { tool, whose } => write!(f, "{} blocks tool `{tool}`", matrix(*whose))?,
             DenialKind::Argument(argument) => argument.fmt(f)?,
+            DenialKind::ResourceNotAllowed { uri, whose } => write!(f, "{whose} does not allow resource `{uri}`")?,
+            DenialKind::ResourceBlocked { uri, whose } => write!(f, "{whose} blocks resource `{uri}`")?,
+            DenialKind::ResourceAmbiguous { uri, flaw } => {
+                write!(f, "resource `{uri}` may be read as another one: {flaw}")?;
+            }
+            DenialKind::PromptNotAllowed { prompt, whose } => write!(f, "{whose} does not allow prompt `{prompt}`")?,
+            DenialKind::PromptBlocked { prompt, whose } => write!(f, "{whose} blocks prompt `{prompt}`")?,
+            DenialKind::Contradiction => write!(f, "what would be changed in the message overlaps")?,
         }
         self.at.as_ref().map_or(Ok(()), |at| write!(f, " ({at})"))
     }
@@ -294,9 +447,16 @@ impl fmt::Display for Denial {
 impl fmt::Display for Whose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Whose::Server => "the server's tool list",
-            Whose::Agent => "the agent's tool matrix",
+            Whose::Server => "the server's list",
+            Whose::Agent => "the agent's list",
         })
+    }
+}
+
+fn matrix(whose: Whose) -> &'static str {
+    match whose {
+        Whose::Server => "the server's tool list",
+        Whose::Agent => "the agent's tool matrix",
     }
 }
 
