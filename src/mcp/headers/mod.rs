@@ -35,6 +35,8 @@ pub const NAME: &str = "mcp-name";
 pub const PARAM_PREFIX: &str = "mcp-param-";
 /// A mirrored value longer than this is refused before it is decoded.
 pub const VALUE_BYTES_MAX: usize = 8192;
+/// Headers that repeat arguments and are longer than this in all are refused before any is decoded.
+pub const PARAMS_BYTES_MAX: usize = 64 * 1024;
 
 /// Why headers and body do not go together. Always answered with HTTP 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,9 +169,18 @@ fn verify_meta(message: &Message) -> Result<(), HeaderError> {
 /// Headers that repeat arguments may stand there once each: of two, servers would read either. What they repeat is known
 /// only with the tool's schema.
 fn verify_params(headers: &HeaderMap) -> Result<(), HeaderError> {
-    let repeated =
-        headers.keys().any(|name| name.as_str().starts_with(PARAM_PREFIX) && headers.get_all(name).iter().count() > 1);
-    if repeated { Err(HeaderError::mismatch("repeated header Mcp-Param-*")) } else { Ok(()) }
+    let mut bytes: usize = 0;
+    for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM_PREFIX)) {
+        let mut lines = headers.get_all(name).iter();
+        bytes = bytes.saturating_add(lines.next().map_or(0, |line| line.as_bytes().len()));
+        if lines.next().is_some() {
+            return Err(HeaderError::mismatch("repeated header Mcp-Param-*"));
+        }
+    }
+    if bytes > PARAMS_BYTES_MAX {
+        return Err(HeaderError::mismatch("the headers Mcp-Param-* are too long"));
+    }
+    Ok(())
 }
 
 /// The value of a header that may stand there once, without the whitespace around it.

@@ -236,3 +236,19 @@ fn a_message_claims_to_be_modern_by_body_or_header() {
     assert!(claims_modern(&HeaderMap::new(), &modern));
     assert!(claims_modern(&headers(&[(PROTOCOL_VERSION, "2025-11-25")]), &modern));
 }
+
+#[test]
+fn headers_that_repeat_arguments_stand_once_each_and_are_not_too_long_in_all() {
+    let call = request("tools/call", &format!(r#"{{"name":"foo","_meta":{META}}}"#));
+    let with = |params: &[(String, String)]| {
+        let params = params.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let pairs: Vec<_> =
+            [VERSION, ("mcp-method", "tools/call"), ("mcp-name", "foo")].into_iter().chain(params).collect();
+        verified(&pairs, &call)
+    };
+    let param = |name: &str, length: usize| (format!("Mcp-Param-{name}"), "x".repeat(length));
+    assert_eq!(with(&[param("a", 1), param("b", 1)]), FINE);
+    assert_eq!(with(&[param("a", 1), param("A", 1)]), Err(-32020));
+    assert_eq!(with(&[param("a", PARAMS_BYTES_MAX / 2), param("b", PARAMS_BYTES_MAX / 2)]), FINE);
+    assert_eq!(with(&[param("a", PARAMS_BYTES_MAX / 2), param("b", PARAMS_BYTES_MAX / 2 + 1)]), Err(-32020));
+}

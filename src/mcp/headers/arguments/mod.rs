@@ -3,6 +3,9 @@
 //! Whatever the tool's schema marks is in both places with one meaning, or in neither. Numbers are compared as decimal
 //! fractions of any length, never as doubles. Headers that the schema does not know mean nothing here.
 
+#[cfg(test)]
+mod tests;
+
 use http::HeaderMap;
 
 use crate::mcp::document::Kind;
