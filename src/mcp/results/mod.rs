@@ -87,22 +87,38 @@ pub fn relabel(result: Value<'_>) -> Result<Option<Splice>, &'static str> {
 /// What an `input_required` result asks the client for, in its order. It may ask for nothing and only be continued with
 /// its state; that it has neither requests nor a state is an error.
 pub fn input_requests(result: Value<'_>) -> Result<impl Iterator<Item = InputRequest<'_>>, &'static str> {
-    if has_variant(result, &RESULT_KEYS) {
+    let requests = checked_requests(result)?;
+    match (requests, result.get("requestState").map(Value::kind)) {
+        (_, Some(kind)) if kind != Kind::String => Err("request_state"),
+        (None, None) => Err("input_missing"),
+        (requests, _) => Ok(each(requests)),
+    }
+}
+
+/// What a task asks the client for, in its order: mostly nothing. A task stands in the result of `tasks/get` and in the
+/// parameters of `notifications/tasks`.
+pub fn input_requests_of_task(task: Value<'_>) -> Result<impl Iterator<Item = InputRequest<'_>>, &'static str> {
+    checked_requests(task).map(each)
+}
+
+/// The object that holds the requests, if there is one, once each of them was seen to be sound.
+fn checked_requests(holder: Value<'_>) -> Result<Option<Value<'_>>, &'static str> {
+    if has_variant(holder, &RESULT_KEYS) {
         return Err("result_key");
     }
-    let requests = match (result.get("inputRequests"), result.get("requestState").map(Value::kind)) {
-        (_, Some(kind)) if kind != Kind::String => return Err("request_state"),
-        (None, None) => return Err("input_missing"),
-        (None, Some(_)) => None,
-        (Some(requests), _) if requests.kind() != Kind::Object => return Err("input_requests"),
-        (Some(requests), _) if requests.count() > INPUT_REQUESTS_MAX => return Err("input_requests_max"),
-        (Some(requests), _) => Some(requests),
-    };
-    for (key, request) in requests.into_iter().flat_map(Value::entries) {
-        input_request(key, request)?;
+    let Some(requests) = holder.get("inputRequests") else { return Ok(None) };
+    if requests.kind() != Kind::Object {
+        return Err("input_requests");
     }
-    let requests = requests.into_iter().flat_map(Value::entries);
-    Ok(requests.filter_map(|(key, request)| input_request(key, request).ok()))
+    if requests.count() > INPUT_REQUESTS_MAX {
+        return Err("input_requests_max");
+    }
+    requests.entries().try_for_each(|(key, request)| input_request(key, request).map(|_| ()))?;
+    Ok(Some(requests))
+}
+
+fn each<'d>(requests: Option<Value<'d>>) -> impl Iterator<Item = InputRequest<'d>> {
+    requests.into_iter().flat_map(Value::entries).filter_map(|(key, request)| input_request(key, request).ok())
 }
 
 fn input_request<'d>(key: &'d str, request: Value<'d>) -> Result<InputRequest<'d>, &'static str> {
