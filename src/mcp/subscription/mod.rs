@@ -186,14 +186,14 @@ fn is_dots(segment: &str) -> bool {
 
 fn flag(filter: Value<'_>, key: &str) -> Result<bool, HeaderError> {
     match filter.get(key).map(Value::kind) {
-        None | Some(Kind::False) => Ok(false),
+        None | Some(Kind::False | Kind::Null) => Ok(false),
         Some(Kind::True) => Ok(true),
         Some(_) => Err(flaw(&format!("`{key}` must be true or false"))),
     }
 }
 
 fn texts(filter: Value<'_>, key: &str) -> Result<Box<[Box<str>]>, HeaderError> {
-    let Some(list) = filter.get(key) else { return Ok(Box::default()) };
+    let Some(list) = filter.get(key).filter(|list| list.kind() != Kind::Null) else { return Ok(Box::default()) };
     if list.kind() != Kind::Array {
         return Err(flaw(&format!("`{key}` must be an array")));
     }
