@@ -107,3 +107,122 @@ impl Catalog {
         self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::mcp::document::Document;
+    use crate::mcp::document::Limits;
+
+    fn catalog(servers: &[(&str, u64)]) -> Catalog {
+        let catalog = Catalog::default();
+        adopt(&catalog, servers);
+        catalog
+    }
+
+    fn adopt(catalog: &Catalog, servers: &[(&str, u64)]) {
+        catalog.adopt(servers.iter().map(|(name, target)| (Arc::from(*name), *target)));
+    }
+
+    /// A tool whose argument `a` is repeated in a header of this name; a name that is no token makes it invalid.
+    fn tool(name: &str, header: &str) -> String {
+        let argument = format!(r#"{{"type":"string","x-mcp-header":"{header}"}}"#);
+        format!(r#"{{"name":"{name}","inputSchema":{{"properties":{{"a":{argument}}}}}}}"#)
+    }
+
+    fn learn(catalog: &Catalog, server: (&str, u64), tools: &[String]) {
+        let result = format!(r#"{{"tools":[{}]}}"#, tools.join(","));
+        let document = Document::read(Bytes::from(result), &Limits::for_answers()).expect("is read");
+        catalog.learn(server.0, server.1, document.root());
+    }
+
+    /// The header that a call of a tool needs.
+    fn header(catalog: &Catalog, server: (&str, u64), tool: &str) -> Option<String> {
+        let annotated = catalog.get(server.0, server.1, tool)?;
+        annotated.headers.first().map(|header| header.name.as_str().to_owned())
+    }
+
+    fn some(header: &str) -> Option<String> {
+        Some(format!("mcp-param-{header}"))
+    }
+
+    const FILES: (&str, u64) = ("files", 1);
+
+    #[test]
+    fn a_tool_is_known_as_it_was_listed_last() {
+        let catalog = catalog(&[FILES, ("db", 1)]);
+        assert_eq!(header(&catalog, FILES, "one"), None);
+        learn(&catalog, FILES, &[tool("one", "A"), tool("two", "B"), tool("three", "C")]);
+        learn(&catalog, FILES, &[tool("two", "B2"), tool("three", "not a token"), tool("four", "D")]);
+        for (name, expected) in [("one", some("a")), ("two", some("b2")), ("three", None), ("four", some("d"))] {
+            assert_eq!(header(&catalog, FILES, name), expected, "{name}");
+        }
+        learn(&catalog, FILES, &[r#"{"name":"one"}"#.to_owned()]);
+        assert_eq!(header(&catalog, FILES, "one"), None);
+        assert_eq!(header(&catalog, ("db", 1), "two"), None);
+        assert_eq!(header(&catalog, ("elsewhere", 1), "two"), None);
+    }
+
+    #[test]
+    fn a_changed_list_is_forgotten() {
+        let catalog = catalog(&[FILES, ("db", 1)]);
+        learn(&catalog, FILES, &[tool("one", "A")]);
+        learn(&catalog, ("db", 1), &[tool("one", "A")]);
+        catalog.forget("files", 2);
+        assert_eq!(header(&catalog, FILES, "one"), some("a"), "it was the list of another place");
+        catalog.forget("files", 1);
+        assert_eq!(header(&catalog, FILES, "one"), None);
+        assert_eq!(header(&catalog, ("db", 1), "one"), some("a"));
+    }
+
+    #[test]
+    fn what_one_place_listed_is_not_held_against_another() {
+        let catalog = catalog(&[FILES]);
+        learn(&catalog, FILES, &[tool("one", "A")]);
+        assert_eq!(header(&catalog, ("files", 2), "one"), None);
+        learn(&catalog, ("files", 2), &[tool("one", "B")]);
+        assert_eq!(header(&catalog, FILES, "one"), some("a"));
+        adopt(&catalog, &[("files", 2)]);
+        assert_eq!(header(&catalog, FILES, "one"), None);
+        learn(&catalog, FILES, &[tool("one", "A")]);
+        assert_eq!(header(&catalog, FILES, "one"), None, "an answer that comes late");
+        learn(&catalog, ("files", 2), &[tool("one", "B")]);
+        assert_eq!(header(&catalog, ("files", 2), "one"), some("b"));
+    }
+
+    #[test]
+    fn a_reload_keeps_what_was_learned_of_servers_that_stay() {
+        let catalog = catalog(&[FILES, ("db", 1)]);
+        learn(&catalog, FILES, &[tool("one", "A")]);
+        learn(&catalog, ("db", 1), &[tool("one", "A")]);
+        adopt(&catalog, &[FILES]);
+        assert_eq!(header(&catalog, FILES, "one"), some("a"));
+        assert_eq!(header(&catalog, ("db", 1), "one"), None);
+        assert_eq!(catalog.known.load().len(), 1);
+    }
+
+    #[test]
+    fn of_one_server_so_many_tools_are_remembered_and_no_more() {
+        let catalog = catalog(&[FILES]);
+        let tools: Vec<_> = (0..=TOOLS_MAX).map(|at| tool(&format!("t{at}"), "A")).collect();
+        learn(&catalog, FILES, &tools);
+        assert_eq!(header(&catalog, FILES, &format!("t{}", TOOLS_MAX - 1)), some("a"));
+        assert_eq!(header(&catalog, FILES, &format!("t{TOOLS_MAX}")), None);
+        learn(&catalog, FILES, &[tool("t0", "B"), r#"{"name":"t1"}"#.to_owned(), tool("new", "C")]);
+        assert_eq!(header(&catalog, FILES, "t0"), some("b"), "one that is known is known anew");
+        assert_eq!(header(&catalog, FILES, "new"), some("c"), "one that went makes room");
+    }
+
+    #[test]
+    fn servers_without_repeated_arguments_take_no_room() {
+        let catalog = catalog(&[FILES]);
+        let before = Arc::clone(&catalog.known.load());
+        learn(&catalog, FILES, &[r#"{"name":"one"}"#.to_owned(), tool("two", "not a token")]);
+        assert!(Arc::ptr_eq(&catalog.known.load(), &before), "nothing was changed");
+        learn(&catalog, FILES, &[tool("one", "A")]);
+        learn(&catalog, FILES, &[r#"{"name":"one"}"#.to_owned()]);
+        assert!(catalog.known.load().is_empty());
+    }
+}
