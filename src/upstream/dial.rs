@@ -138,6 +138,6 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) ->
         .await;
     let (sender, connection) = handshake.map_err(|error| Mishap::of_hyper(&error))?;
     // What goes wrong on the connection is told to whoever waits for its answer.
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(connection);
     Ok(sender)
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
@@ -132,7 +133,10 @@ pub(crate) async fn exchange(
         Err(_) => return Err(unanswered(Mishap::new(Failure::Timeout, "its answer's head is missing"))),
     };
     framed(&response).map_err(|detail| unanswered(Mishap::new(Failure::Protocol, detail)))?;
-    let (head, incoming) = response.into_parts();
+    let (mut head, incoming) = response.into_parts();
+    if !incoming.is_end_stream() && incoming.size_hint().exact().is_none() {
+        detach(&mut head.headers);
+    }
     let length = incoming.size_hint().exact();
     let body = Body::new(incoming, connection, endpoint, length, attempts);
     Ok(Answer { status: head.status, headers: head.headers, body, attempts, reused: false, deadline })
@@ -155,6 +159,16 @@ impl Interim {
             }
         });
         interim
+    }
+}
+
+/// Copies the values out of the buffer they were read into. An answer of unknown length may be a stream that stays for
+/// hours, and whoever keeps its headers would keep the whole buffer.
+fn detach(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
     }
 }
 
