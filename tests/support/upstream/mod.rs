@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 mod reply;
+mod stream;
 mod wire;
 
 #[cfg(test)]
@@ -32,6 +33,8 @@ use tokio::task::JoinSet;
 
 pub(crate) use crate::support::upstream::reply::Event;
 pub(crate) use crate::support::upstream::reply::Reply;
+pub(crate) use crate::support::upstream::stream::Stream;
+use crate::support::upstream::stream::Streams;
 use crate::support::upstream::wire::After;
 
 const CONNECTIONS_MAX: usize = 20_000;
@@ -59,6 +62,7 @@ struct State {
     script: HashMap<String, (Vec<Reply>, usize)>,
     requests: Vec<Request>,
     connections: Vec<Record>,
+    streams: Streams,
 }
 
 #[derive(Default)]
@@ -155,8 +159,9 @@ impl Request {
     /// What the request may be scripted as, the most exact first.
     fn names(&self) -> Vec<String> {
         let method = self.method();
-        let tool = self.json().pointer("/params/name").and_then(Value::as_str).map(|tool| format!("{method} {tool}"));
-        tool.into_iter().chain([method, "*".into()]).collect()
+        let tool = self.json().pointer("/params/name").and_then(Value::as_str).map(str::to_owned);
+        let exact = tool.or_else(|| self.header("last-event-id")).map(|name| format!("{method} {name}"));
+        exact.into_iter().chain([method, "*".into()]).collect()
     }
 }
 
@@ -194,6 +199,11 @@ impl Upstream {
         format!("http://{}/mcp", self.address)
     }
 
+    /// Its stream, once it [speaks HTTP+SSE](Self::speak_sse).
+    pub(crate) fn sse_url(&self) -> String {
+        format!("http://{}/sse", self.address)
+    }
+
     /// Ends it: open connections are closed, new ones refused. What it has seen stays readable.
     pub(crate) async fn stop(&self) {
         self.accepting.abort();
@@ -202,7 +212,8 @@ impl Upstream {
         }
     }
 
-    /// Answers every `what` with `reply`: a JSON-RPC method, `tools/call NAME`, `response`, `GET`, `DELETE` or `*`.
+    /// Answers every `what` with `reply`: a JSON-RPC method, `tools/call NAME`, `response`, `GET`, `GET LAST-EVENT-ID`,
+    /// `DELETE` or `*`.
     pub(crate) fn on(&self, what: &str, reply: Reply) -> &Self {
         self.on_each(what, vec![reply])
     }
@@ -212,6 +223,24 @@ impl Upstream {
         assert!(!replies.is_empty(), "a script has a reply");
         self.shared.with(|state| state.script.insert(what.to_owned(), (replies, 0)));
         self
+    }
+
+    /// Speaks HTTP+SSE from now on: a `GET` opens a standing stream whose first event names `endpoint`, in which `$session` stands
+    /// for the stream's session; a `POST` is accepted, and its reply, scripted as ever, goes out on the stream whose
+    /// session the request line names (the last one where it names none).
+    pub(crate) fn speak_sse(&self, endpoint: &str) -> &Self {
+        self.speak_sse_late(endpoint, Duration::ZERO)
+    }
+
+    /// The same, but accepts a message so much later, when its reply may be out already.
+    pub(crate) fn speak_sse_late(&self, endpoint: &str, accept_after: Duration) -> &Self {
+        self.shared.with(|state| stream::speak_sse(state, accept_after));
+        self.on("GET", Reply::standing(vec![Event::endpoint(endpoint)]))
+    }
+
+    /// Waits for a standing stream, counted from 0 as they are opened.
+    pub(crate) async fn stream(&self, index: usize) -> Stream {
+        Stream::wait(&self.shared, index).await
     }
 
     /// Every request so far, complete ones only.
@@ -382,6 +411,7 @@ async fn attend(io: TcpStream, connection: usize, shared: Arc<Shared>) {
                 scripted(state, &request)
             });
             let reply = reply.unwrap_or_else(|| by_default(&request, connection));
+            let reply = stream::divert(&peer.shared, &request, reply);
             match wire::respond(&peer, &mut write, &request, reply).await {
                 After::Next => {}
                 After::Close => return false,

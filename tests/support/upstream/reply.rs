@@ -24,6 +24,8 @@ pub(super) enum Content {
     /// A message, and whether it is compressed.
     Message(Value, bool),
     Events(Vec<Event>),
+    /// An event stream that stays open.
+    Standing(Vec<Event>),
     Entity(Bytes),
     /// Everything, head included.
     Raw(Bytes),
@@ -48,7 +50,8 @@ pub(super) enum End {
 impl Reply {
     fn of(status: u16, content: Content, content_type: &str) -> Self {
         let headers = Vec::from([("Content-Type".into(), content_type.into())]);
-        let framing = if matches!(content, Content::Events(_)) { Framing::Chunked } else { Framing::Length };
+        let is_stream = matches!(content, Content::Events(_) | Content::Standing(_));
+        let framing = if is_stream { Framing::Chunked } else { Framing::Length };
         Self { status, headers, content, framing, delay: Duration::ZERO, drip: None, end: None, close: false }
     }
 
@@ -96,6 +99,16 @@ impl Reply {
     /// An event stream.
     pub(crate) fn sse(events: Vec<Event>) -> Self {
         Self::of(200, Content::Events(events), "text/event-stream")
+    }
+
+    /// An event stream that stays open: after these events what the test pushes, see `Upstream::stream`.
+    pub(crate) fn standing(events: Vec<Event>) -> Self {
+        Self::of(200, Content::Standing(events), "text/event-stream")
+    }
+
+    /// An event stream that ends before the answer: an event to go on from, and how soon.
+    pub(crate) fn to_be_continued(event_id: &str, retry_ms: u64) -> Self {
+        Self::sse(vec![Event::priming(event_id).retry(retry_ms)])
     }
 
     /// Asks the client's user on the stream, waits for the answer's POST, and gives it in the result's text.
@@ -233,6 +246,9 @@ impl Reply {
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(super) delay: Duration,
+    pub(super) name: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) retry_ms: Option<u64>,
     pub(super) piece: Piece,
 }
 
@@ -240,13 +256,15 @@ pub(crate) struct Event {
 pub(super) enum Piece {
     Message(Value),
     Raw(String),
+    /// Data without a byte.
+    Nothing,
     /// A request to the client, by its id; the stream goes on when its answer has come.
     Ask(Value, Value),
 }
 
 impl Event {
     fn of(piece: Piece) -> Self {
-        Self { delay: Duration::ZERO, piece }
+        Self { delay: Duration::ZERO, name: None, id: None, retry_ms: None, piece }
     }
 
     /// Any message; `$id` as in [`Reply::message`], `$answer` is the text answered to the last question.
@@ -271,6 +289,21 @@ impl Event {
         Self::of(Piece::Ask(id.clone(), json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})))
     }
 
+    /// A notification.
+    pub(crate) fn notification(method: &str, params: Value) -> Self {
+        Self::message(json!({"jsonrpc": "2.0", "method": method, "params": params}))
+    }
+
+    /// An id and empty data: where to go on, and nothing else.
+    pub(crate) fn priming(id: &str) -> Self {
+        Self::of(Piece::Nothing).id(id)
+    }
+
+    /// Where messages go, as the first event of HTTP+SSE; on a standing stream `$session` stands for its session.
+    pub(crate) fn endpoint(data: &str) -> Self {
+        Self::raw(&format!("event: endpoint\ndata: {data}\n\n"))
+    }
+
     /// A comment.
     pub(crate) fn comment(text: &str) -> Self {
         Self::raw(&format!(": {text}\n\n"))
@@ -279,6 +312,38 @@ impl Event {
     /// These bytes of the stream, be they an event or half of one.
     pub(crate) fn raw(text: &str) -> Self {
         Self::of(Piece::Raw(text.into()))
+    }
+
+    /// The same with an id. A `GET` that goes on from it knows `$id` and `$token` of this stream's request.
+    pub(crate) fn id(mut self, id: &str) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The same with a type.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The same with `$session` filled in.
+    pub(super) fn of_session(mut self, session: &str) -> Self {
+        if let Piece::Raw(text) = &mut self.piece {
+            *text = text.replace("$session", session);
+        }
+        self
+    }
+
+    /// The same with a type if it has none.
+    pub(super) fn named_if_nameless(mut self, name: &str) -> Self {
+        self.name.get_or_insert_with(|| name.into());
+        self
+    }
+
+    /// The same with the time after which to connect again.
+    pub(crate) fn retry(mut self, milliseconds: u64) -> Self {
+        self.retry_ms = Some(milliseconds);
+        self
     }
 
     /// The same after a pause.

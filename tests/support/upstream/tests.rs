@@ -160,3 +160,100 @@ async fn compressed_content_is_what_it_says() {
     // Stored blocks leave the text readable; `gzip -t` accepts the whole (checked by hand, the tool is no dependency).
     assert!(text.contains("\"zipped\":true"), "{text}");
 }
+
+fn get(last_event_id: &str) -> String {
+    format!("GET /sse HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{last_event_id}\r\n")
+}
+
+/// A stream that somebody listens to.
+async fn listening(upstream: &Upstream) -> TcpStream {
+    let mut io = TcpStream::connect(upstream.address()).await.unwrap();
+    io.write_all(get("").as_bytes()).await.unwrap();
+    io
+}
+
+fn to(path: &str, request: &str) -> String {
+    request.replacen("/mcp", path, 1)
+}
+
+#[tokio::test]
+async fn a_standing_stream_says_what_is_pushed_until_it_is_ended() {
+    let upstream = Upstream::start().await;
+    upstream.on("GET", Reply::standing(vec![Event::priming("e-0").retry(5)]));
+    let mut io = listening(&upstream).await;
+    assert!(read_until(&mut io, "data: \n\n").await.contains("id: e-0\nretry: 5\ndata: \n\n"));
+    let stream = upstream.stream(0).await;
+    stream.push(Event::notification("notifications/x", json!({})).id("e-1").named("message"));
+    assert!(read_until(&mut io, "\n\n").await.contains("event: message\nid: e-1\ndata: {"));
+    assert!(stream.is_open());
+    stream.end();
+    assert!(read_until(&mut io, "0\r\n\r\n").await.contains("0\r\n\r\n"));
+    stream.ended().await;
+    io.write_all(get("").as_bytes()).await.unwrap();
+    let second = upstream.stream(1).await;
+    assert_eq!(second.request.connection, 0, "the connection of a stream that ended properly is used again");
+    drop(io);
+    second.ended().await;
+
+    let mut io = listening(&upstream).await;
+    upstream.stream(2).await.reset();
+    assert_eq!(io.read_to_end(&mut Vec::new()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let mut io = listening(&upstream).await;
+    upstream.stream(3).await.close();
+    let mut rest = Vec::new();
+    io.read_to_end(&mut rest).await.unwrap();
+    assert!(!lossy(&rest).contains("0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn an_http_sse_server_answers_on_the_stream_of_the_session() {
+    let upstream = Upstream::start().await;
+    upstream.speak_sse("/message?sessionId=$session").on("tools/call ask", Reply::elicitation());
+    let (mut one, mut two) = (listening(&upstream).await, listening(&upstream).await);
+    let endpoint = format!("event: endpoint\ndata: /message?sessionId={}\n\n", upstream.stream(0).await.session());
+    let streams = [upstream.stream(0).await, upstream.stream(1).await];
+    let is_first = read_until(&mut one, "\n\n").await.contains(&endpoint);
+    // Whoever came first: the streams are told apart by what they said.
+    let (mine, other) = if is_first { (&streams[0], &streams[1]) } else { (&streams[1], &streams[0]) };
+    assert!(read_until(&mut two, "\n\n").await.contains(&other.session()));
+    let path = format!("/message?sessionId={}", mine.session());
+    let (accepted, _) = exchange(&upstream, &to(&path, &call("echo"))).await;
+    assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.ends_with("\r\n\r\nAccepted"), "{accepted}");
+    let said = read_until(&mut one, "\n\n").await;
+    assert!(said.contains("event: message\ndata: {") && said.contains("\"id\":9"), "{said}");
+    exchange(&upstream, &to(&path, &call("ask"))).await;
+    assert!(read_until(&mut one, "\n\n").await.contains("ask-1"));
+    let answer = json!({"jsonrpc": "2.0", "id": "ask-1", "result": {"content": {"answer": "blue"}}});
+    assert!(exchange(&upstream, &to(&path, &post(&answer))).await.0.starts_with("HTTP/1.1 202 "));
+    assert!(read_until(&mut one, "\n\n").await.contains("blue"));
+    drop(one);
+    mine.ended().await;
+    assert!(exchange(&upstream, &to(&path, &call("echo"))).await.0.starts_with("HTTP/1.1 404 "));
+    assert!(timeout(Duration::from_millis(50), two.read(&mut [0; 1])).await.is_err(), "the other stream is silent");
+}
+
+#[tokio::test]
+async fn an_http_sse_server_may_answer_before_it_accepts() {
+    let upstream = Upstream::start().await;
+    upstream.speak_sse_late("message", Duration::from_millis(200));
+    let mut io = listening(&upstream).await;
+    read_until(&mut io, "data: message\n\n").await;
+    let mut poster = TcpStream::connect(upstream.address()).await.unwrap();
+    poster.write_all(to("/message", &call("echo")).as_bytes()).await.unwrap();
+    assert!(read_until(&mut io, "\n\n").await.contains("\"id\":9"), "without a session it is the last stream");
+    assert!(timeout(Duration::from_millis(20), poster.read(&mut [0; 1])).await.is_err());
+    assert!(read_until(&mut poster, "Accepted").await.contains("202"));
+}
+
+#[tokio::test]
+async fn a_stream_that_ended_early_is_continued_from_its_event() {
+    let upstream = Upstream::start().await;
+    upstream.on("tools/call slow", Reply::to_be_continued("e-7", 20));
+    upstream.on("GET e-7", Reply::sse(vec![Event::result(json!({"late": true})).id("e-8")]));
+    let (first, _) = exchange(&upstream, &call("slow")).await;
+    assert!(first.contains("id: e-7\nretry: 20\ndata: \n\n") && first.ends_with("0\r\n\r\n"), "{first}");
+    let (second, _) = exchange(&upstream, &get("Last-Event-ID: e-7\r\n")).await;
+    assert!(second.contains("id: e-8\ndata: {") && second.contains("\"id\":9"), "the request's own id: {second}");
+    assert_eq!(upstream.requests_for("GET e-7").len(), 1);
+    assert!(exchange(&upstream, &get("Last-Event-ID: other\r\n")).await.0.starts_with("HTTP/1.1 405 "));
+}

@@ -9,11 +9,16 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use crate::support::upstream::Peer;
 use crate::support::upstream::Request;
+use crate::support::upstream::Shared;
 use crate::support::upstream::reply::Content;
 use crate::support::upstream::reply::End;
+use crate::support::upstream::reply::Event;
 use crate::support::upstream::reply::Framing;
 use crate::support::upstream::reply::Piece;
 use crate::support::upstream::reply::Reply;
+use crate::support::upstream::stream;
+use crate::support::upstream::stream::Open;
+use crate::support::upstream::stream::Push;
 
 /// What becomes of the connection.
 pub(super) enum After {
@@ -32,7 +37,7 @@ pub(super) async fn respond(peer: &Peer, write: &mut OwnedWriteHalf, request: &R
     let left = end.map(|end| match end {
         End::Reset(bytes) | End::Close(bytes) => bytes,
     });
-    let mut wire = Wire { write, drip: reply.drip, left };
+    let mut wire = Wire { write, drip: reply.drip, left, cut: None };
     let sent = tokio::select! {
         sent = send(&mut wire, peer, request, reply) => sent.is_ok(),
         // A server that sees its client go stops; a half-closed connection counts as closed.
@@ -41,7 +46,7 @@ pub(super) async fn respond(peer: &Peer, write: &mut OwnedWriteHalf, request: &R
     match end {
         Some(End::Reset(_)) => After::Reset,
         None if sent && !close => After::Next,
-        _ => After::Close,
+        _ => wire.cut.unwrap_or(After::Close),
     }
 }
 
@@ -50,6 +55,8 @@ struct Wire<'w> {
     write: &'w mut OwnedWriteHalf,
     drip: Option<(usize, Duration)>,
     left: Option<usize>,
+    /// How the test broke a standing stream off.
+    cut: Option<After>,
 }
 
 impl Wire<'_> {
@@ -78,6 +85,12 @@ impl Wire<'_> {
         Ok(())
     }
 
+    /// Breaks off.
+    fn cut(&mut self, after: After) -> Result<(), ()> {
+        self.cut = Some(after);
+        Err(())
+    }
+
     /// A part of the body in its framing.
     async fn part(&mut self, framing: Framing, bytes: &[u8]) -> Result<(), ()> {
         if framing != Framing::Chunked {
@@ -92,45 +105,99 @@ impl Wire<'_> {
 
 async fn send(wire: &mut Wire<'_>, peer: &Peer, request: &Request, reply: Reply) -> Result<(), ()> {
     tokio::time::sleep(reply.delay).await;
-    let body = request.json();
-    let id = body.get("id").cloned().unwrap_or(Value::Null);
-    let token = body.pointer("/params/_meta/progressToken").cloned().unwrap_or(Value::Null);
+    let placeholders = peer.shared.look(|state| stream::placeholders(state, request));
     let entity = match &reply.content {
         Content::Raw(bytes) => return wire.put(bytes).await,
         Content::Message(message, compressed) => {
-            let text = filled(message, &id, &token, "").to_string().into_bytes();
+            let text = filled(message, &placeholders, "").to_string().into_bytes();
             if *compressed { stored_gzip(&text) } else { text }
         }
         Content::Entity(bytes) => bytes.to_vec(),
-        Content::Events(_) | Content::Never => Vec::new(),
+        Content::Events(_) | Content::Standing(_) | Content::Never => Vec::new(),
     };
     wire.head(head(&reply, entity.len()).as_bytes()).await?;
-    if let Content::Events(events) = &reply.content {
-        let mut answer = String::new();
-        for event in events {
-            tokio::time::sleep(event.delay).await;
-            let text = match &event.piece {
-                Piece::Raw(text) => text.clone(),
-                Piece::Message(message) => format!("data: {}\n\n", filled(message, &id, &token, &answer)),
-                Piece::Ask(_, message) => format!("data: {message}\n\n"),
-            };
-            wire.part(reply.framing, text.as_bytes()).await?;
-            if let Piece::Ask(asked, _) = &event.piece {
-                answer = answered(peer, asked, request.at).await;
-            }
-        }
-    } else if !entity.is_empty() {
-        wire.part(reply.framing, &entity).await?;
+    match &reply.content {
+        Content::Events(events) => play(wire, peer, request, reply.framing, events).await?,
+        Content::Standing(events) => stand(wire, peer, request, reply.framing, events).await?,
+        _ if entity.is_empty() => {}
+        _ => wire.part(reply.framing, &entity).await?,
     }
     if reply.framing == Framing::Chunked { wire.put(b"0\r\n\r\n").await } else { Ok(()) }
 }
 
+/// Sends these events, each in its time; behind a question waits for its answer.
+async fn play(
+    wire: &mut Wire<'_>,
+    peer: &Peer,
+    request: &Request,
+    framing: Framing,
+    events: &[Event],
+) -> Result<(), ()> {
+    let placeholders = peer.shared.look(|state| stream::placeholders(state, request));
+    let mut answer = String::new();
+    for event in events {
+        tokio::time::sleep(event.delay).await;
+        if let Some(id) = &event.id {
+            peer.shared.with(|state| stream::remember(state, id, &placeholders));
+        }
+        wire.part(framing, text(event, &placeholders, &answer).as_bytes()).await?;
+        if let Piece::Ask(asked, _) = &event.piece {
+            answer = answered(&peer.shared, asked, request.at).await;
+        }
+    }
+    Ok(())
+}
+
+/// Sends these events, then what the test pushes, until it ends the stream.
+async fn stand(
+    wire: &mut Wire<'_>,
+    peer: &Peer,
+    request: &Request,
+    framing: Framing,
+    events: &[Event],
+) -> Result<(), ()> {
+    // Known before its first byte is out: a client that reads where messages go sends one at once.
+    let mut open = Open::new(&peer.shared, request);
+    let session = stream::session(open.index);
+    let first: Vec<Event> = events.iter().map(|event| event.clone().of_session(&session)).collect();
+    play(wire, peer, request, framing, &first).await?;
+    let placeholders = peer.shared.look(|state| stream::placeholders(state, request));
+    while let Some(push) = open.pushed.recv().await {
+        let text = match push {
+            Push::Event(event) => {
+                tokio::time::sleep(event.delay).await;
+                text(&event, &placeholders, "")
+            }
+            Push::Text(text) => text,
+            Push::End => break,
+            Push::Close => return wire.cut(After::Close),
+            Push::Reset => return wire.cut(After::Reset),
+        };
+        wire.part(framing, text.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// An event's bytes.
+pub(super) fn text(event: &Event, placeholders: &(Value, Value), answer: &str) -> String {
+    let data = match &event.piece {
+        Piece::Raw(text) => return text.clone(),
+        Piece::Nothing => String::new(),
+        Piece::Message(message) => filled(message, placeholders, answer).to_string(),
+        Piece::Ask(_, message) => message.to_string(),
+    };
+    let field =
+        |name: &str, value: Option<String>| value.map_or_else(String::new, |value| format!("{name}: {value}\n"));
+    let (name, id) = (field("event", event.name.clone()), field("id", event.id.clone()));
+    format!("{name}{id}{}data: {data}\n\n", field("retry", event.retry_ms.map(|retry_ms| retry_ms.to_string())))
+}
+
 /// The text of the answer to a question, once it has come on any connection after `since`.
-async fn answered(peer: &Peer, asked: &Value, since: Instant) -> String {
+pub(super) async fn answered(shared: &Shared, asked: &Value, since: Instant) -> String {
     let is_answer = |request: &&Request| {
         request.at >= since && request.method() == "response" && request.json().get("id") == Some(asked)
     };
-    let answer = peer.shared.until(|state| state.requests.iter().find(is_answer).map(Request::json)).await;
+    let answer = shared.until(|state| state.requests.iter().find(is_answer).map(Request::json)).await;
     let text = answer.pointer("/result/content/answer").and_then(Value::as_str);
     text.map_or_else(|| answer.to_string(), str::to_owned)
 }
@@ -154,14 +221,15 @@ fn head(reply: &Reply, length: usize) -> String {
 }
 
 /// The message with its placeholders filled.
-fn filled(message: &Value, id: &Value, token: &Value, answer: &str) -> Value {
+fn filled(message: &Value, placeholders: &(Value, Value), answer: &str) -> Value {
+    let (id, token) = placeholders;
     match message {
         Value::String(text) if text == "$id" => id.clone(),
         Value::String(text) if text == "$token" => token.clone(),
         Value::String(text) if text == "$answer" => answer.into(),
-        Value::Array(items) => items.iter().map(|item| filled(item, id, token, answer)).collect(),
+        Value::Array(items) => items.iter().map(|item| filled(item, placeholders, answer)).collect(),
         Value::Object(entries) => {
-            entries.iter().map(|(key, value)| (key.clone(), filled(value, id, token, answer))).collect()
+            entries.iter().map(|(key, value)| (key.clone(), filled(value, placeholders, answer))).collect()
         }
         other => other.clone(),
     }
