@@ -88,13 +88,20 @@ impl fmt::Display for UnfitEventId {
 
 impl std::error::Error for UnfitEventId {}
 
+impl Action {
+    /// The JSON-RPC message, if there is one.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Listen(_) | Self::EndSession => None,
+        }
+    }
+}
+
 impl Call {
     /// The JSON-RPC message, if the call carries one.
     pub fn message(&self) -> Option<&Message> {
-        match &self.action {
-            Action::Message(message) => Some(message),
-            Action::Listen(_) | Action::EndSession => None,
-        }
+        self.action.message()
     }
 
     /// The tool that is called, if the call is a `tools/call` that names one.

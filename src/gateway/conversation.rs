@@ -4,6 +4,7 @@
 //! is held to that revision's rules whole. Everything else is of the revisions with a handshake.
 
 use http::HeaderMap;
+use pingora::http::RequestHeader;
 
 use crate::mcp::headers;
 use crate::mcp::message::Message;
@@ -13,6 +14,7 @@ use crate::seal::Keyring;
 use crate::session;
 use crate::session::Kind;
 use crate::session::Session;
+use crate::transport::route::Door;
 
 use super::refusal::Refusal;
 
@@ -21,11 +23,14 @@ pub(crate) const SESSION_HEADER: &str = "mcp-session-id";
 /// Name of the version header.
 pub(crate) const VERSION_HEADER: &str = "mcp-protocol-version";
 
+/// What stands before the session in the URL an HTTP+SSE client posts to.
+pub(crate) const TOKEN_QUERY: &str = "sessionId=";
+
 /// Revisions spoken here; whether a server behind the gateway speaks one is for it to say.
 const SERVED: [Revision; 5] = Revision::ALL;
 
 /// In which conversation a request stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Conversation {
     /// The revision the request is judged under.
     pub(crate) revision: Revision,
@@ -33,6 +38,8 @@ pub(crate) struct Conversation {
     pub(crate) session: Option<Session>,
     /// The session token as the client sent it: answers that repeat the session repeat the token.
     pub(crate) token: Option<String>,
+    /// How the client comes in.
+    pub(crate) door: Door,
 }
 
 impl Conversation {
@@ -50,53 +57,126 @@ pub(crate) struct Asker<'a> {
     pub(crate) server: &'a str,
     /// The present time in seconds since 1970.
     pub(crate) now_seconds: u64,
+    /// How the client comes in.
+    pub(crate) door: Door,
+    /// Whether the server speaks HTTP+SSE.
+    pub(crate) server_speaks_sse: bool,
+    /// What opens tokens.
+    pub(crate) keyring: &'a Keyring,
+}
+
+impl Asker<'_> {
+    /// The kind of token that this client and this server have between them.
+    pub(crate) fn token_kind(&self) -> Kind {
+        match (self.door, self.server_speaks_sse) {
+            (Door::Streamable, false) => Kind::Streamable,
+            (Door::Streamable, true) | (_, false) => Kind::Pair,
+            (_, true) => Kind::Sse,
+        }
+    }
+
+    fn open(&self, token: &str) -> Option<Session> {
+        session::open(self.keyring, self.token_kind(), token, self.principal, self.server, self.now_seconds)
+    }
 }
 
 /// Finds the conversation of a message.
 ///
 /// # Errors
 /// Headers that do not fit the body, a revision not spoken here, a session that is not the caller's.
-pub(crate) fn of_message(
-    headers: &HeaderMap,
-    message: &Message,
-    asker: &Asker<'_>,
-    keyring: &Keyring,
-) -> Result<Conversation, Refusal> {
-    if headers::claims_modern(headers, message) {
-        let revision = headers::verify(headers, message, &SERVED).map_err(Refusal::Headers)?;
-        return Ok(Conversation { revision, session: None, token: None });
+pub(crate) fn of_message(head: &RequestHeader, message: &Message, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    let headers = &head.headers;
+    let is_modern = headers::claims_modern(headers, message);
+    if asker.door == Door::SseMessage {
+        let meant = message.meta_revision().unwrap_or(Revision::V2026_07_28.as_str());
+        return if is_modern { Err(unsupported(meant)) } else { of_sse_message(head, asker) };
     }
-    let version = version_header(headers)?;
-    let (session, token) = open_session(headers, asker, keyring)?;
-    let sealed = session.as_ref().and_then(|session| Revision::parse(&session.revision));
-    let revision = match (sealed, version) {
-        // The negotiated revision is the session's; a header that names another one is a client's mistake or a trick.
-        (Some(sealed), Some(version)) if sealed != version => {
-            return Err(Refusal::Headers(headers::unsupported(version.as_str(), &SERVED)));
-        }
-        (Some(sealed), _) => sealed,
-        (None, Some(version)) => version,
-        (None, None) if message.method() == Some("initialize") => offered(message),
-        // The rule of 2025-06-18 for a server that cannot know better.
-        (None, None) => Revision::V2025_03_26,
+    if is_modern {
+        let revision = headers::verify(headers, message, &SERVED).map_err(Refusal::Headers)?;
+        return Ok(Conversation { revision, session: None, token: None, door: asker.door });
+    }
+    let offered = (message.method() == Some("initialize")).then(|| offered(message));
+    of_legacy(headers, offered, asker)
+}
+
+/// Finds the conversation of a batch. Only 2025-03-26 has batches; what says nothing is taken for it.
+///
+/// # Errors
+/// See [`of_message`]; another revision.
+pub(crate) fn of_batch(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    if is_modern(&head.headers) {
+        return Err(Refusal::BatchRevision);
+    }
+    let conversation = match asker.door {
+        Door::SseMessage => of_sse_message(head, asker)?,
+        Door::Streamable | Door::SseStream => of_legacy(&head.headers, None, asker)?,
     };
-    Ok(Conversation { revision, session, token })
+    if conversation.revision == Revision::V2025_03_26 { Ok(conversation) } else { Err(Refusal::BatchRevision) }
+}
+
+/// Finds the conversation in which a stream is to stand.
+///
+/// # Errors
+/// A revision without such streams, a session that is not the caller's.
+pub(crate) fn of_stream(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    refuse_modern(&head.headers)?;
+    if asker.door == Door::Streamable {
+        return of_legacy(&head.headers, None, asker);
+    }
+    let revision = version_header(&head.headers)?.unwrap_or(Revision::V2024_11_05);
+    Ok(Conversation { revision, session: None, token: None, door: asker.door })
 }
 
 /// Finds the conversation that a `DELETE` is to end.
 ///
 /// # Errors
 /// No session header, a session that is not the caller's, or a revision without sessions.
-pub(crate) fn of_delete(headers: &HeaderMap, asker: &Asker<'_>, keyring: &Keyring) -> Result<Conversation, Refusal> {
-    // 2026-07-28 has no sessions that could be ended, and wants this to be said to who tries.
-    if headers.get_all(VERSION_HEADER).iter().any(|version| version == Revision::V2026_07_28.as_str()) {
-        return Err(Refusal::Method);
-    }
-    version_header(headers)?;
-    let (session, token) = open_session(headers, asker, keyring)?;
+pub(crate) fn of_delete(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    refuse_modern(&head.headers)?;
+    version_header(&head.headers)?;
+    let (session, token) = open_session(&head.headers, asker)?;
     let session = session.ok_or(Refusal::SessionMissing)?;
     let revision = Revision::parse(&session.revision).unwrap_or(Revision::V2025_03_26);
-    Ok(Conversation { revision, session: Some(session), token })
+    Ok(Conversation { revision, session: Some(session), token, door: asker.door })
+}
+
+/// The conversation of Streamable HTTP with a handshake.
+fn of_legacy(headers: &HeaderMap, offered: Option<Revision>, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    let version = version_header(headers)?;
+    let (session, token) = open_session(headers, asker)?;
+    let sealed = session.as_ref().and_then(|session| Revision::parse(&session.revision));
+    let revision = match (sealed, version) {
+        // The negotiated revision is the session's; a header that names another one is a client's mistake or a trick.
+        (Some(sealed), Some(version)) if sealed != version => return Err(unsupported(version.as_str())),
+        (Some(sealed), _) => sealed,
+        (None, Some(version)) => version,
+        // The rule of 2025-06-18 for a server that cannot know better.
+        (None, None) => offered.unwrap_or(Revision::V2025_03_26),
+    };
+    Ok(Conversation { revision, session, token, door: asker.door })
+}
+
+/// The conversation of a message that an HTTP+SSE client posts: the URL says which, as its stream told it. The revision
+/// was negotiated on the stream, maybe at another node; clients that know the version header repeat it.
+fn of_sse_message(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+    let mut tokens = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix(TOKEN_QUERY));
+    let (Some(token), None) = (tokens.next(), tokens.next()) else { return Err(Refusal::SseSessionMissing) };
+    let session = asker.open(token).ok_or(Refusal::UnknownSession)?;
+    let revision = version_header(&head.headers)?.unwrap_or(Revision::V2024_11_05);
+    Ok(Conversation { revision, session: Some(session), token: Some(token.to_owned()), door: asker.door })
+}
+
+/// 2026-07-28 has neither standing streams nor sessions that could be ended, and wants this to be said to who tries.
+fn refuse_modern(headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_modern(headers) { Err(Refusal::Method("POST")) } else { Ok(()) }
+}
+
+fn is_modern(headers: &HeaderMap) -> bool {
+    headers.get_all(VERSION_HEADER).iter().any(|version| version == Revision::V2026_07_28.as_str())
+}
+
+fn unsupported(revision: &str) -> Refusal {
+    Refusal::Headers(headers::unsupported(revision, &SERVED))
 }
 
 /// The legacy revision that the version header names, if there is one.
@@ -108,7 +188,7 @@ fn version_header(headers: &HeaderMap) -> Result<Option<Revision>, Refusal> {
         Some(revision) if revision.era() == Era::Legacy && SERVED.contains(&revision) && lines.next().is_none() => {
             Ok(Some(revision))
         }
-        _ => Err(Refusal::Headers(headers::unsupported(text, &SERVED))),
+        _ => Err(unsupported(text)),
     }
 }
 
@@ -118,15 +198,10 @@ fn offered(message: &Message) -> Revision {
     offered.and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy).unwrap_or(Revision::V2025_11_25)
 }
 
-fn open_session(
-    headers: &HeaderMap,
-    asker: &Asker<'_>,
-    keyring: &Keyring,
-) -> Result<(Option<Session>, Option<String>), Refusal> {
+fn open_session(headers: &HeaderMap, asker: &Asker<'_>) -> Result<(Option<Session>, Option<String>), Refusal> {
     let mut lines = headers.get_all(SESSION_HEADER).iter();
     let Some(line) = lines.next() else { return Ok((None, None)) };
     let token = line.to_str().ok().filter(|_| lines.next().is_none()).ok_or(Refusal::UnknownSession)?;
-    let session = session::open(keyring, Kind::Streamable, token, asker.principal, asker.server, asker.now_seconds)
-        .ok_or(Refusal::UnknownSession)?;
+    let session = asker.open(token).ok_or(Refusal::UnknownSession)?;
     Ok((Some(session), Some(token.to_owned())))
 }

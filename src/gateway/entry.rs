@@ -18,6 +18,8 @@ use crate::audit::Ending;
 use crate::clock;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
+use crate::mcp::method;
+use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::principal::Principal;
@@ -28,6 +30,8 @@ use crate::telemetry::metrics;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
+use crate::telemetry::metrics::Transport;
+use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
@@ -50,6 +54,9 @@ pub(crate) struct Entry {
     pub(crate) id: Option<Box<str>>,
     pub(crate) rpc_method: Option<Box<str>>,
     pub(crate) tool: Option<Box<str>>,
+    /// The resource or prompt that the request names.
+    pub(crate) named: Option<Named>,
+    pub(crate) door: Option<Door>,
     pub(crate) kind: Option<MessageKind>,
     /// Status of the answer, once one was begun.
     pub(crate) status: Option<u16>,
@@ -58,6 +65,31 @@ pub(crate) struct Entry {
     sent: Option<Digested>,
     pub(crate) received: Digester,
     clock: Stopwatch,
+}
+
+/// What a request names that is no tool.
+#[derive(Debug, Clone)]
+pub(crate) enum Named {
+    /// A resource, by its URI.
+    Resource(Box<str>),
+    /// A prompt, by its name.
+    Prompt(Box<str>),
+}
+
+impl Named {
+    fn by(message: &Message) -> Option<Self> {
+        let target = message.target()?;
+        match method::target(message.method()?)? {
+            Target::Uri => Some(Self::Resource(target.into())),
+            Target::Name => message.tool().is_none().then(|| Self::Prompt(target.into())),
+            Target::Reference => {
+                let reference = message.params()?.get("ref")?;
+                let is_prompt = reference.get("type")?.text() == Some("ref/prompt");
+                Some(if is_prompt { Self::Prompt(target.into()) } else { Self::Resource(target.into()) })
+            }
+            Target::Task => None,
+        }
+    }
 }
 
 enum Stage {
@@ -84,7 +116,6 @@ impl Entry {
         source: Option<SocketAddr>,
         head: &pingora::http::RequestHeader,
     ) -> Self {
-        let now = Instant::now();
         Self {
             runtime: Arc::clone(runtime),
             active,
@@ -101,19 +132,60 @@ impl Entry {
             id: None,
             rpc_method: None,
             tool: None,
+            named: None,
+            door: None,
             kind: None,
             status: None,
             endpoint: None,
             attempts: 0,
             sent: None,
             received: Digester::default(),
-            clock: Stopwatch {
-                started: now,
-                lap: now,
-                record: audit::Phases::default(),
-                metric: metrics::Phases::default(),
-            },
+            clock: Stopwatch::start(),
         }
+    }
+
+    /// Opens the entry of something else that the same caller asks for within this request: an item of a batch, or what the
+    /// gateway does on the caller's behalf.
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            runtime: Arc::clone(&self.runtime),
+            active: Arc::clone(&self.active),
+            _in_flight: self.runtime.begin(),
+            stage: Stage::Open,
+            source: self.source,
+            http_method: self.http_method.clone(),
+            target: self.target.clone(),
+            user_agent: self.user_agent.clone(),
+            principal: self.principal.clone(),
+            server: self.server.clone(),
+            revision: self.revision,
+            upstream_session: self.upstream_session.clone(),
+            id: None,
+            rpc_method: None,
+            tool: None,
+            named: None,
+            door: self.door,
+            kind: None,
+            status: None,
+            endpoint: None,
+            attempts: 0,
+            sent: None,
+            received: Digester::default(),
+            clock: Stopwatch::start(),
+        }
+    }
+
+    /// An entry that leaves no record, to make others from when this one is closed.
+    pub(crate) fn template(&self) -> Self {
+        let mut template = self.child();
+        template.forget();
+        template
+    }
+
+    /// Hands everything over to an entry that outlives this request; this one is closed without a record.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        let closed = self.template();
+        std::mem::replace(self, closed)
     }
 
     /// Takes over what the message says about itself.
@@ -122,6 +194,20 @@ impl Entry {
         self.id = message.id().map(Box::from);
         self.rpc_method = message.method().map(Box::from);
         self.tool = message.tool().map(Box::from);
+        self.named = Named::by(message);
+    }
+
+    /// What the record calls the HTTP request that the gateway makes of its own for this caller.
+    pub(crate) fn note_own(&mut self, http_method: http::Method) {
+        self.http_method = http_method;
+    }
+
+    /// By which transport the client came.
+    fn transport(&self) -> Option<Transport> {
+        self.door.map(|door| match door {
+            Door::Streamable => Transport::StreamableHttp,
+            Door::SseStream | Door::SseMessage => Transport::Sse,
+        })
     }
 
     /// Ends a phase: the time since the last one is its time.
@@ -147,7 +233,7 @@ impl Entry {
     /// # Errors
     /// The record cannot be kept.
     pub(crate) async fn intend(&mut self, permitted: &Permitted) -> Result<(), Refusal> {
-        let sent = permitted.call().message().map(|message| Digested::of(message.body()));
+        let sent = permitted.body().map(|body| Digested::of(&body));
         self.sent = sent;
         let reason = permitted.reason();
         if let Some(meter) = self.meter() {
@@ -203,13 +289,19 @@ impl Entry {
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             rpc_method: self.rpc_method.as_deref(),
             revision: self.revision,
-            transport: None,
+            transport: self.transport().map(Transport::label),
             session: self.upstream_session.as_deref(),
             principal: self.principal.as_deref(),
             server: self.server.as_deref(),
             tool: self.tool.as_deref(),
-            resource: None,
-            prompt: None,
+            resource: match &self.named {
+                Some(Named::Resource(uri)) => Some(uri),
+                _ => None,
+            },
+            prompt: match &self.named {
+                Some(Named::Prompt(name)) => Some(name),
+                _ => None,
+            },
             snapshot: Some(&self.active.snapshot.revision_text),
         }
     }
@@ -271,12 +363,20 @@ impl Entry {
             None => Method::Other,
         };
         meter.request(method, outcome);
+        meter.protocol(self.revision, self.transport().unwrap_or(Transport::StreamableHttp));
         if let Some(tool) = self.tool.as_deref() {
             meter.tool_call(tool, outcome);
         }
         if self.endpoint.is_some() {
             meter.upstream_took(self.clock.metric.get(Phase::UpstreamWait));
         }
+    }
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, lap: now, record: audit::Phases::default(), metric: metrics::Phases::default() }
     }
 }
 

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::StatusCode;
 use http::header;
-use pingora_proxy::Session;
-use tokio::time::Instant;
+use http::uri::PathAndQuery;
 
 use crate::audit::Ending;
+use crate::call::Action;
+use crate::call::EventId;
 use crate::clock;
 use crate::mcp::document::Limits;
 use crate::mcp::error;
 use crate::mcp::headers;
 use crate::mcp::message::Message;
+use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
@@ -26,96 +30,191 @@ use crate::runtime::Active;
 use crate::runtime::Runtime;
 use crate::seal;
 use crate::session;
+use crate::session::Kind;
 use crate::telemetry::metrics::Phase;
+use crate::telemetry::metrics::StreamKind;
 use crate::transport::body::Gathered;
+use crate::transport::route::Door;
 use crate::upstream;
 use crate::upstream::Choice;
 use crate::upstream::Dispatch;
 use crate::upstream::Upstream;
 
+use super::client::Client;
 use super::conversation::Conversation;
 use super::conversation::SESSION_HEADER;
 use super::conversation::VERSION_HEADER;
 use super::entry::Entry;
+use super::hub;
 use super::inbound;
 use super::refusal::Refusal;
-use super::reply;
 use super::reply::Gone;
 use super::reply::Reply;
+use super::response_filter::Judge;
 use super::response_filter::Screen;
+use super::response_filter::TaskSealer;
 use super::response_filter::Verdict;
+use super::sse;
 use super::stream;
-
-/// How long the end of an answer may follow the answer itself before the connection is given up.
-const TAIL: Duration = Duration::from_millis(20);
 
 /// A permitted call on its way.
 pub(crate) struct Exchange<'x> {
-    pub(crate) session: &'x mut Session,
+    pub(crate) client: Client<'x>,
     pub(crate) entry: &'x mut Entry,
     pub(crate) runtime: &'x Arc<Runtime>,
     pub(crate) active: &'x Arc<Active>,
     pub(crate) principal: Arc<Principal>,
     pub(crate) conversation: Conversation,
+    /// What of the client's headers goes upstream.
+    pub(crate) headers: HeaderMap,
     pub(crate) permitted: Permitted,
+    /// The endpoint that the call names by a token, if it names one.
+    pub(crate) pinned: Option<u64>,
+    /// The task that the call names: the server's id, and the client's token for it.
+    pub(crate) task: Option<(String, String)>,
+    /// Where the server takes messages, if it speaks HTTP+SSE.
+    pub(crate) message_path: Option<PathAndQuery>,
+    /// Whether the answer began a session.
+    pub(crate) has_session: bool,
+}
+
+/// Where a stream that ended before its answer goes on.
+#[derive(Debug)]
+pub(crate) struct Resume {
+    /// The last event that was passed on.
+    pub(crate) after: EventId,
+    /// How long the server wants to be left alone until then.
+    pub(crate) pause: Duration,
+}
+
+/// Whether a server of the configuration speaks HTTP+SSE.
+pub(crate) fn speaks_sse(active: &Active, server: &str) -> bool {
+    active.fleet.get(server).is_some_and(|upstream| upstream.plan().speaks_sse())
 }
 
 /// Asks the upstream and answers the client.
 ///
 /// # Errors
 /// The refusal that is still to be answered and put on record.
-pub(crate) async fn run(mut exchange: Exchange<'_>) -> Result<(), Refusal> {
+pub(crate) async fn run(exchange: &mut Exchange<'_>) -> Result<Option<Resume>, Refusal> {
     let fleet = Arc::clone(&exchange.active.fleet);
     let upstream = fleet.get(&exchange.permitted.call().server).ok_or(Refusal::Internal("no_upstream"))?;
-    let mut screen = Screen::new(exchange.permitted.call().message(), exchange.conversation.revision.era());
-    let answer = exchange.send(upstream).await?;
-    let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
-    match answer.status {
-        _ if answer
-            .headers
-            .get_all(header::CONTENT_ENCODING)
-            .iter()
-            .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) =>
-        {
-            Err(Refusal::Answer("answer_encoded"))
-        }
-        status if status.is_success() && !screen.awaits_answer() => exchange.accept().await,
-        StatusCode::OK if inbound::is_event_stream(media_type) => {
-            stream::pump(&mut exchange, upstream, answer, &mut screen).await
-        }
-        StatusCode::OK if inbound::is_json(media_type) => exchange.answer_whole(upstream, answer, &mut screen).await,
-        status if status.is_client_error() || status.is_server_error() => exchange.answer_error(upstream, answer).await,
-        _ => Err(Refusal::Answer("answer_status")),
+    match (exchange.conversation.door, upstream.plan().speaks_sse()) {
+        (Door::Streamable | Door::SseMessage, false) => exchange.direct(upstream).await,
+        (Door::SseStream, true) => sse::relay(exchange, upstream).await.map(|()| None),
+        (Door::SseStream, false) => sse::stand(exchange, upstream).await.map(|()| None),
+        (Door::SseMessage, true) => exchange.post(upstream).await.map(|()| None),
+        (Door::Streamable, true) => hub::run(exchange, upstream).await.map(|()| None),
     }
 }
 
 impl Exchange<'_> {
-    /// Sends the permitted bytes and waits for the head of the answer.
-    async fn send(&mut self, upstream: &Arc<Upstream>) -> Result<upstream::Answer, Refusal> {
-        let pinned = self.conversation.session.as_ref().map(|session| Choice::Pinned(session.endpoint));
-        let endpoint = upstream.pick(pinned.unwrap_or(Choice::Next)).map_err(Refusal::Upstream)?;
+    /// A message, a stream or the end of a session between a client and a server of Streamable HTTP.
+    async fn direct(&mut self, upstream: &Arc<Upstream>) -> Result<Option<Resume>, Refusal> {
+        let answer = self.send(upstream, None).await?;
+        self.answer(upstream, answer).await
+    }
+
+    /// Passes the upstream's answer on, once it is seen to be one.
+    pub(crate) async fn answer(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        answer: upstream::Answer,
+    ) -> Result<Option<Resume>, Refusal> {
+        let is_listen = matches!(self.permitted.call().action, Action::Listen(_));
+        let sent = self.sent_message()?;
+        let mut screen = Screen::of(&self.permitted.call().action, sent.as_ref(), self.conversation.revision);
+        let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
+        let is_identity = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        match answer.status {
+            _ if !answer.headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) => {
+                Err(Refusal::Answer("answer_encoded"))
+            }
+            status if status.is_success() && !is_listen && !screen.awaits_answer() => {
+                self.accept().await.map(|()| None)
+            }
+            StatusCode::OK if inbound::is_event_stream(media_type) => {
+                let kind = if is_listen || screen.is_subscription() { StreamKind::Standing } else { StreamKind::Answer };
+                stream::Pump::new(self, upstream, &mut screen, kind).from(answer).pump(self).await
+            }
+            StatusCode::OK if inbound::is_json(media_type) && !is_listen => {
+                self.answer_whole(upstream, answer, &mut screen).await.map(|()| None)
+            }
+            status if status.is_client_error() || status.is_server_error() => {
+                self.answer_error(upstream, answer).await.map(|()| None)
+            }
+            _ => Err(Refusal::Answer("answer_status")),
+        }
+    }
+
+    /// A message of an HTTP+SSE client for a server of that transport, whose answer goes out on the client's stream.
+    async fn post(&mut self, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
+        let session = self.conversation.session.as_ref().ok_or(Refusal::SessionMissing)?;
+        let path = session.upstream_id.parse().map_err(|_| Refusal::Internal("session_id"))?;
+        let answer = self.send(upstream, Some(path)).await?;
+        if answer.status.is_success() { self.accept().await } else { self.answer_error(upstream, answer).await }
+    }
+
+    /// Sends the permitted bytes and waits for the head of the answer. `path`: where an HTTP+SSE server takes messages.
+    pub(crate) async fn send(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        path: Option<PathAndQuery>,
+    ) -> Result<upstream::Answer, Refusal> {
+        let session = self.conversation.session.as_ref();
+        let choice = match self.pinned.or(session.map(|session| session.endpoint)) {
+            Some(endpoint) => Choice::Pinned(endpoint),
+            // Without a session a server may still remember who asked: it had better be the same one each time.
+            None if !self.conversation.is_modern() && !self.is_initialize() => Choice::Of(&self.principal.id),
+            None => Choice::Next,
+        };
+        let endpoint = upstream.pick(choice).map_err(Refusal::Upstream)?;
         self.entry.endpoint = Some(endpoint.id());
         // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
         self.entry.attempts = 1;
-        let withheld = self.active.snapshot.keys.credential_headers();
-        let headers = upstream_headers(&self.session.req_header().headers, &self.conversation, withheld)?;
-        let credential = upstream.plan().credential();
-        let sent = watched(
-            self.session,
-            self.conversation.is_modern(),
-            upstream.send(&endpoint, &self.permitted, Dispatch { headers, credential, path: None }),
-        )
-        .await;
+        let mut headers = std::mem::take(&mut self.headers);
+        if let Some(session) = session.filter(|_| !upstream.plan().speaks_sse()) {
+            let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
+            headers.insert(SESSION_HEADER, id);
+        }
+        let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path };
+        let modern = self.conversation.is_modern();
+        let sent = self.client.watched(modern, upstream.send(&endpoint, &self.permitted, dispatch)).await;
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent.map_err(|Gone| Refusal::ClientGone)?;
         self.entry.attempts = sent.as_ref().map_or_else(|error| error.attempts(), |answer| answer.attempts);
         sent.map_err(Refusal::Upstream)
     }
 
+    /// The message as it is sent, where that is not as it came.
+    fn sent_message(&self) -> Result<Option<Message>, Refusal> {
+        let Some(message) = self.permitted.call().message() else { return Ok(None) };
+        let sent = self.permitted.body().unwrap_or_default();
+        if sent.as_ptr() == message.body().as_ptr() {
+            return Ok(None);
+        }
+        Message::read(sent, &Limits::default()).map(Some).map_err(|_| Refusal::Internal("rewritten"))
+    }
+
+    /// What becomes of the upstream's refusal to take a message whose answer would come elsewhere.
+    pub(crate) async fn error_of(&mut self, upstream: &Upstream, answer: upstream::Answer) -> Result<(), Refusal> {
+        let status = answer.status;
+        self.answer_error(upstream, answer).await?;
+        Err(Refusal::UpstreamStatus(status))
+    }
+
+    /// Whether the call begins a session.
+    pub(crate) fn is_initialize(&self) -> bool {
+        self.permitted.call().message().and_then(Message::method) == Some("initialize")
+    }
+
     /// Answers what is only to be accepted: a notification, a client's response, the end of a session.
-    async fn accept(&mut self) -> Result<(), Refusal> {
+    pub(crate) async fn accept(&mut self) -> Result<(), Refusal> {
         let status = if self.permitted.call().message().is_some() { 202 } else { 200 };
-        self.finish(Ending::Ok, Reply { status, body: Bytes::new(), headers: &[] }).await
+        // The answer to a request of an HTTP+SSE client is seen by the node that has its stream.
+        let answered_elsewhere = self.entry.kind == Some(MessageKind::Request);
+        let ending = if answered_elsewhere { Ending::Accepted } else { Ending::Ok };
+        self.finish(ending, Reply { status, body: Bytes::new(), headers: &[] }).await
     }
 
     /// Answers with one JSON message.
@@ -126,11 +225,10 @@ impl Exchange<'_> {
         screen: &mut Screen,
     ) -> Result<(), Refusal> {
         let body = self.read_whole(upstream, &mut answer).await?;
-        let view = self.active.snapshot.policy.view(&self.principal, &self.permitted.call().server);
-        let verdict = match screen.whole(body.clone(), view) {
+        let verdict = match screen.whole(body.clone(), &self.judge(self.active)) {
             Verdict::Answer(verdict) => verdict,
             Verdict::Refuse(reason) | Verdict::Drop(reason) => return Err(Refusal::Answer(reason)),
-            Verdict::Pass => return Err(Refusal::Answer("answer_kind")),
+            Verdict::Pass(_) | Verdict::Decline(_) => return Err(Refusal::Answer("answer_kind")),
         };
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
@@ -139,21 +237,22 @@ impl Exchange<'_> {
     }
 
     /// Answers with the upstream's JSON-RPC error, if it sent one; its own words never pass in any other form.
-    async fn answer_error(&mut self, upstream: &Upstream, mut answer: upstream::Answer) -> Result<(), Refusal> {
+    pub(crate) async fn answer_error(&mut self, upstream: &Upstream, mut answer: upstream::Answer) -> Result<(), Refusal> {
         let status = answer.status;
         if status == StatusCode::NOT_FOUND && self.conversation.session.is_some() {
             return Err(Refusal::UnknownSession);
         }
         let is_json = inbound::text(&answer.headers, &header::CONTENT_TYPE).is_some_and(inbound::is_json);
+        let ends_session = matches!(self.permitted.call().action, Action::EndSession);
         // 401, 402, 403 and 407 are about the gateway's own credential: no concern of its clients.
-        if !is_json || matches!(status.as_u16(), 401 | 402 | 403 | 407) || self.permitted.call().message().is_none() {
+        if !is_json || matches!(status.as_u16(), 401 | 402 | 403 | 407) || ends_session {
             return Err(Refusal::UpstreamStatus(status));
         }
         let body = self.read_whole(upstream, &mut answer).await?;
         let body = error_in_own_words(self.entry.id.as_deref(), body).ok_or(Refusal::UpstreamStatus(status))?;
         // Statuses that say something about the message go on; others would make a client or a proxy act on its own.
         let status =
-            if matches!(status.as_u16(), 400 | 404 | 409 | 413 | 422 | 429 | 503) { status.as_u16() } else { 502 };
+            if matches!(status.as_u16(), 400 | 404 | 405 | 409 | 413 | 422 | 429 | 503) { status.as_u16() } else { 502 };
         let retry = inbound::text(&answer.headers, &header::RETRY_AFTER);
         let retry =
             retry.filter(|retry| retry.len() <= 6 && retry.bytes().all(|byte| byte.is_ascii_digit())).map(String::from);
@@ -169,9 +268,9 @@ impl Exchange<'_> {
         }
         let mut body = Gathered::default();
         let watch = self.conversation.is_modern();
-        while let Some(chunk) =
-            watched(self.session, watch, answer.body.next(answer.deadline)).await.map_err(|Gone| Refusal::ClientGone)?
-        {
+        loop {
+            let next = self.client.watched(watch, answer.body.next(answer.deadline)).await;
+            let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;
             self.entry.received.update(&chunk);
             if body.len() + chunk.len() > bytes_max {
@@ -195,76 +294,117 @@ impl Exchange<'_> {
         if let Some(revision) = negotiated {
             self.entry.revision = Some(revision);
         }
-        let Some(upstream_id) = headers.get(SESSION_HEADER) else { return Ok(None) };
+        let Some(upstream_id) = headers.get(SESSION_HEADER) else {
+            self.settle_stream(None, negotiated);
+            return Ok(None);
+        };
         let upstream_id = upstream_id.to_str().map_err(|_| Refusal::Answer("answer_session"))?;
         let Some(revision) = negotiated else {
             let known = self.conversation.session.as_ref().is_some_and(|session| session.upstream_id == upstream_id);
             return Ok(if known { self.conversation.token.clone() } else { None });
         };
-        let session = session::Session {
+        self.entry.upstream_session = Some(upstream_id.to_owned());
+        self.has_session = true;
+        if self.client.mailbox().is_some() {
+            self.settle_stream(Some(upstream_id), negotiated);
+            return Ok(None);
+        }
+        let kind = if speaks_sse(self.active, &self.permitted.call().server) { Kind::Pair } else { Kind::Streamable };
+        self.sealed(kind, upstream_id, revision).map(Some)
+    }
+
+    /// A token for a conversation of this caller with this server.
+    ///
+    /// # Errors
+    /// Nothing to seal with, or an upstream's id that cannot be sealed.
+    pub(crate) fn sealed(&self, kind: Kind, upstream_id: &str, revision: Revision) -> Result<String, Refusal> {
+        let keyring = self.runtime.keyring(self.active).ok_or(Refusal::Internal("no_sealing_key"))?;
+        let nonce = seal::fresh_nonce().map_err(|_| Refusal::Sealing)?;
+        let session = self.session_of(upstream_id, revision);
+        session::seal(keyring, kind, &session, nonce).map_err(|_| Refusal::Answer("answer_session"))
+    }
+
+    fn session_of(&self, upstream_id: &str, revision: Revision) -> session::Session {
+        session::Session {
             server: Arc::clone(&self.permitted.call().server),
             endpoint: self.entry.endpoint.unwrap_or_default(),
             upstream_id: upstream_id.to_owned(),
             principal: Arc::clone(&self.principal.id),
             revision: revision.as_str().to_owned(),
             since: clock::now_seconds(),
-        };
-        self.entry.upstream_session = Some(upstream_id.to_owned());
-        let keyring = self.runtime.keyring(self.active).ok_or(Refusal::Internal("no_sealing_key"))?;
-        let nonce = seal::fresh_nonce().map_err(|_| Refusal::Sealing)?;
-        session::seal(keyring, session::Kind::Streamable, &session, nonce)
-            .map(Some)
-            .map_err(|_| Refusal::Answer("answer_session"))
+        }
+    }
+
+    /// Notes on the stream of an HTTP+SSE client what was settled with its server of Streamable HTTP.
+    fn settle_stream(&self, upstream_id: Option<&str>, negotiated: Option<Revision>) {
+        if let (Some(mailbox), Some(revision)) = (self.client.mailbox(), negotiated) {
+            mailbox.settle(self.session_of(upstream_id.unwrap_or_default(), revision));
+        }
+    }
+
+    /// What the server's messages are held against, under a snapshot.
+    pub(crate) fn judge<'a>(&'a self, active: &'a Active) -> Judge<'a> {
+        let server = &self.permitted.call().server;
+        Judge {
+            view: active.snapshot.policy.view(&self.principal, server),
+            is_anybody: self.principal.key.is_none(),
+            tasks: TaskSealer {
+                keyring: self.runtime.keyring(active),
+                server,
+                endpoint: self.entry.endpoint.unwrap_or_default(),
+                principal: &self.principal.id,
+                named: self.task.as_ref().map(|(id, token)| (id.as_str(), token.as_str())),
+            },
+            catalog: &self.runtime.catalog,
+            server,
+            target: active.fleet.get(server).map(|upstream| upstream.plan().target()).unwrap_or_default(),
+        }
     }
 
     /// Writes a whole answer and closes the entry.
     async fn finish(&mut self, ending: Ending, reply: Reply<'_>) -> Result<(), Refusal> {
         self.entry.status = Some(reply.status);
-        let written = reply::whole(self.session, reply).await;
+        let written = self.client.whole(reply).await;
         self.entry.settle(if written.is_ok() { ending } else { Ending::ClientGone });
         if written.is_err() {
-            self.session.set_keepalive(None);
+            self.client.give_up();
         }
         Ok(())
     }
 }
 
-/// Reads on after the answer until the upstream ends its body, for a moment, so that the connection can be used again.
-pub(crate) async fn finish_body(body: &mut upstream::Body) {
-    let deadline = Instant::now() + TAIL;
-    while let Some(Ok(_)) = body.next(deadline).await {}
-}
-
-/// Waits for `future`, but no longer than the client is there.
+/// A fresh id for what lives on this node.
 ///
-/// In 2026-07-28 (`modern`) a client cancels by leaving, and the end of what it sends is enough. In the older revisions a
-/// client that half-closed still waits for its answer; only a broken connection says that nobody does.
-pub(crate) async fn watched<F: Future>(session: &mut Session, modern: bool, future: F) -> Result<F::Output, Gone> {
-    session.as_downstream_mut().set_abort_on_close(modern);
-    tokio::select! {
-        biased;
-        output = future => Ok(output),
-        // Ready only when the client is gone: what it sends early is held back by the gate.
-        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Gone),
-    }
+/// # Errors
+/// No randomness.
+pub(crate) fn fresh_id() -> Result<String, Refusal> {
+    let nonce = seal::fresh_nonce().map_err(|_| Refusal::Sealing)?;
+    Ok(URL_SAFE_NO_PAD.encode(nonce))
 }
 
-/// The headers that go upstream: an allow list, and what the session knows.
-fn upstream_headers(
-    client: &HeaderMap,
-    conversation: &Conversation,
-    withheld: &[HeaderName],
-) -> Result<HeaderMap, Refusal> {
+fn basic_headers() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
+/// The headers of what the gateway asks on its own in a conversation of this revision.
+pub(crate) fn own_headers(revision: Revision) -> HeaderMap {
+    let mut headers = basic_headers();
+    if revision >= Revision::V2025_06_18 {
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(revision.as_str()));
+    }
+    headers
+}
+
+/// The headers that go upstream: an allow list.
+pub(crate) fn forwarded_headers(client: &HeaderMap, conversation: &Conversation, active: &Active) -> HeaderMap {
+    let withheld = active.snapshot.keys.credential_headers();
+    let mut headers = basic_headers();
     if let Some(version) = client.get(VERSION_HEADER) {
         headers.insert(VERSION_HEADER, version.clone());
-    }
-    if let Some(session) = &conversation.session {
-        let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
-        headers.insert(SESSION_HEADER, id);
     }
     if conversation.is_modern() {
         for (name, value) in client {
@@ -273,7 +413,7 @@ fn upstream_headers(
             }
         }
     }
-    Ok(headers)
+    headers
 }
 
 /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.

@@ -16,16 +16,28 @@ use crate::failpoint;
 use crate::mcp::batch;
 use crate::mcp::batch::Item;
 use crate::mcp::document::Limits;
+use crate::mcp::headers;
+use crate::mcp::headers::arguments;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageError;
 use crate::mcp::message::MessageKind;
+use crate::mcp::method;
+use crate::mcp::method::Target;
+use crate::mcp::method::Towards;
+use crate::mcp::results;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
+use crate::mcp::subscription;
+use crate::mcp::subscription::Subscription;
+use crate::mcp::tasks;
+use crate::mcp::tasks::Opened;
+use crate::mcp::tasks::Owned;
 use crate::policy::Denied;
 use crate::policy::Permitted;
 use crate::principal::Principal;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
+use crate::session;
 use crate::telemetry::metrics::Phase;
 use crate::transport::body;
 use crate::transport::connection::Connection;
@@ -41,6 +53,7 @@ use super::conversation::Conversation;
 use super::entry::Entry;
 use super::exchange;
 use super::exchange::Exchange;
+use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
@@ -51,6 +64,8 @@ use super::sse;
 
 /// The header by which a client says where to go on.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// The header that repeats what a request of 2026-07-28 is about.
+const MCP_NAME: &str = "mcp-name";
 
 /// Who asks, of which server, and under what.
 pub(crate) struct Caller<'c> {
@@ -110,7 +125,9 @@ pub(crate) async fn handle(
             let ask = Ask { conversation, action, headers };
             match inbound.door {
                 Door::SseMessage => sse::take(session, entry, &caller, ask).await,
-                Door::Streamable | Door::SseStream => carry_out(Client::Http(session), entry, &caller, ask).await,
+                Door::Streamable | Door::SseStream => {
+                    carry_out(Client::Http(session), entry, &caller, ask).await.map(drop)
+                }
             }
         }
     }
@@ -125,23 +142,40 @@ pub(crate) async fn carry_out(
     entry: &mut Entry,
     caller: &Caller<'_>,
     ask: Ask,
-) -> Result<(), Refusal> {
-    let permitted = permit(entry, caller, &ask.conversation, ask.action).await?;
+) -> Result<Option<Resume>, Refusal> {
+    let Ask { conversation, action, mut headers } = ask;
+    let Permission { permitted, pinned, task } = permit(entry, caller, &conversation, action, &headers).await?;
+    if let Some((id, _)) = task.as_ref().filter(|_| conversation.is_modern()) {
+        headers.insert(MCP_NAME, headers::encode(id));
+    }
     failpoint!("exchange");
-    exchange::run(Exchange {
+    let mut exchange = Exchange {
         client,
         entry,
         runtime: caller.runtime,
         active: caller.active,
         principal: Arc::clone(&caller.principal),
-        conversation: ask.conversation,
-        headers: ask.headers,
+        conversation,
+        headers,
         permitted,
-    })
-    .await
+        pinned,
+        task,
+        message_path: None,
+        has_session: false,
+    };
+    exchange::run(&mut exchange).await
 }
 
-/// Steps 6 to 12: decides about an action and puts the intent on record.
+/// What may be sent, and where its tokens led.
+pub(crate) struct Permission {
+    pub(crate) permitted: Permitted,
+    /// The endpoint that the call names by a token.
+    pub(crate) pinned: Option<u64>,
+    /// The task that the call is about: the server's id, and the client's token for it.
+    pub(crate) task: Option<(String, String)>,
+}
+
+/// Steps 6 to 12: opens tokens, decides about an action and puts the intent on record.
 ///
 /// # Errors
 /// The refusal that is still to be answered and put on record.
@@ -150,10 +184,15 @@ pub(crate) async fn permit(
     caller: &Caller<'_>,
     conversation: &Conversation,
     action: Action,
-) -> Result<Permitted, Refusal> {
+    headers: &HeaderMap,
+) -> Result<Permission, Refusal> {
     failpoint!("policy");
-    let call = Call { server: Arc::clone(&caller.server), action, opened: Vec::new() };
+    let opened = open_tasks(caller, conversation, &action)?;
+    let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
+    let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
     let permitted = decide(caller.active, &caller.principal, conversation.revision, call)?;
+    check_repeated_arguments(caller, conversation, permitted.call(), headers)?;
+    check_subscription(permitted.call())?;
     entry.lap(Phase::Policy);
 
     failpoint!("intent");
@@ -168,7 +207,52 @@ pub(crate) async fn permit(
     }
     entry.intend(&permitted).await?;
     entry.lap(Phase::Record);
-    Ok(permitted)
+    Ok(Permission { permitted, pinned: opened.endpoint, task: opened.named.zip(token) })
+}
+
+/// Opens the tokens by which a message names tasks. A task of somebody else is no task.
+fn open_tasks(caller: &Caller<'_>, conversation: &Conversation, action: &Action) -> Result<Opened, Refusal> {
+    let Action::Message(message) = action else { return Ok(Opened::default()) };
+    let is_about_tasks = message.method().is_some_and(|method| {
+        let is_known = method::find(method, Towards::Server, conversation.revision).is_some();
+        is_known && method::target(method) == Some(Target::Task)
+    });
+    if is_about_tasks && conversation.is_modern() && !message.meta().is_some_and(results::tasks_declared) {
+        return Err(Refusal::Headers(results::tasks_undeclared()));
+    }
+    let endpoint = conversation.session.as_ref().map(|session| session.endpoint);
+    let open_one = |token: &str| {
+        let keyring = caller.runtime.keyring(caller.active)?;
+        let task = session::open_task(keyring, token, &caller.principal.id, &caller.server)?;
+        let is_here = endpoint.is_none_or(|endpoint| endpoint == task.endpoint);
+        is_here.then_some(Owned { id: task.upstream_id, endpoint: task.endpoint })
+    };
+    tasks::open(message, conversation.revision, open_one).map_err(|tasks::NotFound| Refusal::UnknownTask)
+}
+
+/// Whether what a subscription asks for can be read; on the stream it is held against it.
+fn check_subscription(call: &Call) -> Result<(), Refusal> {
+    match call.message().filter(|message| message.method() == Some(subscription::LISTEN)) {
+        Some(message) => Subscription::read(message).map(drop).map_err(Refusal::Headers),
+        None => Ok(()),
+    }
+}
+
+/// Whether the headers in which a call of 2026-07-28 repeats arguments say what the arguments say, as far as the tool's
+/// schema was seen.
+fn check_repeated_arguments(
+    caller: &Caller<'_>,
+    conversation: &Conversation,
+    call: &Call,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
+    let Some(tool) = call.tool().filter(|_| conversation.is_modern()) else { return Ok(()) };
+    let Some(upstream) = caller.active.fleet.get(&call.server) else { return Ok(()) };
+    let Some(annotated) = caller.runtime.catalog.get(&call.server, upstream.plan().target(), tool) else {
+        return Ok(());
+    };
+    let arguments = call.message().and_then(Message::arguments);
+    arguments::verify(headers, arguments, &annotated).map_err(Refusal::Headers)
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.

@@ -8,18 +8,24 @@ use http::header;
 use pingora::http::RequestHeader;
 
 use crate::snapshot::Snapshot;
+use crate::transport::route::Door;
 
 use super::refusal::Refusal;
 
 /// The path on which a load balancer asks whether this process serves.
 pub(crate) const HEALTH_PATH: &str = "/healthz";
 
+/// The media type of event streams.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
 /// What a request's head asks for.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     /// The server the path names; it need not be configured.
     pub(crate) server: Arc<str>,
-    /// Whether a message follows or a session is to end.
+    /// How the client came in.
+    pub(crate) door: Door,
+    /// Whether a message follows, a stream is to stand or a session is to end.
     pub(crate) verb: Verb,
 }
 
@@ -28,6 +34,8 @@ pub(crate) struct Inbound {
 pub(crate) enum Verb {
     /// To take the message in the body.
     Post,
+    /// To send what it has to say on its own.
+    Get,
     /// To end the session.
     Delete,
 }
@@ -48,21 +56,58 @@ pub(crate) fn read_head(head: &RequestHeader, snapshot: &Snapshot) -> Result<Inb
             return Err(Refusal::Origin);
         }
     }
-    let name = snapshot.routes.server(head.uri.path()).ok_or(Refusal::NoRoute)?;
-    let verb = match head.method {
-        Method::POST => Verb::Post,
-        Method::DELETE => Verb::Delete,
-        _ => return Err(Refusal::Method),
-    };
-    if verb == Verb::Post {
-        check_media_types(&head.headers)?;
+    let route = snapshot.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
+    let verb = verb(&head.method, route.door)?;
+    match (verb, route.door) {
+        (Verb::Post, Door::Streamable) => {
+            check_body(&head.headers)?;
+            check_accept(&head.headers, &[&JSON_RANGES, &EVENT_RANGES])?;
+        }
+        // The answer comes on the stream: what the client takes here is of no interest.
+        (Verb::Post, _) => check_body(&head.headers)?,
+        (Verb::Get, _) => check_accept(&head.headers, &[&EVENT_RANGES])?,
+        (Verb::Delete, _) => {}
     }
-    let server = snapshot.plans.get(name).map_or_else(|| Arc::from(name), |plan| Arc::clone(plan.name()));
-    Ok(Inbound { server, verb })
+    let server =
+        snapshot.plans.get(route.server).map_or_else(|| Arc::from(route.server), |plan| Arc::clone(plan.name()));
+    Ok(Inbound { server, door: route.door, verb })
 }
 
-/// The body must be plain JSON, and the client must take what MCP answers with.
-fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
+/// What a method asks for at a door. A POST to the path of an HTTP+SSE stream is how clients find out which of the two
+/// transports they stand before: 405 sends them to GET.
+fn verb(method: &Method, door: Door) -> Result<Verb, Refusal> {
+    match (method, door) {
+        (&Method::POST, Door::Streamable | Door::SseMessage) => Ok(Verb::Post),
+        (&Method::GET, Door::Streamable | Door::SseStream) => Ok(Verb::Get),
+        (&Method::DELETE, Door::Streamable) => Ok(Verb::Delete),
+        (_, Door::Streamable) => Err(Refusal::Method("POST, GET, DELETE")),
+        (_, Door::SseStream) => Err(Refusal::Method("GET")),
+        (_, Door::SseMessage) => Err(Refusal::Method("POST")),
+    }
+}
+
+const JSON_RANGES: [&str; 3] = ["application/json", "application/*", "*/*"];
+const EVENT_RANGES: [&str; 3] = [EVENT_STREAM, "text/*", "*/*"];
+
+/// The client must take what MCP answers with; one that says nothing takes anything.
+fn check_accept(headers: &HeaderMap, wanted: &[&[&str; 3]]) -> Result<(), Refusal> {
+    let accepts = |ranges: &[&str; 3]| {
+        let mut accepted = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        accepted.any(|range| {
+            let range = range.split(';').next().unwrap_or_default().trim();
+            ranges.iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
+        })
+    };
+    let silent = !headers.contains_key(header::ACCEPT);
+    if silent || wanted.iter().all(|ranges| accepts(ranges)) { Ok(()) } else { Err(Refusal::NotAcceptable) }
+}
+
+/// The body must be plain JSON.
+fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
@@ -75,25 +120,12 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
     if !media_type.to_str().is_ok_and(is_json) {
         return Err(Refusal::MediaType("content_type"));
     }
-    let accepts = |wanted: [&str; 3]| {
-        let mut ranges = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        ranges.any(|range| {
-            let range = range.split(';').next().unwrap_or_default().trim();
-            wanted.iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
-        })
-    };
-    let silent = !headers.contains_key(header::ACCEPT);
-    let both = accepts(["application/json", "application/*", "*/*"]) && accepts(["text/event-stream", "text/*", "*/*"]);
-    if silent || both { Ok(()) } else { Err(Refusal::NotAcceptable) }
+    Ok(())
 }
 
 /// Whether a media type is that of event streams.
 pub(crate) fn is_event_stream(media_type: &str) -> bool {
-    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// Whether a media type is JSON in UTF-8.
@@ -122,7 +154,18 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        check_media_types(&map).map_err(|refusal| refusal.name())
+        let checked = check_body(&map).and_then(|()| check_accept(&map, &[&JSON_RANGES, &EVENT_RANGES]));
+        checked.map_err(|refusal| refusal.name())
+    }
+
+    #[test]
+    fn each_door_has_its_methods() {
+        let verbs = |door: Door| {
+            [Method::GET, Method::POST, Method::DELETE, Method::PUT].map(|method| verb(&method, door).ok())
+        };
+        assert_eq!(verbs(Door::Streamable), [Some(Verb::Get), Some(Verb::Post), Some(Verb::Delete), None]);
+        assert_eq!(verbs(Door::SseStream), [Some(Verb::Get), None, None, None]);
+        assert_eq!(verbs(Door::SseMessage), [None, Some(Verb::Post), None, None]);
     }
 
     #[test]

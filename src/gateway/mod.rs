@@ -3,16 +3,21 @@
 //! `handle` is the order of steps, `exchange` the way to the upstream and back, `response_filter` what an answer must
 //! be to pass. `refusal` is the one table from reasons to the wire, `entry` the one place that writes the record.
 
+mod batch;
+mod client;
 mod conversation;
+mod decline;
 mod entry;
 mod exchange;
 mod frame;
 mod handle;
+mod hub;
 mod inbound;
 mod keeper;
 mod refusal;
 mod reply;
 mod response_filter;
+mod sse;
 mod stream;
 
 pub use frame::Gateway;

@@ -27,8 +27,8 @@ pub(crate) enum Refusal {
     Head(head::Refusal),
     /// No route leads anywhere from this path.
     NoRoute,
-    /// The path is served, but not with this method.
-    Method,
+    /// The path is served, but not with this method; with these it is.
+    Method(&'static str),
     /// The `Host` is not ours.
     Host,
     /// The `Origin` is not ours.
@@ -51,6 +51,20 @@ pub(crate) enum Refusal {
     UnknownSession,
     /// A request that needs a session names none.
     SessionMissing,
+    /// A message to an HTTP+SSE stream does not say to which.
+    SseSessionMissing,
+    /// A task that does not exist, or is not this caller's.
+    UnknownTask,
+    /// A message of 2026-07-28 for a server that cannot speak it.
+    OtherEra,
+    /// A request whose id another one under way has, or one too many.
+    IdInUse,
+    /// The id of the last event is none that could have been given.
+    LastEventId,
+    /// A batch in a revision without batches.
+    BatchRevision,
+    /// A batch that is empty or too long, or has something in it that must stand alone.
+    Batch(&'static str),
     /// Policy said no.
     Denied(Box<Denial>, Option<String>),
     /// The record cannot be kept.
@@ -105,7 +119,7 @@ impl Refusal {
         match self {
             Self::Head(refusal) => refusal.reason,
             Self::NoRoute => "no_route",
-            Self::Method => "method_not_served",
+            Self::Method(_) => "method_not_served",
             Self::Host => "host_not_allowed",
             Self::Origin => "origin_not_allowed",
             Self::KeyMissing => "key_missing",
@@ -118,7 +132,13 @@ impl Refusal {
             Self::Message(error) => error.name,
             Self::Headers(error) => error.name,
             Self::UnknownSession => "session_unknown",
-            Self::SessionMissing => "session_missing",
+            Self::SessionMissing | Self::SseSessionMissing => "session_missing",
+            Self::UnknownTask => "task_unknown",
+            Self::OtherEra => "other_era",
+            Self::IdInUse => "id_in_use",
+            Self::LastEventId => "last_event_id",
+            Self::BatchRevision => "batch",
+            Self::Batch(reason) => reason,
             Self::Denied(denial, _) => denial.name(),
             Self::Record(unavailable) => unavailable.name(),
             Self::StreamsBusy => "streams_max",
@@ -140,12 +160,9 @@ impl Refusal {
             }
             Self::Head(refusal) => Wire::new(refusal.status, code::INVALID_REQUEST, refusal.text),
             Self::NoRoute => Wire::new(404, code::INVALID_REQUEST, "no MCP server is reached on this path"),
-            Self::Method => Wire::new(
-                405,
-                code::INVALID_REQUEST,
-                "this path takes POST and DELETE; a standing GET stream is not offered",
-            )
-            .with("allow", "POST, DELETE"),
+            Self::Method(allowed) => {
+                Wire::new(405, code::INVALID_REQUEST, format!("here is served: {allowed}")).with("allow", *allowed)
+            }
             Self::Host => Wire::new(403, code::INVALID_REQUEST, "the Host header names no host of this gateway"),
             Self::Origin => Wire::new(403, code::INVALID_REQUEST, "requests from this origin are not allowed"),
             Self::KeyMissing => Wire::new(
@@ -170,6 +187,30 @@ impl Refusal {
             Self::Headers(error) => Wire { data: error.data.clone(), ..Wire::new(400, error.code, error.text.clone()) },
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
             Self::SessionMissing => Wire::new(400, code::INVALID_REQUEST, "an Mcp-Session-Id header is needed here"),
+            Self::SseSessionMissing => Wire::new(
+                400,
+                code::INVALID_REQUEST,
+                "one `sessionId` is needed in the query, as the stream's `endpoint` event gave it",
+            ),
+            Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
+            // No error that a client of both eras takes for one of 2026-07-28: it is to fall back to `initialize`.
+            Self::OtherEra => Wire::new(
+                400,
+                code::INVALID_REQUEST,
+                "this server speaks revisions up to 2025-11-25: begin with `initialize`",
+            ),
+            Self::IdInUse => Wire::new(
+                400,
+                code::INVALID_REQUEST,
+                "another request with this id is under way, or too many are: wait for their answers",
+            ),
+            Self::LastEventId => {
+                Wire::new(400, code::INVALID_REQUEST, "the Last-Event-ID header is no id of an event")
+            }
+            Self::BatchRevision => {
+                Wire::new(400, code::INVALID_REQUEST, "only sessions of 2025-03-26 take batches: send the messages one by one")
+            }
+            Self::Batch(reason) => Wire::new(400, code::INVALID_REQUEST, batch_text(reason)),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
@@ -188,6 +229,15 @@ impl Refusal {
             }
             Self::ClientGone => Wire::new(499, code::INTERNAL_ERROR, "the client went away"),
         }
+    }
+}
+
+fn batch_text(reason: &str) -> &'static str {
+    match reason {
+        "batch_empty" => "a batch needs at least one message",
+        "batch_too_long" => "the batch has too many messages",
+        "batch_initialize" => "`initialize` must stand alone, not in a batch",
+        _ => "a batch holds requests and notifications, or responses, not both",
     }
 }
 

@@ -1,15 +1,19 @@
-//! An answering event stream: screened and flushed event by event.
+//! An event stream to a client: screened and flushed event by event.
 //!
-//! The stream holds no snapshot: when the configuration changes under it, it is decided again under the new one.
+//! It carries the answer to one request, or what a server says of its own accord. It holds no snapshot: when the
+//! configuration changes under it, it is decided again under the new one. While nothing comes, comments keep it alive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
+use crate::call::EventId;
 use crate::mcp::error;
 use crate::mcp::revision::Revision;
 use crate::mcp::sse;
@@ -17,22 +21,41 @@ use crate::mcp::sse::Event;
 use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
 use crate::runtime::Active;
+use crate::runtime::Runtime;
+use crate::telemetry::metrics::Held;
+use crate::telemetry::metrics::StreamKind;
 use crate::upstream;
 use crate::upstream::Upstream;
 use crate::upstream::UpstreamError;
 
 use super::conversation::SESSION_HEADER;
-use super::exchange;
+use super::decline::Declines;
 use super::exchange::Exchange;
+use super::exchange::Resume;
 use super::refusal::Refusal;
-use super::reply;
 use super::reply::Gone;
 use super::response_filter::Screen;
 use super::response_filter::Verdict;
 
+/// After how long without an event the gateway sends a comment.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The comment.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// How long a client waits by itself before it takes up a stream again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest that a server may ask for.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long the end of an answer may follow the answer itself before the connection is given up.
+const TAIL: Duration = Duration::from_millis(20);
+
 /// A stream under way.
-struct Pump<'p> {
+pub(crate) struct Pump<'p> {
+    kind: StreamKind,
     screen: &'p mut Screen,
+    upstream: &'p Arc<Upstream>,
+    answer: Option<upstream::Answer>,
+    /// What the gateway itself puts on the stream.
+    mail: Option<mpsc::Receiver<Bytes>>,
     splitter: Splitter,
     /// Screened bytes that wait to be written.
     ready: BytesMut,
@@ -41,91 +64,144 @@ struct Pump<'p> {
     /// How the request ended, once its answer was seen.
     ended: Option<Ending>,
     negotiated: Option<Revision>,
-    /// Tells when the configuration has changed.
-    revisions: watch::Receiver<u64>,
+    /// The last event that could be gone on after, and how long to wait until then.
+    last_id: Option<EventId>,
+    pause: Duration,
+    /// Tells when the configuration has changed, or when connections are no longer taken.
+    changes: watch::Receiver<u64>,
+    /// When the next comment is due.
+    comment_at: Instant,
+    declines: Declines,
+    _open: Held,
 }
 
-/// Passes the events of `answer` on to the client until the request is answered.
-///
-/// # Errors
-/// The refusal still to be put on record, and to be answered if nothing was written yet.
-pub(crate) async fn pump(
-    exchange: &mut Exchange<'_>,
-    upstream: &Upstream,
-    mut answer: upstream::Answer,
-    screen: &mut Screen,
-) -> Result<(), Refusal> {
-    let _open = exchange.runtime.metrics.streams().hold();
-    let mut pump = Pump {
-        splitter: Splitter::new(upstream.plan().answer_bytes_max()),
-        ready: BytesMut::new(),
-        active: Arc::clone(exchange.active),
-        ended: None,
-        negotiated: None,
-        revisions: exchange.runtime.revisions(),
-        screen,
-    };
-    // The configuration may have changed while the head was awaited; from here on, changes are told.
-    pump.decide_again(exchange)?;
-    // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
-    if !pump.screen.is_initialize() {
-        write_head(exchange, &answer, None).await?;
+impl<'p> Pump<'p> {
+    /// A stream for the client of `exchange`.
+    pub(crate) fn new(
+        exchange: &Exchange<'_>,
+        upstream: &'p Arc<Upstream>,
+        screen: &'p mut Screen,
+        kind: StreamKind,
+    ) -> Self {
+        Self {
+            kind,
+            screen,
+            upstream,
+            answer: None,
+            mail: None,
+            splitter: Splitter::new(upstream.plan().answer_bytes_max()),
+            ready: BytesMut::new(),
+            active: Arc::clone(exchange.active),
+            ended: None,
+            negotiated: None,
+            last_id: None,
+            pause: PAUSE,
+            changes: exchange.runtime.changes(),
+            comment_at: Instant::now() + KEEP_ALIVE,
+            declines: Declines::default(),
+            _open: exchange.runtime.metrics.streams_of(kind).hold(),
+        }
     }
-    let broken = pump.run(exchange, upstream, &mut answer).await.err();
-    pump.finish(exchange, &mut answer, broken).await
-}
 
-impl Pump<'_> {
-    /// Reads, screens and writes until the answer went out.
-    async fn run(
-        &mut self,
-        exchange: &mut Exchange<'_>,
-        upstream: &Upstream,
-        answer: &mut upstream::Answer,
-    ) -> Result<(), Refusal> {
-        let watch = exchange.conversation.is_modern();
-        let mut deadline = Instant::now() + upstream.plan().sse_read_timeout();
+    /// With the events of an upstream's answer.
+    pub(crate) fn from(mut self, answer: upstream::Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    /// With events of an answer that was read up to somewhere between two events.
+    pub(crate) fn after(self, answer: upstream::Answer, splitter: Splitter) -> Self {
+        Self { splitter, ..self.from(answer) }
+    }
+
+    /// With what is put into a mailbox.
+    pub(crate) fn with_mail(mut self, mail: mpsc::Receiver<Bytes>) -> Self {
+        self.mail = Some(mail);
+        self
+    }
+
+    /// Passes events on to the client until the request is answered, or one side ends the stream.
+    ///
+    /// # Errors
+    /// The refusal still to be put on record, and to be answered if nothing was written yet.
+    pub(crate) async fn pump(mut self, exchange: &mut Exchange<'_>) -> Result<Option<Resume>, Refusal> {
+        // The configuration may have changed while the head was awaited; from here on, changes are told.
+        self.decide_again(exchange)?;
+        // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
+        if !self.screen.is_initialize() && !exchange.client.is_begun() {
+            self.write_head(exchange, None).await?;
+        }
+        let broken = self.run(exchange).await.err();
+        self.finish(exchange, broken).await
+    }
+
+    /// Reads, screens and writes until the stream is at its end.
+    async fn run(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+        // What came with the beginning may hold whole events.
+        self.forward(exchange).await?;
+        let modern = exchange.conversation.is_modern();
+        let mut silent_until = Instant::now() + self.silence_max();
         while self.ended.is_none() {
-            let next = exchange::watched(
-                exchange.session,
-                watch,
-                next_or_reload(&mut answer.body, deadline, &mut self.revisions),
-            )
-            .await;
-            let chunk = match next.map_err(|Gone| Refusal::ClientGone)? {
-                Next::Chunk(chunk) => chunk.map_err(Refusal::Upstream)?,
+            let keep_alive = exchange.client.is_kept_alive().then_some(self.comment_at);
+            let next = next(
+                self.answer.as_mut(),
+                silent_until,
+                keep_alive.filter(|_| exchange.client.is_begun()),
+                &mut self.changes,
+                self.mail.as_mut(),
+            );
+            let next = exchange.client.watched(modern, next).await.map_err(|Gone| Refusal::ClientGone)?;
+            match next {
+                Next::Chunk(chunk) => {
+                    let chunk = chunk.map_err(Refusal::Upstream)?;
+                    silent_until = Instant::now() + self.silence_max();
+                    exchange.entry.received.update(&chunk);
+                    self.decide_again(exchange)?;
+                    self.splitter.feed(&chunk);
+                }
+                Next::End if self.may_end_here(exchange) => {
+                    self.ended = Some(if self.kind == StreamKind::Answer { Ending::Accepted } else { Ending::Ok });
+                }
                 Next::End => return Err(Refusal::Answer("answer_missing")),
                 // A silent stream is decided again as well, and stays as silent as it was.
-                Next::Reload => {
-                    self.decide_again(exchange)?;
-                    continue;
+                Next::Change if self.must_close(exchange.runtime) => self.close(),
+                Next::Change => self.decide_again(exchange)?,
+                Next::Mail(events) => {
+                    silent_until = Instant::now() + self.silence_max();
+                    self.ready.extend_from_slice(&events);
                 }
-            };
-            deadline = Instant::now() + upstream.plan().sse_read_timeout();
-            exchange.entry.received.update(&chunk);
-            self.decide_again(exchange)?;
-            self.splitter.feed(&chunk);
-            let screened = self.screen_events(exchange);
-            if self.ended.is_some() && self.screen.is_initialize() {
-                let negotiated = self.negotiated;
-                write_head(exchange, answer, negotiated).await?;
+                Next::Quiet => self.ready.extend_from_slice(&COMMENT),
             }
-            if reply::is_begun(exchange.session) && !self.ready.is_empty() {
-                let piece = self.ready.split().freeze();
-                reply::stream_piece(exchange.session, piece).await.map_err(|Gone| Refusal::ClientGone)?;
-            }
-            if self.ready.len() > upstream.plan().answer_bytes_max() {
-                return Err(Refusal::Answer("answer_too_large"));
-            }
-            screened?;
+            self.forward(exchange).await?;
         }
         Ok(())
     }
 
+    /// Screens what was read and writes what may go on.
+    async fn forward(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+        let screened = self.screen_events(exchange);
+        if self.ended.is_some() && self.screen.is_initialize() && !exchange.client.is_begun() {
+            let negotiated = self.negotiated;
+            self.write_head(exchange, negotiated).await?;
+        } else if self.ended.is_some() && self.screen.is_initialize() {
+            self.session_token(exchange, self.negotiated)?;
+        }
+        if exchange.client.is_begun() && !self.ready.is_empty() {
+            let piece = self.ready.split().freeze();
+            // An empty stream holds no room for a next event.
+            self.ready = BytesMut::new();
+            self.comment_at = Instant::now() + KEEP_ALIVE;
+            exchange.client.events(piece).await.map_err(|Gone| Refusal::ClientGone)?;
+        }
+        if self.ready.len() > self.upstream.plan().answer_bytes_max() {
+            return Err(Refusal::Answer("answer_too_large"));
+        }
+        screened
+    }
+
     /// Screens every complete event that was fed.
-    fn screen_events(&mut self, exchange: &Exchange<'_>) -> Result<(), Refusal> {
+    fn screen_events(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
         let active = Arc::clone(&self.active);
-        let view = active.snapshot.policy.view(&exchange.principal, &exchange.permitted.call().server);
         while self.ended.is_none() {
             let Some(item) = self.splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? else { break };
             match item {
@@ -134,11 +210,15 @@ impl Pump<'_> {
                     tracing::debug!(reason = "event_type", "an event of the upstream was dropped");
                 }
                 Item::Event(event) if event.is_message() => {
-                    let verdict = self.screen.event(event.data().cloned().unwrap_or_default(), view);
-                    self.take(&event, verdict)?;
+                    let verdict =
+                        self.screen.event(event.data().cloned().unwrap_or_default(), &exchange.judge(&active));
+                    self.take(exchange, &event, verdict)?;
                 }
                 // Events that only carry an id or a retry time.
-                Item::Event(event) => self.ready.extend_from_slice(&event.forwarded()),
+                Item::Event(event) => {
+                    self.note(&event);
+                    self.ready.extend_from_slice(&event.forwarded());
+                }
                 // A comment keeps the connection alive; its text was screened for nobody.
                 Item::Filler(line) if line.starts_with(b":") => self.ready.extend_from_slice(b":\n"),
                 Item::Filler(_) => self.ready.extend_from_slice(b"\n"),
@@ -147,21 +227,72 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn take(&mut self, event: &Event, verdict: Verdict) -> Result<(), Refusal> {
+    fn take(&mut self, exchange: &mut Exchange<'_>, event: &Event, verdict: Verdict) -> Result<(), Refusal> {
         match verdict {
-            Verdict::Pass => self.ready.extend_from_slice(&event.forwarded()),
-            Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
-            Verdict::Refuse(reason) => return Err(Refusal::Answer(reason)),
-            Verdict::Answer(answer) => {
-                match answer.replaced {
+            Verdict::Pass(replaced) => {
+                self.note(event);
+                match replaced {
                     Some(body) => self.ready.extend_from_slice(&event.render(&body)),
                     None => self.ready.extend_from_slice(&event.forwarded()),
+                }
+            }
+            Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
+            Verdict::Decline(id) => self.declines.send(exchange, self.upstream, &id),
+            Verdict::Refuse(reason) => return Err(Refusal::Answer(reason)),
+            Verdict::Answer(answer) => {
+                let message = answer.replaced.as_ref().or(event.data()).cloned().unwrap_or_default();
+                if !exchange.client.takes_answer(&message) {
+                    match answer.replaced {
+                        Some(body) => self.ready.extend_from_slice(&event.render(&body)),
+                        None => self.ready.extend_from_slice(&event.forwarded()),
+                    }
                 }
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;
             }
         }
         Ok(())
+    }
+
+    /// Notes where a client could go on after this event.
+    fn note(&mut self, event: &Event) {
+        if let Some(id) = event.id().and_then(|id| EventId::read(id.as_bytes()).ok()) {
+            self.last_id = Some(id);
+        }
+        if let Some(retry_ms) = event.retry() {
+            self.pause = Duration::from_millis(retry_ms).min(PAUSE_MAX);
+        }
+    }
+
+    /// Whether the upstream may end its stream without an answer: one that stands, or one that told how to go on.
+    fn may_end_here(&self, exchange: &Exchange<'_>) -> bool {
+        match self.kind {
+            StreamKind::Standing | StreamKind::Sse => !self.screen.awaits_answer(),
+            StreamKind::Answer => {
+                let can_go_on = self.last_id.is_some() && exchange.client.is_begun();
+                can_go_on && self.splitter.is_between_events() && !exchange.conversation.is_modern()
+            }
+        }
+    }
+
+    /// Standing streams end before the process does; their clients come back elsewhere.
+    fn must_close(&self, runtime: &Runtime) -> bool {
+        self.kind != StreamKind::Answer && !runtime.is_open()
+    }
+
+    fn close(&mut self) {
+        // A subscription is a request, and its end is its answer.
+        if let Some(body) = self.screen.last_words() {
+            self.ready.extend_from_slice(&sse::message_event(&body));
+        }
+        self.ended = Some(Ending::Ok);
+    }
+
+    fn silence_max(&self) -> Duration {
+        match self.kind {
+            StreamKind::Answer => self.upstream.plan().sse_read_timeout(),
+            StreamKind::Standing | StreamKind::Sse => self.upstream.plan().stream_idle_timeout(),
+        }
     }
 
     /// Decides the stream again if the configuration changed since it was last decided.
@@ -171,68 +302,121 @@ impl Pump<'_> {
         }
         self.active = exchange.runtime.active();
         let call = exchange.permitted.call();
-        let policy = &self.active.snapshot.policy;
-        let allowed = match call.tool() {
-            Some(tool) => policy.view(&exchange.principal, &call.server).lists(tool),
-            None => policy.reaches(&exchange.principal, &call.server),
-        };
-        if allowed { Ok(()) } else { Err(Refusal::Withdrawn) }
+        if self.active.snapshot.policy.still_permits(&exchange.principal, exchange.conversation.revision, call) { Ok(()) } else { Err(Refusal::Withdrawn) }
     }
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
     async fn finish(
-        self,
+        mut self,
         exchange: &mut Exchange<'_>,
-        answer: &mut upstream::Answer,
         broken: Option<Refusal>,
-    ) -> Result<(), Refusal> {
-        let begun = reply::is_begun(exchange.session);
+    ) -> Result<Option<Resume>, Refusal> {
         let Some(refusal) = broken else {
-            let ended = reply::stream_end(exchange.session).await;
-            exchange.entry.settle(if ended.is_ok() { self.ended.unwrap_or(Ending::Ok) } else { Ending::ClientGone });
-            exchange::finish_body(&mut answer.body).await;
-            return Ok(());
+            let ended = exchange.client.end().await;
+            let ending = if ended.is_ok() { self.ended.unwrap_or(Ending::Ok) } else { Ending::ClientGone };
+            exchange.entry.settle(ending);
+            if let Some(answer) = &mut self.answer {
+                finish_body(&mut answer.body).await;
+            }
+            let pause = self.pause;
+            let goes_on = ending == Ending::Accepted || self.kind == StreamKind::Standing;
+            let resume = self.last_id.filter(|_| goes_on).map(|after| Resume { after, pause });
+            return Ok(resume);
         };
-        if !begun || matches!(refusal, Refusal::ClientGone) {
+        if !exchange.client.is_begun() || matches!(refusal, Refusal::ClientGone) {
             return Err(refusal);
         }
-        // The head said 200, so the error can only come as the answer it stands for.
-        let wire = refusal.wire(exchange.conversation.is_modern(), exchange.entry.tool.as_deref());
-        let body = error::error_body(exchange.entry.id.as_deref(), wire.code, &wire.text, wire.data.as_deref());
-        exchange.entry.refuse(&refusal);
-        let piece: Bytes = sse::message_event(&body);
-        if reply::stream_piece(exchange.session, piece).await.is_ok() {
-            // A client that left in between needs no end.
-            let _ = reply::stream_end(exchange.session).await;
+        // The head said 200, so the error can only come as the answer it stands for; where none is awaited, as the end.
+        if self.screen.awaits_answer() {
+            let wire = refusal.wire(exchange.conversation.is_modern(), exchange.entry.tool.as_deref());
+            let body = error::error_body(exchange.entry.id.as_deref(), wire.code, &wire.text, wire.data.as_deref());
+            if !exchange.client.takes_answer(&body)
+                && exchange.client.events(sse::message_event(&body)).await.is_err()
+            {
+                exchange.entry.refuse(&refusal);
+                return Ok(None);
+            }
         }
-        Ok(())
+        if matches!(&refusal, Refusal::Upstream(error) if self.kind != StreamKind::Answer && error.is_silence()) {
+            // Nothing was said for as long as a stream may be silent: no failure, the client comes back when it wants to.
+            exchange.entry.settle(Ending::Ok);
+        } else {
+            exchange.entry.refuse(&refusal);
+        }
+        // A client that left in between needs no end.
+        let _ = exchange.client.end().await;
+        Ok(None)
     }
+
+    async fn write_head(&mut self, exchange: &mut Exchange<'_>, negotiated: Option<Revision>) -> Result<(), Refusal> {
+        let token = self.session_token(exchange, negotiated)?;
+        let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
+        exchange.entry.status = Some(200);
+        exchange.client.begin(&headers).await.map_err(|Gone| Refusal::ClientGone)
+    }
+
+    fn session_token(
+        &self,
+        exchange: &mut Exchange<'_>,
+        negotiated: Option<Revision>,
+    ) -> Result<Option<String>, Refusal> {
+        match &self.answer {
+            Some(answer) => exchange.session_token(&answer.headers, negotiated),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Reads on after the answer until the upstream ends its body, for a moment, so that the connection can be used again.
+pub(crate) async fn finish_body(body: &mut upstream::Body) {
+    let deadline = Instant::now() + TAIL;
+    while let Some(Ok(_)) = body.next(deadline).await {}
 }
 
 /// What a stream waits for.
 enum Next {
     Chunk(Result<Bytes, UpstreamError>),
     End,
-    Reload,
+    Change,
+    Mail(Bytes),
+    Quiet,
 }
 
-/// Waits for the upstream, or for another configuration.
-async fn next_or_reload(body: &mut upstream::Body, deadline: Instant, revisions: &mut watch::Receiver<u64>) -> Next {
+/// Waits for whatever comes first. What is not there never comes.
+async fn next(
+    answer: Option<&mut upstream::Answer>,
+    silent_until: Instant,
+    comment_at: Option<Instant>,
+    changes: &mut watch::Receiver<u64>,
+    mail: Option<&mut mpsc::Receiver<Bytes>>,
+) -> Next {
+    let chunk = async {
+        match answer {
+            Some(answer) => answer.body.next(silent_until).await.map_or(Next::End, Next::Chunk),
+            None => {
+                tokio::time::sleep_until(silent_until).await;
+                Next::End
+            }
+        }
+    };
+    let mail = async {
+        match mail {
+            Some(mail) => mail.recv().await.map_or(Next::End, Next::Mail),
+            None => std::future::pending().await,
+        }
+    };
+    let quiet = async {
+        match comment_at {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
-        chunk = body.next(deadline) => chunk.map_or(Next::End, Next::Chunk),
+        chunk = chunk => chunk,
+        mail = mail => mail,
         // The sender lives as long as the process.
-        Ok(()) = revisions.changed() => Next::Reload,
+        Ok(()) = changes.changed() => Next::Change,
+        () = quiet => Next::Quiet,
     }
-}
-
-async fn write_head(
-    exchange: &mut Exchange<'_>,
-    answer: &upstream::Answer,
-    negotiated: Option<Revision>,
-) -> Result<(), Refusal> {
-    let token = exchange.session_token(&answer.headers, negotiated)?;
-    let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
-    exchange.entry.status = Some(200);
-    reply::stream_head(exchange.session, &headers).await.map_err(|Gone| Refusal::ClientGone)
 }

@@ -22,9 +22,7 @@ pub mod revision;
 pub mod splice;
 pub mod sse;
 pub mod tasks;
-pub mod tools;
 pub mod subscription;
-pub mod tools;
 pub mod uri;
 
 mod agree;

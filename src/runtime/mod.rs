@@ -5,6 +5,10 @@
 
 mod catalog;
 
+mod hub;
+mod mailbox;
+mod table;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,6 +28,13 @@ use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::gate_io;
 use crate::upstream::Fleet;
 use crate::upstream::Upstreams;
+
+pub use crate::runtime::hub::About;
+pub use crate::runtime::hub::Hub;
+pub use crate::runtime::hub::Waits;
+pub use crate::runtime::mailbox::Mailbox;
+pub use crate::runtime::table::Kept;
+pub use crate::runtime::table::Table;
 
 pub use crate::runtime::catalog::Catalog;
 
@@ -45,8 +56,14 @@ pub struct Runtime {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// Schemas of tools that repeat arguments in headers.
+    pub catalog: Catalog,
+    /// Streams of HTTP+SSE clients that are open on this node.
+    pub mailboxes: Table<Mailbox>,
+    /// Conversations of Streamable HTTP clients with servers of HTTP+SSE, which live on this node.
+    pub hubs: Table<Hub>,
     keyring: Option<Keyring>,
-    revisions: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     /// Records that the metrics know of.
     records_counted: AtomicU64,
     draining: AtomicBool,
@@ -72,15 +89,20 @@ pub struct Parts {
 impl Runtime {
     /// Starts with a first snapshot.
     pub fn new(parts: Parts, snapshot: Snapshot) -> Self {
-        let revisions = watch::Sender::new(snapshot.revision);
+        let catalog = Catalog::default();
+        catalog.adopt(targets(&snapshot));
+        let changes = watch::Sender::new(snapshot.revision);
         let active = activate(&parts.upstreams, &parts.metrics, snapshot);
         Self {
             active: ArcSwap::from_pointee(active),
             upstreams: parts.upstreams,
             metrics: parts.metrics,
             audit: parts.audit,
+            catalog,
+            mailboxes: Table::default(),
+            hubs: Table::default(),
             keyring: parts.keyring,
-            revisions,
+            changes,
             records_counted: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -92,13 +114,14 @@ impl Runtime {
     /// Swaps a new snapshot in. Requests under way keep theirs; open streams are decided again.
     pub fn adopt(&self, snapshot: Snapshot) {
         let revision = snapshot.revision;
+        self.catalog.adopt(targets(&snapshot));
         self.active.store(Arc::new(activate(&self.upstreams, &self.metrics, snapshot)));
-        self.revisions.send_replace(revision);
+        self.changes.send_replace(revision);
     }
 
-    /// Tells when another snapshot has come into force.
-    pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.revisions.subscribe()
+    /// Tells when another snapshot has come into force, or connections are no longer taken.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// What requests that begin now work with.
@@ -130,8 +153,13 @@ impl Runtime {
     /// Whether as many event streams are open as `active` allows. Calls answered by a stream at this very moment may
     /// exceed the number by as many as are in flight.
     pub fn streams_are_full(&self, active: &Active) -> bool {
-        let streams_max = active.snapshot.streams_max.unwrap_or(self.streams_max);
+        let streams_max = self.streams_max(active.snapshot.streams_max);
         usize::try_from(self.metrics.streams().value()).is_ok_and(|open| open >= streams_max)
+    }
+
+    /// Event streams that may be open at once: as configured, or what the process can hold.
+    pub fn streams_max(&self, configured: Option<usize>) -> usize {
+        configured.unwrap_or(self.streams_max)
     }
 
     /// The metrics in Prometheus' text format, those of the record and of upstreams as they are at this moment.
@@ -165,9 +193,10 @@ impl Runtime {
         !self.closed.load(Ordering::Relaxed)
     }
 
-    /// Takes no further connections: what the listener still accepts is ended at once.
+    /// Takes no further connections: what the listener still accepts is ended at once, and standing streams end.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self.changes.send_modify(|_| {});
     }
 
     /// Counts a request for as long as the guard lives.
@@ -189,6 +218,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What each server's name stands for.
+fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, u64)> {
+    snapshot.plans.iter().map(|plan| (Arc::clone(plan.name()), plan.target()))
 }
 
 fn activate(upstreams: &Upstreams, metrics: &Metrics, snapshot: Snapshot) -> Active {

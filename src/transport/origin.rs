@@ -8,6 +8,9 @@ use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 
+/// Bytes of a path in front of ours.
+const PREFIX_BYTES_MAX: usize = 256;
+
 /// Hosts and origins a configuration accepts.
 #[derive(Debug)]
 pub struct OriginRules {
@@ -16,6 +19,8 @@ pub struct OriginRules {
     /// `None`: the gateway's own, which is the origin whose authority is the request's `Host`.
     origins: Option<Vec<String>>,
     public_origin: Option<String>,
+    /// The public host, and the path in front of ours under which it is known.
+    public_prefix: Option<(String, String)>,
 }
 
 impl OriginRules {
@@ -23,12 +28,12 @@ impl OriginRules {
     pub fn compile(config: &Config, problems: &mut Problems) -> Self {
         let at = At::root().key("listen");
         let public = config.listen.public_url.as_deref().and_then(|url| {
-            let parsed = parse_origin(url.trim_end_matches('/'));
+            let parsed = split_prefix(url).and_then(|(origin, _)| parse_origin(origin));
             if parsed.is_none() {
                 problems.error(
                     &at.key("public_url"),
                     format!("`{url}` is not a public URL"),
-                    "write a scheme and a host without a path: `https://mcp.example.com`",
+                    "write a scheme, a host and maybe a path in front of ours: `https://mcp.example.com/gateway`",
                 );
             }
             parsed
@@ -53,7 +58,16 @@ impl OriginRules {
             .allowed_origins
             .as_ref()
             .map(|origins| origins.iter().map(|origin| origin.to_ascii_lowercase()).collect());
-        Self { hosts, origins, public_origin: public.map(|(scheme, authority)| format!("{scheme}://{authority}")) }
+        let prefix = config.listen.public_url.as_deref().and_then(split_prefix).map(|(_, prefix)| prefix.to_owned());
+        let public_prefix = public.as_ref().map(|(_, authority)| authority.clone()).zip(prefix);
+        let public_origin = public.map(|(scheme, authority)| format!("{scheme}://{authority}"));
+        Self { hosts, origins, public_origin, public_prefix }
+    }
+
+    /// The path that stands in front of ours for a client that came in by `host`: that of the public URL.
+    pub fn prefix(&self, host: &str) -> &str {
+        let public = self.public_prefix.as_ref().filter(|(public, _)| public.eq_ignore_ascii_case(host));
+        public.map_or("", |(_, prefix)| prefix)
     }
 
     /// Whether `host`, the value of a `Host` header, is one of ours. Its port matters only where the rule names one.
@@ -110,6 +124,26 @@ fn without_port(host: &str) -> &str {
         }
         _ => host,
     }
+}
+
+/// Whether a text is a path that can stand in front of ours: segments of letters, digits and `-._~`, none of them empty
+/// or dots, each with a `/` before it.
+pub fn is_prefix(path: &str) -> bool {
+    let plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let segments = path.strip_suffix('/').unwrap_or(path).strip_prefix('/');
+    path.len() <= PREFIX_BYTES_MAX && segments.is_some_and(|segments| segments.split('/').all(plain))
+}
+
+/// A public URL as its origin and the path in front of ours, which is mostly empty.
+fn split_prefix(url: &str) -> Option<(&str, &str)> {
+    let (_, rest) = url.split_once("://")?;
+    let at = rest.find('/').map_or(url.len(), |slash| url.len() - rest.len() + slash);
+    let (origin, path) = url.split_at_checked(at)?;
+    let path = path.trim_end_matches('/');
+    (path.is_empty() || is_prefix(path)).then_some((origin, path))
 }
 
 /// Scheme and authority of an origin; nothing else may stand in it.
@@ -188,6 +222,24 @@ mod tests {
             rules(Listen { allowed_origins: Some(vec!["https://App.example".into()]), ..Listen::default() });
         assert!(listed.allows_origin("https://app.example", "localhost:8080"));
         assert!(!listed.allows_origin("http://localhost:8080", "localhost:8080"));
+    }
+
+    #[test]
+    fn a_public_url_may_have_a_path_in_front_of_ours() {
+        let public = |url: &str| rules(Listen { public_url: Some(url.into()), ..Listen::default() });
+        let (rules, problems) = public("https://mcp.example.com/c/d/");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!((rules.prefix("MCP.example.com"), rules.prefix("localhost:8080")), ("/c/d", ""));
+        assert!(rules.allows_origin("https://mcp.example.com", "localhost"));
+        let (rules, _) = public("https://mcp.example.com");
+        assert_eq!(rules.prefix("mcp.example.com"), "");
+        for url in ["https://a/b?c", "https://a/%2e", "https://a//b", "https://a/../b", "https://a/b\"c"] {
+            assert_eq!(public(url).1.len(), 1, "{url}");
+        }
+        for (path, expected) in [("/c", true), ("/c/", true), ("/", false), ("c", false), ("/c\r\nx", false), ("/<b>", false)] {
+            assert_eq!(is_prefix(path), expected, "{path}");
+        }
+        assert!(!is_prefix(&format!("/{}", "x".repeat(PREFIX_BYTES_MAX))));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Which server does this path lead to?
+//! Which server does this path lead to, and by which door?
 //!
 //! Paths are compared segment by segment as they were sent: nothing is decoded or normalised, so a path with `%`,
 //! an empty segment or a dot segment leads nowhere. Of several templates that fit, the one whose first difference
-//! is a literal segment wins.
+//! is a literal segment wins. Beside each path for Streamable HTTP stand the doors of HTTP+SSE: `{base}/sse`,
+//! `{base}/events` and `{base}/message`, where the base is the path without a trailing `/v1/stream`.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,12 +16,37 @@ use crate::config::problem::Problems;
 /// Templates one configuration may have.
 const TEMPLATES_MAX: usize = 64;
 
+/// Last segments of the paths on which an HTTP+SSE stream is opened.
+const STREAM_SEGMENTS: [&str; 2] = ["sse", "events"];
+/// Last segment of the path to which an HTTP+SSE client posts.
+const MESSAGE_SEGMENT: &str = "message";
+
+/// How a client comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// Streamable HTTP: one path for everything.
+    Streamable,
+    /// HTTP+SSE: the path of the stream.
+    SseStream,
+    /// HTTP+SSE: the path of a client's messages.
+    SseMessage,
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'p> {
+    /// The server's name as the path has it; the server need not exist.
+    pub server: &'p str,
+    /// The door the path belongs to.
+    pub door: Door,
+}
+
 /// Where paths lead.
 #[derive(Debug, Default)]
 pub struct Routes {
     /// Most literal first.
-    templates: Vec<Vec<Segment>>,
-    fixed: HashMap<String, Arc<str>>,
+    templates: Vec<(Vec<Segment>, Door)>,
+    fixed: HashMap<String, (Arc<str>, Door)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,26 +56,31 @@ enum Segment {
     Prefix,
 }
 
+impl Segment {
+    fn is(&self, text: &str) -> bool {
+        matches!(self, Self::Literal(literal) if literal == text)
+    }
+}
+
 impl Routes {
     /// Builds the routes, reporting every template that cannot serve.
     pub fn compile(config: &Config, problems: &mut Problems) -> Self {
         let at = At::root().key("routes").key("templates");
-        let mut templates = Vec::new();
+        let mut templates = BTreeSet::new();
         for (index, template) in config.routes.templates.iter().enumerate() {
             match parse(template) {
-                Ok(segments) => templates.push(segments),
+                Ok(segments) => templates.extend(doors(segments)),
                 Err((message, help)) => problems.error(&at.index(index), message, help),
             }
         }
-        if templates.len() > TEMPLATES_MAX {
+        if config.routes.templates.len() > TEMPLATES_MAX {
             problems.error(
                 &at,
-                format!("{} templates are too many", templates.len()),
+                format!("{} templates are too many", config.routes.templates.len()),
                 format!("write at most {TEMPLATES_MAX}"),
             );
         }
-        templates.sort();
-        let mut fixed = HashMap::new();
+        let mut routes = Self { templates: templates.into_iter().collect(), fixed: HashMap::new() };
         for (path, server) in &config.routes.fixed {
             if !path.starts_with('/') || path.len() < 2 || path == "/healthz" {
                 problems.error(
@@ -57,18 +89,65 @@ impl Routes {
                     "write a path that begins with `/` and is not `/healthz`",
                 );
             }
-            fixed.insert(path.clone(), Arc::from(server.as_str()));
+            routes.fix(path, server, config);
         }
-        Self { templates, fixed }
+        routes
     }
 
-    /// The name of the server that `path` leads to; the server need not exist.
-    pub fn server<'p>(&'p self, path: &'p str) -> Option<&'p str> {
-        if let Some(server) = self.fixed.get(path) {
-            return Some(server);
+    /// Where `path` leads.
+    pub fn find<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
+        if let Some((server, door)) = self.fixed.get(path) {
+            return Some(Route { server, door: *door });
         }
-        self.templates.iter().find_map(|template| fit(template, path))
+        self.templates.iter().find_map(|(template, door)| Some(Route { server: fit(template, path)?, door: *door }))
     }
+
+    /// A fixed path and its doors. A door never hides what is written in the file: another fixed path, or the path of
+    /// a server that is called `sse`, say.
+    fn fix(&mut self, path: &str, server: &str, config: &Config) {
+        let server: Arc<str> = Arc::from(server);
+        let (base, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let (base, door) = if STREAM_SEGMENTS.contains(&last) { (base, Door::SseStream) } else { (path, Door::Streamable) };
+        let base = base.strip_suffix("/v1/stream").unwrap_or(base);
+        let doors = STREAM_SEGMENTS.map(|segment| (segment, Door::SseStream));
+        for (segment, door) in doors.into_iter().chain([(MESSAGE_SEGMENT, Door::SseMessage)]) {
+            let path = format!("{base}/{segment}");
+            let is_server = self.find(&path).is_some_and(|route| config.servers.contains_key(route.server));
+            if !is_server && !config.routes.fixed.contains_key(&path) {
+                self.fixed.entry(path).or_insert_with(|| (Arc::clone(&server), door));
+            }
+        }
+        self.fixed.insert(path.to_owned(), (server, door));
+    }
+}
+
+/// The paths of HTTP+SSE that go with a path.
+#[must_use]
+pub fn message_path(stream_path: &str) -> String {
+    let base = stream_path.rsplit_once('/').map_or("", |(base, _)| base);
+    format!("{base}/{MESSAGE_SEGMENT}")
+}
+
+/// A template with the doors that go with it.
+fn doors(mut segments: Vec<Segment>) -> Vec<(Vec<Segment>, Door)> {
+    let mut doors = Vec::with_capacity(4);
+    if segments.last().is_some_and(|last| STREAM_SEGMENTS.iter().any(|segment| last.is(segment))) {
+        segments.pop();
+    } else {
+        doors.push((segments.clone(), Door::Streamable));
+        if let [base @ .., version, stream] = segments.as_slice()
+            && version.is("v1")
+            && stream.is("stream")
+        {
+            segments.truncate(base.len());
+        }
+    }
+    let streams = STREAM_SEGMENTS.map(|segment| (segment, Door::SseStream));
+    for (segment, door) in streams.into_iter().chain([(MESSAGE_SEGMENT, Door::SseMessage)]) {
+        let segments = segments.iter().cloned().chain([Segment::Literal(segment.to_owned())]);
+        doors.push((segments.collect(), door));
+    }
+    doors
 }
 
 /// Splits a template into segments.
@@ -143,16 +222,67 @@ mod tests {
             ("/", None),
             ("/elsewhere/a/b", None),
         ] {
-            assert_eq!(routes.server(path), server, "{path}");
+            assert_eq!(routes.find(path).map(|route| route.server), server, "{path}");
         }
+    }
+
+    #[test]
+    fn every_path_family_has_the_doors_of_http_sse() {
+        let (routes, problems) = routes(&[], &[("/all", "ref"), ("/one/sse", "one")]);
+        assert_eq!(problems, Vec::<String>::new());
+        let (stream, message) = (Door::SseStream, Door::SseMessage);
+        for (path, server, door) in [
+            ("/mcp/github", "github", Door::Streamable),
+            ("/mcp/github/sse", "github", stream),
+            ("/mcp/github/events", "github", stream),
+            ("/mcp/github/message", "github", message),
+            ("/gateway/mcp/github/sse", "github", stream),
+            ("/gateway/mcp/github/message", "github", message),
+            ("/github/mcp/events", "github", stream),
+            ("/github/mcp/message", "github", message),
+            ("/acme/github/events", "github", stream),
+            ("/acme/github/sse", "github", stream),
+            ("/acme/github/message", "github", message),
+            ("/acme/github/v1/stream", "github", Door::Streamable),
+            ("/gateway/mcp/sse", "sse", Door::Streamable),
+            ("/all", "ref", Door::Streamable),
+            ("/all/sse", "ref", stream),
+            ("/all/message", "ref", message),
+            ("/one/sse", "one", stream),
+            ("/one/message", "one", message),
+        ] {
+            assert_eq!(routes.find(path), Some(Route { server, door }), "{path}");
+            if door == stream {
+                let message_path = message_path(path);
+                assert_eq!(routes.find(&message_path), Some(Route { server, door: message }), "{message_path}");
+            }
+        }
+        for path in ["/acme/github/message/", "/mcp/github/sse/sse", "/acme/github/v1", "/one"] {
+            assert_eq!(routes.find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_door_of_a_fixed_path_hides_nothing_that_is_configured() {
+        let mut config = Config::default();
+        config.routes.fixed = [("/mcp", "ref"), ("/mcp/events", "other")]
+            .map(|(path, server)| (path.to_owned(), server.to_owned()))
+            .into();
+        let names = |config: &Config| {
+            let routes = Routes::compile(config, &mut Problems::new());
+            ["/mcp/sse", "/mcp/events", "/mcp/message"].map(|path| routes.find(path).map(|route| route.server.to_owned()))
+        };
+        assert_eq!(names(&config), ["ref", "other", "ref"].map(|name| Some(name.to_owned())));
+        config.servers.insert("sse".to_owned(), crate::config::model::Server::default());
+        assert_eq!(names(&config), ["sse", "other", "ref"].map(|name| Some(name.to_owned())));
     }
 
     #[test]
     fn a_literal_segment_beats_a_placeholder() {
         let (routes, _) = routes(&["/{prefix}/{server}", "/mcp/{server}", "/{server}/tools"], &[]);
-        assert_eq!(routes.server("/mcp/tools"), Some("tools"));
-        assert_eq!(routes.server("/a/tools"), Some("a"));
-        assert_eq!(routes.server("/a/b"), Some("b"));
+        assert_eq!(routes.find("/mcp/tools").map(|route| route.server), Some("tools"));
+        assert_eq!(routes.find("/a/tools").map(|route| route.server), Some("a"));
+        assert_eq!(routes.find("/a/b").map(|route| route.server), Some("b"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -40,13 +41,26 @@ pub struct Answer {
 /// An answer's body. Reading it to its end keeps the connection, and so does dropping one that is empty; dropping any
 /// other before its end closes the connection at once.
 pub struct Body {
-    rest: Option<(Incoming, Connection)>,
+    rest: Option<Source>,
     endpoint: Arc<Endpoint>,
     length: Option<u64>,
     attempts: u32,
 }
 
+/// Where the bytes of a body come from.
+enum Source {
+    /// The connection the request went out on.
+    Connection(Incoming, Connection),
+    /// A stream that somebody else reads.
+    Relay(mpsc::Receiver<Bytes>),
+}
+
 impl Body {
+    /// A body whose bytes another reader of the endpoint's answers hands on; it ends with the sender.
+    pub fn relayed(bytes: mpsc::Receiver<Bytes>, endpoint: &Arc<Endpoint>) -> Self {
+        Self { rest: Some(Source::Relay(bytes)), endpoint: Arc::clone(endpoint), length: None, attempts: 1 }
+    }
+
     pub(crate) fn new(
         incoming: Incoming,
         connection: Connection,
@@ -54,14 +68,24 @@ impl Body {
         length: Option<u64>,
         attempts: u32,
     ) -> Self {
-        Self { rest: Some((incoming, connection)), endpoint: Arc::clone(endpoint), length, attempts }
+        Self { rest: Some(Source::Connection(incoming, connection)), endpoint: Arc::clone(endpoint), length, attempts }
     }
 
     /// The next bytes, as they arrive; `None` after the proper end. A cut, a bad chunk or a passed `deadline` is one
     /// error, and `None` from then on. Dropping the future loses nothing.
     pub async fn next(&mut self, deadline: Instant) -> Option<Result<Bytes, UpstreamError>> {
         loop {
-            let (incoming, _) = self.rest.as_mut()?;
+            let incoming = match self.rest.as_mut()? {
+                Source::Connection(incoming, _) => incoming,
+                Source::Relay(bytes) => match timeout_at(deadline, bytes.recv()).await {
+                    Ok(Some(bytes)) => return Some(Ok(bytes)),
+                    Ok(None) => {
+                        self.rest = None;
+                        return None;
+                    }
+                    Err(_) => return Some(Err(self.paused())),
+                },
+            };
             let mishap = match timeout_at(deadline, incoming.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Some(Ok(data)),
@@ -69,17 +93,23 @@ impl Body {
                     _ => continue,
                 },
                 Ok(None) => {
-                    if let Some((_, connection)) = self.rest.take() {
+                    if let Some(Source::Connection(_, connection)) = self.rest.take() {
                         self.endpoint.pool.put(connection);
                     }
                     return None;
                 }
                 Ok(Some(Err(error))) => Mishap::of_hyper(&error),
-                Err(_) => Mishap::new(Failure::Timeout, "its body paused for too long"),
+                Err(_) => return Some(Err(self.paused())),
             };
             self.rest = None;
             return Some(Err(mishap.at(&self.endpoint.target.origin, self.attempts, true)));
         }
+    }
+
+    fn paused(&mut self) -> UpstreamError {
+        self.rest = None;
+        let mishap = Mishap::new(Failure::Timeout, "its body paused for too long");
+        mishap.at(&self.endpoint.target.origin, self.attempts, true)
     }
 
     /// The length the server announced, where it did.
@@ -91,7 +121,7 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // An answer without a body (`202`, `204`) has ended already, whether or not anybody looked.
-        if let Some((incoming, connection)) = self.rest.take()
+        if let Some(Source::Connection(incoming, connection)) = self.rest.take()
             && incoming.is_end_stream()
         {
             self.endpoint.pool.put(connection);

@@ -84,6 +84,11 @@ impl UpstreamError {
         self.failure.name()
     }
 
+    /// Whether the endpoint said nothing for too long.
+    pub fn is_silence(&self) -> bool {
+        self.failure == Failure::Timeout
+    }
+
     /// How many connections were tried.
     pub fn attempts(&self) -> u32 {
         self.attempts

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::call::Action;
-use crate::call::Call;
+use crate::policy::Permitted;
 use crate::upstream::answer::Answer;
 use crate::upstream::answer::Body;
 use crate::upstream::endpoint::Endpoint;
@@ -66,15 +66,16 @@ const OWN_HEADERS: [HeaderName; 17] = [
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
-pub(crate) fn request(target: &Target, call: &Call, dispatch: Dispatch<'_>) -> Request<Full<Bytes>> {
+pub(crate) fn request(target: &Target, permitted: &Permitted, dispatch: Dispatch<'_>) -> Request<Full<Bytes>> {
     let Dispatch { mut headers, credential, path } = dispatch;
     for name in OWN_HEADERS {
         headers.remove(name);
     }
-    let (method, body) = match &call.action {
-        Action::Message(message) => {
-            headers.insert(header::CONTENT_LENGTH, message.body().len().into());
-            (Method::POST, message.body().clone())
+    let (method, body) = match &permitted.call().action {
+        Action::Message(_) => {
+            let body = permitted.body().unwrap_or_default();
+            headers.insert(header::CONTENT_LENGTH, body.len().into());
+            (Method::POST, body)
         }
         Action::Listen(listen) => {
             headers.remove(header::CONTENT_TYPE);

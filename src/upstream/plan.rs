@@ -103,6 +103,11 @@ impl Plan {
         self.transport == Transport::Sse
     }
 
+    /// A number made of the endpoints: another one when the server's name comes to stand for others.
+    pub fn target(&self) -> u64 {
+        self.endpoints.iter().fold(0, |sum, (target, _)| sum.wrapping_add(target.id))
+    }
+
     /// What the configuration says to present to the server.
     pub fn credential(&self) -> &UpstreamCredential {
         &self.credential

@@ -114,7 +114,7 @@ impl Upstream {
         dispatch: Dispatch<'_>,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + self.plan.timeout;
-        let mut request = exchange::request(&endpoint.target, permitted.call(), dispatch);
+        let mut request = exchange::request(&endpoint.target, permitted, dispatch);
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {

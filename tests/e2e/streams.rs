@@ -69,6 +69,7 @@ impl Stage {
         let meta = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
+            "progressToken": "t",
         });
         let params = json!({ "name": "echo", "arguments": {}, "_meta": meta });
         let message = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });

@@ -15,6 +15,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
+use http::HeaderValue;
 
 use crate::mcp::document::Kind;
 use crate::mcp::error;
@@ -214,6 +215,17 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 const SENTINEL_START: &[u8] = b"=?base64?";
 const SENTINEL_END: &[u8] = b"?=";
+
+/// A name as the value of [`NAME`]: itself where it is visible ASCII that means itself, else in base64.
+pub fn encode(name: &str) -> HeaderValue {
+    let means_itself = decode(name.as_bytes()).is_some_and(|meant| meant == name);
+    let plain = HeaderValue::from_str(name).ok().filter(|_| means_itself);
+    plain.unwrap_or_else(|| {
+        let encoded = format!("=?base64?{}?=", STANDARD.encode(name));
+        // Base64 is visible ASCII throughout.
+        HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
 
 /// What a mirrored value means: itself, or the text inside `=?base64?..?=`. `None` if it is neither visible ASCII (with
 /// spaces or tabs inside) nor canonical base64 of UTF-8. Markers in another case, or only one of them, are part of the

@@ -183,8 +183,6 @@ fn a_request_that_could_be_read_in_two_ways_opens_no_stream() {
         "{}",
         r#"{"notifications":null}"#,
         r#"{"notifications":[]}"#,
-        r#"{"notifications":{"toolslistchanged":true}}"#,
-        r#"{"notifications":{"resourceSubscriptions":[],"ResourceSubscriptions":["x"]}}"#,
         r#"{"notifications":{"toolsListChanged":1}}"#,
         r#"{"notifications":{"toolsListChanged":"true"}}"#,
         r#"{"notifications":{"resourceSubscriptions":"x"}}"#,

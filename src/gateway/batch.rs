@@ -1,0 +1,165 @@
+//! How is a batch of 2025-03-26 carried out?
+//!
+//! Each message is judged, recorded and sent by itself, one after the other, as if it had come alone; what is refused is
+//! an error in the one answer, and the others run. Requests and notifications may stand together, responses only with
+//! responses, and `initialize` in no batch.
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use pingora_proxy::Session;
+
+use crate::call::Action;
+use crate::mcp::batch::Item;
+use crate::mcp::error;
+use crate::mcp::message::MessageKind;
+use crate::mcp::sse;
+
+use super::client::Client;
+use super::conversation::Conversation;
+use super::entry::Entry;
+use super::handle;
+use super::handle::Ask;
+use super::handle::Caller;
+use super::refusal::Refusal;
+use super::reply;
+use super::reply::Gone;
+use super::reply::Reply;
+
+/// Messages of one batch.
+pub(crate) const ITEMS_MAX: usize = 64;
+
+/// How much longer than the longest body the one answer to a batch may be.
+const ANSWER_FACTOR: usize = 4;
+
+/// The answers to the items of a batch, on their way to becoming one.
+pub(crate) struct Gathering {
+    answers: Vec<Bytes>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Raw JSON of the id of the item that is being carried out.
+    id: Option<Box<str>>,
+}
+
+impl Gathering {
+    fn new(bytes_max: usize) -> Self {
+        Self { answers: Vec::new(), bytes: 0, bytes_max, id: None }
+    }
+
+    /// Adds the answer to the present item; one that makes the whole too large becomes an error.
+    pub(crate) fn push(&mut self, answer: Bytes) {
+        if answer.is_empty() {
+            return;
+        }
+        let answer = if self.bytes.saturating_add(answer.len()) > self.bytes_max {
+            let wire = Refusal::Answer("answer_too_large").wire(false, None);
+            error::error_body(self.id.as_deref(), wire.code, &wire.text, None)
+        } else {
+            answer
+        };
+        self.bytes = self.bytes.saturating_add(answer.len());
+        self.answers.push(answer);
+    }
+
+    /// One JSON array of all answers; `None` without any.
+    fn finish(self) -> Option<Bytes> {
+        if self.answers.is_empty() {
+            return None;
+        }
+        let mut whole = BytesMut::with_capacity(self.bytes + self.answers.len() + 1);
+        let mut before: &[u8] = b"[";
+        for answer in &self.answers {
+            whole.extend_from_slice(before);
+            whole.extend_from_slice(answer);
+            before = b",";
+        }
+        whole.extend_from_slice(b"]");
+        Some(whole.freeze())
+    }
+}
+
+/// Carries a batch out and answers it.
+///
+/// # Errors
+/// A batch that is refused as a whole, which is still to be answered and put on record.
+pub(crate) async fn run(
+    session: &mut Session,
+    entry: &mut Entry,
+    caller: &Caller<'_>,
+    (conversation, headers): (Conversation, HeaderMap),
+    items: Vec<Item>,
+) -> Result<(), Refusal> {
+    check(&items)?;
+    let mut gathering = Gathering::new(caller.active.snapshot.body_bytes_max.saturating_mul(ANSWER_FACTOR));
+    for item in items {
+        let mut entry = entry.child();
+        gathering.id = None;
+        let refused = match item {
+            Err(flaw) => {
+                entry.id.clone_from(&flaw.id);
+                gathering.id.clone_from(&flaw.id);
+                Err(Refusal::Message(flaw))
+            }
+            Ok(message) => {
+                entry.note_message(&message);
+                gathering.id.clone_from(&entry.id);
+                let action = Action::Message(message);
+                let ask = Ask { conversation: conversation.clone(), action, headers: headers.clone() };
+                handle::carry_out(Client::Batch(session, &mut gathering), &mut entry, caller, ask).await
+            }
+        };
+        match refused {
+            Ok(_) => {}
+            Err(Refusal::ClientGone) => {
+                entry.refuse(&Refusal::ClientGone);
+                return Err(Refusal::ClientGone);
+            }
+            Err(refusal) => {
+                let answer = handle::refused(&mut entry, caller.active, &refusal);
+                let is_answered = !matches!(entry.kind, Some(MessageKind::Notification | MessageKind::Response));
+                entry.refuse(&refusal);
+                if is_answered {
+                    gathering.push(answer.body);
+                }
+            }
+        }
+    }
+    // Each item has its own records.
+    entry.forget();
+    let answered = answer(session, gathering).await;
+    if answered.is_err() {
+        session.set_keepalive(None);
+    }
+    Ok(())
+}
+
+/// What is wrong with a batch as a whole.
+fn check(items: &[Item]) -> Result<(), Refusal> {
+    if items.is_empty() {
+        return Err(Refusal::Batch("batch_empty"));
+    }
+    if items.len() > ITEMS_MAX {
+        return Err(Refusal::Batch("batch_too_long"));
+    }
+    let messages = || items.iter().filter_map(|item| item.as_ref().ok());
+    if messages().any(|message| message.method() == Some("initialize")) {
+        return Err(Refusal::Batch("batch_initialize"));
+    }
+    let responses = messages().filter(|message| message.kind() == MessageKind::Response).count();
+    if responses > 0 && responses < messages().count() { Err(Refusal::Batch("batch_mixed")) } else { Ok(()) }
+}
+
+/// Writes the one answer: as JSON, or as the last event where others had to go ahead of it.
+async fn answer(session: &mut Session, gathering: Gathering) -> Result<(), Gone> {
+    let begun = reply::is_begun(session);
+    match (gathering.finish(), begun) {
+        (Some(body), false) => reply::whole(session, Reply { status: 200, body, headers: &[] }).await,
+        (None, false) => reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] }).await,
+        (answers, true) => {
+            if let Some(body) = answers {
+                reply::stream_piece(session, sse::message_event(&body)).await?;
+            }
+            reply::stream_end(session).await
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where does an answer go?
+//!
+//! Mostly back on the request itself. The answer to an item of a batch is gathered, and an HTTP+SSE client reads its
+//! answers on another stream. Whoever answers need not know which of them it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora_proxy::Session;
+
+use crate::mcp::sse;
+use crate::runtime::Mailbox;
+use crate::transport::connection::Connection;
+
+use super::batch::Gathering;
+use super::reply;
+use super::reply::Gone;
+use super::reply::Reply;
+
+/// Where an answer goes.
+pub(crate) enum Client<'c> {
+    /// Back on the request.
+    Http(&'c mut Session),
+    /// Into the one answer to a batch.
+    Batch(&'c mut Session, &'c mut Gathering),
+    /// Onto the stream of an HTTP+SSE client.
+    Stream(Arc<Mailbox>),
+}
+
+impl Client<'_> {
+    /// Waits for `future`, but no longer than the client is there.
+    ///
+    /// In 2026-07-28 (`modern`) a client cancels by leaving, and the end of what it sends is enough. In the older revisions a
+    /// client that half-closed still waits for its answer; only a broken connection says that nobody does.
+    pub(crate) async fn watched<F: Future>(&mut self, modern: bool, future: F) -> Result<F::Output, Gone> {
+        match self {
+            Self::Http(session) | Self::Batch(session, _) => {
+                session.as_downstream_mut().set_abort_on_close(modern);
+                tokio::select! {
+                    biased;
+                    output = future => Ok(output),
+                    // Ready only when the client is gone: what it sends early is held back by the gate.
+                    _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Gone),
+                }
+            }
+            Self::Stream(mailbox) => {
+                tokio::select! {
+                    biased;
+                    output = future => Ok(output),
+                    () = mailbox.gone() => Err(Gone),
+                }
+            }
+        }
+    }
+
+    /// Answers with one whole message, or with a status alone.
+    pub(crate) async fn whole(&mut self, reply: Reply<'_>) -> Result<(), Gone> {
+        match self {
+            Self::Http(session) => reply::whole(session, reply).await,
+            Self::Batch(_, gathering) => {
+                gathering.push(reply.body);
+                Ok(())
+            }
+            Self::Stream(mailbox) if reply.body.is_empty() => {
+                // A message that is only accepted has no answer on the stream.
+                let _ = mailbox;
+                Ok(())
+            }
+            Self::Stream(mailbox) => put(mailbox, sse::message_event(&reply.body)).await,
+        }
+    }
+
+    /// Whether something was written that cannot be taken back.
+    pub(crate) fn is_begun(&self) -> bool {
+        match self {
+            Self::Http(session) => reply::is_begun(session),
+            Self::Batch(..) | Self::Stream(_) => true,
+        }
+    }
+
+    /// Begins to answer with events.
+    pub(crate) async fn begin(&mut self, headers: &[(&'static str, &str)]) -> Result<(), Gone> {
+        match self {
+            Self::Http(session) => reply::stream_head(session, headers).await,
+            // A batch becomes a stream only when there is something to say before its answer.
+            Self::Batch(..) | Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Writes whole events.
+    pub(crate) async fn events(&mut self, events: Bytes) -> Result<(), Gone> {
+        match self {
+            Self::Http(session) => reply::stream_piece(session, events).await,
+            Self::Batch(session, _) => {
+                if !reply::is_begun(session) {
+                    reply::stream_head(session, &[]).await?;
+                }
+                reply::stream_piece(session, events).await
+            }
+            Self::Stream(mailbox) => put(mailbox, events).await,
+        }
+    }
+
+    /// Takes the answer's message if it goes elsewhere than among the events.
+    pub(crate) fn takes_answer(&mut self, message: &Bytes) -> bool {
+        match self {
+            Self::Batch(_, gathering) => {
+                gathering.push(message.clone());
+                true
+            }
+            Self::Http(_) | Self::Stream(_) => false,
+        }
+    }
+
+    /// Ends what [`Client::begin`] began.
+    pub(crate) async fn end(&mut self) -> Result<(), Gone> {
+        match self {
+            Self::Http(session) => reply::stream_end(session).await,
+            Self::Batch(..) | Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Whether comments keep this way to the client alive. A batch may still become a plain answer; the stream of an
+    /// HTTP+SSE client is kept alive by itself.
+    pub(crate) fn is_kept_alive(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+
+    /// Nothing more can be said on this connection.
+    pub(crate) fn give_up(&mut self) {
+        if let Self::Http(session) | Self::Batch(session, _) = self {
+            session.set_keepalive(None);
+            if let Some(connection) = Connection::current() {
+                connection.cut();
+            }
+        }
+    }
+
+    /// The mailbox of the stream this client reads, if it is one of HTTP+SSE.
+    pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        match self {
+            Self::Stream(mailbox) => Some(mailbox),
+            Self::Http(_) | Self::Batch(..) => None,
+        }
+    }
+}
+
+async fn put(mailbox: &Mailbox, events: Bytes) -> Result<(), Gone> {
+    if mailbox.put(events).await { Ok(()) } else { Err(Gone) }
+}

@@ -1,0 +1,274 @@
+//! How does a client of Streamable HTTP speak with a server of HTTP+SSE?
+//!
+//! `initialize` opens the server's stream, and the session is that stream: one node reads it and hands out what comes,
+//! as [`Hub`] says. From there on each request is answered by events like any other. At another node, or after the
+//! stream has ended, the session is unknown, and clients begin a new one.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::audit::Ending;
+use crate::call::Action;
+use crate::call::Listen;
+use crate::mcp::document::Limits;
+use crate::mcp::message::Message;
+use crate::mcp::message::MessageKind;
+use crate::mcp::sse::Event;
+use crate::mcp::sse::Item;
+use crate::mcp::sse::Splitter;
+use crate::principal::Principal;
+use crate::runtime::About;
+use crate::runtime::Hub;
+use crate::runtime::Kept;
+use crate::runtime::Runtime;
+use crate::upstream;
+use crate::upstream::Choice;
+use crate::upstream::Dispatch;
+use crate::upstream::Upstream;
+
+use super::conversation::SESSION_HEADER;
+use super::entry::Entry;
+use super::exchange;
+use super::exchange::Exchange;
+use super::handle;
+use super::handle::Caller;
+use super::inbound::EVENT_STREAM;
+use super::refusal::Refusal;
+use super::reply::Gone;
+use super::sse;
+use super::stream;
+
+/// Carries out what a client of Streamable HTTP asks of a server of HTTP+SSE.
+///
+/// # Errors
+/// The refusal that is still to be answered and put on record.
+pub(crate) async fn run(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
+    if exchange.conversation.is_modern() {
+        return Err(Refusal::OtherEra);
+    }
+    let hub = match &exchange.conversation.session {
+        Some(session) => exchange.runtime.hubs.find(&session.upstream_id).ok_or(Refusal::UnknownSession)?,
+        None if exchange.is_initialize() => return begin(exchange, upstream).await,
+        None => return Err(Refusal::SessionMissing),
+    };
+    exchange.message_path = Some(hub.path().clone());
+    match &exchange.permitted.call().action {
+        Action::EndSession => {
+            hub.close();
+            exchange.accept().await
+        }
+        Action::Listen(_) => {
+            let answer = said(upstream, hub.stand(), hub.endpoint(), HeaderMap::new())?;
+            exchange.answer(upstream, answer).await.map(drop)
+        }
+        Action::Message(message) if message.kind() == MessageKind::Request => ask(exchange, upstream, &hub, None).await,
+        Action::Message(_) => {
+            let answer = exchange.send(upstream, Some(hub.path().clone())).await?;
+            take_in(exchange, upstream, answer).await?;
+            exchange.accept().await
+        }
+    }
+}
+
+/// Opens the server's stream and asks it to initialize.
+async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
+    let id = exchange::fresh_id()?;
+    let mut entry = exchange.entry.child();
+    entry.note_own(Method::GET);
+    let opened = open(exchange, upstream, &mut entry).await;
+    let (hub, answer, splitter) = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let name = refusal.name();
+            entry.refuse(&refusal);
+            tracing::debug!(reason = name, "the stream of a server could not be opened");
+            return Err(refusal);
+        }
+    };
+    let entries_max = exchange.runtime.streams_max(exchange.active.snapshot.streams_max);
+    let Some(kept) = exchange.runtime.hubs.keep(&id, Arc::clone(&hub), entries_max) else {
+        entry.settle(Ending::Refused);
+        return Err(Refusal::StreamsBusy);
+    };
+    let reader = Reader {
+        hub: Arc::clone(&hub),
+        _kept: kept,
+        runtime: Arc::clone(exchange.runtime),
+        upstream: Arc::clone(upstream),
+        principal: Arc::clone(&exchange.principal),
+        entry,
+    };
+    tokio::spawn(reader.read(answer, splitter));
+    exchange.pinned = Some(hub.endpoint());
+    exchange.message_path = Some(hub.path().clone());
+    let begun = ask(exchange, upstream, &hub, Some(&id)).await;
+    // Without a session nobody can name the stream again.
+    if begun.is_err() || !exchange.has_session {
+        hub.close();
+    }
+    begun
+}
+
+type Opened = (Arc<Hub>, upstream::Answer, Splitter);
+
+async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut Entry) -> Result<Opened, Refusal> {
+    let caller = Caller {
+        runtime: exchange.runtime,
+        active: exchange.active,
+        principal: Arc::clone(&exchange.principal),
+        server: Arc::clone(&exchange.permitted.call().server),
+    };
+    let listen = Action::Listen(Listen::default());
+    let headers = exchange::own_headers(exchange.conversation.revision);
+    let permitted = handle::permit(entry, &caller, &exchange.conversation, listen, &headers).await?.permitted;
+    let endpoint = upstream.pick(Choice::Next).map_err(Refusal::Upstream)?;
+    entry.endpoint = Some(endpoint.id());
+    let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path: None };
+    let opening = async {
+        let mut answer = upstream.send(&endpoint, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
+        entry.attempts = answer.attempts;
+        if answer.status.is_client_error() || answer.status.is_server_error() {
+            return Err(Refusal::UpstreamStatus(answer.status));
+        }
+        let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
+        let path = sse::first_event(upstream, entry, &mut answer, &mut splitter).await?;
+        Ok((Arc::new(Hub::new(path, endpoint.id())), answer, splitter))
+    };
+    exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
+}
+
+/// Sends a request and answers it with what the server says about it. `session`: what the answer begins.
+async fn ask(
+    exchange: &mut Exchange<'_>,
+    upstream: &Arc<Upstream>,
+    hub: &Arc<Hub>,
+    session: Option<&str>,
+) -> Result<(), Refusal> {
+    let message = exchange.permitted.call().message();
+    let id = message.and_then(Message::id).ok_or(Refusal::Internal("no_message"))?;
+    let token = message.and_then(Message::meta).and_then(|meta| meta.get("progressToken"));
+    let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
+    let (events, _waits) = hub.wait(id, token).ok_or(Refusal::IdInUse)?;
+    let answer = exchange.send(upstream, Some(hub.path().clone())).await?;
+    take_in(exchange, upstream, answer).await?;
+    let mut headers = HeaderMap::new();
+    if let Some(session) = session {
+        headers.insert(SESSION_HEADER, session.parse().map_err(|_| Refusal::Internal("session_id"))?);
+    }
+    let answer = said(upstream, events, hub.endpoint(), headers)?;
+    exchange.answer(upstream, answer).await.map(drop)
+}
+
+/// What the server says to a post is whether it took the message.
+async fn take_in(
+    exchange: &mut Exchange<'_>,
+    upstream: &Upstream,
+    mut answer: upstream::Answer,
+) -> Result<(), Refusal> {
+    if answer.status.is_success() {
+        stream::finish_body(&mut answer.body).await;
+        return Ok(());
+    }
+    exchange.error_of(upstream, answer).await
+}
+
+/// What came from the hub, as if it were the server's answer to one request.
+fn said(
+    upstream: &Upstream,
+    events: tokio::sync::mpsc::Receiver<bytes::Bytes>,
+    endpoint: u64,
+    mut headers: HeaderMap,
+) -> Result<upstream::Answer, Refusal> {
+    let endpoint = upstream.endpoints().iter().find(|known| known.id() == endpoint).ok_or(Refusal::UnknownSession)?;
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    Ok(upstream::Answer {
+        status: StatusCode::OK,
+        headers,
+        body: upstream::Body::relayed(events, endpoint),
+        attempts: 1,
+        reused: true,
+        deadline: Instant::now() + upstream.plan().timeout(),
+    })
+}
+
+/// The task that reads the server's stream for as long as the conversation lasts.
+struct Reader {
+    hub: Arc<Hub>,
+    _kept: Kept<Hub>,
+    runtime: Arc<Runtime>,
+    upstream: Arc<Upstream>,
+    principal: Arc<Principal>,
+    entry: Entry,
+}
+
+impl Reader {
+    async fn read(mut self, mut answer: upstream::Answer, mut splitter: Splitter) {
+        let ending = self.read_on(&mut answer, &mut splitter).await;
+        self.entry.status = Some(200);
+        match ending {
+            Ok(()) => self.entry.settle(Ending::Ok),
+            Err(refusal) => self.entry.refuse(&refusal),
+        }
+    }
+
+    async fn read_on(&mut self, answer: &mut upstream::Answer, splitter: &mut Splitter) -> Result<(), Refusal> {
+        let mut changes = self.runtime.changes();
+        loop {
+            while let Some(item) = splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
+                if let Item::Event(event) = item {
+                    self.hand_out(&event);
+                }
+            }
+            let silent_until = Instant::now() + self.upstream.plan().stream_idle_timeout();
+            tokio::select! {
+                biased;
+                chunk = answer.body.next(silent_until) => match chunk {
+                    Some(Ok(chunk)) => {
+                        self.entry.received.update(&chunk);
+                        splitter.feed(&chunk);
+                    }
+                    // A silent server whose client is silent too is not held for ever.
+                    Some(Err(error)) if error.is_silence() => return Ok(()),
+                    Some(Err(error)) => return Err(Refusal::Upstream(error)),
+                    None => return Ok(()),
+                },
+                () = self.hub.closed() => return Ok(()),
+                Ok(()) = changes.changed() => {
+                    let active = self.runtime.active();
+                    if !self.runtime.is_open() {
+                        return Ok(());
+                    }
+                    if !active.snapshot.policy.reaches(&self.principal, self.upstream.plan().name()) {
+                        return Err(Refusal::Withdrawn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who an event is for is read from its message; whether it may go on is judged where it does.
+    fn hand_out(&self, event: &Event) {
+        if !event.is_message() {
+            return;
+        }
+        let data = event.data().cloned().unwrap_or_default();
+        let Ok(message) = Message::read_from_server(data, &Limits::for_answers()) else {
+            tracing::debug!(reason = "answer_malformed", "an event of the upstream was dropped");
+            return;
+        };
+        let token = message.params().and_then(|params| params.get("progressToken"));
+        let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
+        let about = match (message.kind(), message.id(), token) {
+            (MessageKind::Response, Some(id), _) => About::Answer(id),
+            (MessageKind::Response, None, _) => return,
+            (MessageKind::Notification, _, Some(token)) => About::Progress(token),
+            _ => About::Anything,
+        };
+        self.hub.deliver(event.forwarded(), about);
+    }
+}

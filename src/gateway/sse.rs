@@ -1,0 +1,352 @@
+//! How is an HTTP+SSE client served?
+//!
+//! It reads everything on one stream, whose first event tells it where to post. On a server of the same transport both
+//! halves are passed on, and may reach different nodes: the URL it posts to holds a token that any node opens. On a
+//! server of Streamable HTTP the gateway makes the requests, and puts the answers into the mailbox of the stream, which
+//! lives on one node.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::Method;
+use http::header;
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use crate::call::Action;
+use crate::call::EventId;
+use crate::call::Listen;
+use crate::mcp::message::MessageKind;
+use crate::mcp::revision::Revision;
+use crate::mcp::sse;
+use crate::mcp::sse::Item;
+use crate::mcp::sse::Splitter;
+use crate::runtime::Kept;
+use crate::runtime::Mailbox;
+use crate::runtime::Runtime;
+use crate::session::Kind;
+use crate::telemetry::metrics::StreamKind;
+use crate::transport::route;
+use crate::upstream;
+use crate::upstream::Upstream;
+
+use super::client::Client;
+use super::conversation::Conversation;
+use super::conversation::TOKEN_QUERY;
+use super::entry::Entry;
+use super::exchange;
+use super::exchange::Exchange;
+use super::exchange::Resume;
+use super::handle;
+use super::handle::Ask;
+use super::handle::Caller;
+use super::inbound;
+use super::refusal::Refusal;
+use super::reply;
+use super::reply::Gone;
+use super::reply::Reply;
+use super::response_filter::Screen;
+use super::stream::Pump;
+
+/// The type of the event that tells a client where to post.
+const ENDPOINT: &str = "endpoint";
+/// Header by which a proxy in front says what it took off the path.
+const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
+
+/// Opens the stream of an HTTP+SSE server for a client of that transport.
+///
+/// # Errors
+/// The refusal that is still to be answered and put on record.
+pub(crate) async fn relay(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
+    let mut answer = exchange.send(upstream, None).await?;
+    if answer.status.is_client_error() || answer.status.is_server_error() {
+        return exchange.answer_error(upstream, answer).await;
+    }
+    let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
+    let opened = first_event(upstream, exchange.entry, &mut answer, &mut splitter);
+    let path = exchange.client.watched(false, opened).await.map_err(|Gone| Refusal::ClientGone)??;
+    let token = exchange.sealed(Kind::Sse, path.as_str(), Revision::V2024_11_05)?;
+    exchange.message_path = Some(path);
+    let (mailbox, mail) = Mailbox::new();
+    let _kept = keep(exchange.runtime, &token, Arc::new(mailbox), exchange.active.snapshot.streams_max)?;
+    open(exchange, &token).await?;
+    let mut screen = Screen::standing(exchange.conversation.revision);
+    let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).after(answer, splitter).with_mail(mail);
+    pump.pump(exchange).await.map(drop)
+}
+
+/// Opens the stream of an HTTP+SSE client of a server of Streamable HTTP.
+///
+/// # Errors
+/// The refusal that is still to be answered and put on record.
+pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
+    let id = exchange::fresh_id()?;
+    let token = exchange.sealed(Kind::Pair, &id, Revision::V2024_11_05)?;
+    let (mailbox, mail) = Mailbox::new();
+    let mailbox = Arc::new(mailbox);
+    let kept = keep(exchange.runtime, &id, Arc::clone(&mailbox), exchange.active.snapshot.streams_max)?;
+    open(exchange, &token).await?;
+    let mut screen = Screen::standing(exchange.conversation.revision);
+    let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).with_mail(mail);
+    let ended = pump.pump(exchange).await.map(drop);
+    drop(kept);
+    // The stream was the session: nobody can use what is left of it on the server.
+    if let Some(session) = mailbox.session().filter(|session| !session.upstream_id.is_empty()) {
+        let mut entry = exchange.entry.child();
+        entry.note_own(Method::DELETE);
+        let own = Own::of(exchange.runtime, &exchange.principal, &session.server);
+        let conversation = conversation_of(session);
+        tokio::spawn(async move {
+            let gone = Arc::new(Mailbox::new().0);
+            own.carry_out(&gone, &mut entry, conversation, Action::EndSession).await;
+        });
+    }
+    ended
+}
+
+fn keep(runtime: &Runtime, id: &str, mailbox: Arc<Mailbox>, max: Option<usize>) -> Result<Kept<Mailbox>, Refusal> {
+    runtime.mailboxes.keep(id, mailbox, runtime.streams_max(max)).ok_or(Refusal::StreamsBusy)
+}
+
+/// Writes the head, and the event that tells the client where to post: on the path family it came in by.
+async fn open(exchange: &mut Exchange<'_>, token: &str) -> Result<(), Refusal> {
+    let Client::Http(session) = &mut exchange.client else { return Err(Refusal::Internal("no_stream")) };
+    let head = session.req_header();
+    let path = route::message_path(head.uri.path());
+    let prefix = forwarded_prefix(&head.headers).unwrap_or_else(|| {
+        let host = inbound::text(&head.headers, &header::HOST).unwrap_or_default();
+        exchange.active.snapshot.origins.prefix(host)
+    });
+    let event = format!("event: {ENDPOINT}\ndata: {prefix}{path}?{TOKEN_QUERY}{token}\n\n");
+    exchange.entry.status = Some(200);
+    reply::stream_head(session, &[]).await.map_err(|Gone| Refusal::ClientGone)?;
+    reply::stream_piece(session, event.into()).await.map_err(|Gone| Refusal::ClientGone)
+}
+
+/// What a proxy in front took off the path, if it says so once and in a form that is a path.
+fn forwarded_prefix(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(FORWARDED_PREFIX).iter();
+    let prefix = lines.next()?.to_str().ok().filter(|_| lines.next().is_none())?;
+    crate::transport::origin::is_prefix(prefix).then(|| prefix.trim_end_matches('/'))
+}
+
+/// Reads the stream of an HTTP+SSE server up to the event that says where it takes messages.
+///
+/// # Errors
+/// No such event in time, another one first, or a place that is not on the server's own origin.
+pub(crate) async fn first_event(
+    upstream: &Upstream,
+    entry: &mut Entry,
+    answer: &mut upstream::Answer,
+    splitter: &mut Splitter,
+) -> Result<http::uri::PathAndQuery, Refusal> {
+    let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
+    let is_encoded = answer.headers.contains_key(header::CONTENT_ENCODING);
+    if answer.status != http::StatusCode::OK || !inbound::is_event_stream(media_type) || is_encoded {
+        return Err(Refusal::Answer("answer_no_stream"));
+    }
+    let endpoint = upstream.endpoints().iter().find(|endpoint| Some(endpoint.id()) == entry.endpoint);
+    let endpoint = endpoint.ok_or(Refusal::Internal("no_upstream"))?;
+    let event = loop {
+        match splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
+            Some(Item::Event(event)) => break event,
+            Some(Item::Filler(_)) => continue,
+            None => {}
+        }
+        match answer.body.next(answer.deadline).await {
+            Some(chunk) => {
+                let chunk = chunk.map_err(Refusal::Upstream)?;
+                entry.received.update(&chunk);
+                splitter.feed(&chunk);
+            }
+            None => return Err(Refusal::Answer("answer_missing")),
+        }
+    };
+    let data = event.data().filter(|_| event.name() == Some(ENDPOINT)).ok_or(Refusal::Answer("answer_no_endpoint"))?;
+    let reference = std::str::from_utf8(data).map_err(|_| Refusal::Answer("answer_no_endpoint"))?;
+    endpoint.resolve_path(reference).map_err(|reason| {
+        tracing::warn!(reason, endpoint = endpoint.origin(), "a server names no place of its own for messages");
+        Refusal::Answer("answer_endpoint")
+    })
+}
+
+/// Takes a message that an HTTP+SSE client posts. What answers it, a refusal too, goes onto the client's stream where
+/// that is open on this node; elsewhere a refusal is the answer to the post.
+///
+/// # Errors
+/// The refusal that is still to be answered and put on record.
+pub(crate) async fn take(
+    session: &mut Session,
+    entry: &mut Entry,
+    caller: &Caller<'_>,
+    ask: Ask,
+) -> Result<(), Refusal> {
+    let is_request = entry.kind == Some(MessageKind::Request);
+    let named = ask.conversation.session.as_ref().ok_or(Refusal::SseSessionMissing)?;
+    let is_pair = !exchange::speaks_sse(caller.active, &caller.server);
+    let id = if is_pair { Some(named.upstream_id.as_str()) } else { ask.conversation.token.as_deref() };
+    let mailbox = id.and_then(|id| caller.runtime.mailboxes.find(id));
+    let taken = match &mailbox {
+        Some(mailbox) if is_pair => take_for(session, entry, caller, ask, mailbox).await,
+        None if is_pair => return Err(Refusal::UnknownSession),
+        _ => handle::carry_out(Client::Http(session), entry, caller, ask).await.map(drop),
+    };
+    match (taken, mailbox) {
+        (Err(refusal), Some(mailbox))
+            if is_request && !reply::is_begun(session) && !matches!(refusal, Refusal::ClientGone) =>
+        {
+            if !refuse_on(&mailbox, entry, caller, &refusal).await {
+                return Err(refusal);
+            }
+            entry.status = Some(202);
+            // A client that left needs no acceptance.
+            let _ = reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] }).await;
+            Ok(())
+        }
+        (taken, _) => taken,
+    }
+}
+
+/// Puts a refusal where the answer is awaited. False if nobody reads there any more; then the entry stays open.
+async fn refuse_on(mailbox: &Mailbox, entry: &mut Entry, caller: &Caller<'_>, refusal: &Refusal) -> bool {
+    let refused = handle::refused(entry, caller.active, refusal);
+    if !mailbox.put(sse::message_event(&refused.body)).await {
+        return false;
+    }
+    entry.refuse(refusal);
+    true
+}
+
+/// Takes a message for a server of Streamable HTTP. The order in which messages are taken is kept for everything but
+/// requests, which are answered in their own time.
+async fn take_for(
+    session: &mut Session,
+    entry: &mut Entry,
+    caller: &Caller<'_>,
+    ask: Ask,
+    mailbox: &Arc<Mailbox>,
+) -> Result<(), Refusal> {
+    let conversation = match mailbox.session() {
+        Some(settled) => Conversation { token: None, ..conversation_of(settled) },
+        None => Conversation { session: None, token: None, ..ask.conversation },
+    };
+    entry.revision = Some(conversation.revision);
+    let own = Own::of(caller.runtime, &caller.principal, &caller.server);
+    let Action::Message(message) = &ask.action else { return Err(Refusal::Internal("no_message")) };
+    if message.kind() != MessageKind::Request {
+        let is_ready = message.method() == Some("notifications/initialized");
+        let headers = exchange::own_headers(conversation.revision);
+        let ask = Ask { conversation: conversation.clone(), action: ask.action, headers };
+        let listener = entry.template();
+        handle::carry_out(Client::Http(session), entry, caller, ask).await?;
+        if is_ready {
+            tokio::spawn(own.listen(Arc::clone(mailbox), listener, conversation));
+        }
+        return Ok(());
+    }
+    let slot = mailbox.slot().ok_or(Refusal::StreamsBusy)?;
+    reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] })
+        .await
+        .map_err(|Gone| Refusal::ClientGone)?;
+    let mailbox = Arc::clone(mailbox);
+    let mut entry = entry.hand_over();
+    tokio::spawn(async move {
+        let follow = entry.template();
+        let resume = own.carry_out(&mailbox, &mut entry, conversation.clone(), ask.action).await;
+        // A server may end the stream before its answer, and tell where it goes on.
+        own.resume(&mailbox, &follow, &conversation, resume).await;
+        drop(slot);
+    });
+    Ok(())
+}
+
+/// The conversation that a stream's client has with its server of Streamable HTTP.
+fn conversation_of(session: crate::session::Session) -> Conversation {
+    let revision = Revision::parse(&session.revision).unwrap_or(Revision::V2025_03_26);
+    let session = Some(session).filter(|session| !session.upstream_id.is_empty());
+    Conversation { revision, session, token: None, door: crate::transport::route::Door::SseMessage }
+}
+
+/// What the gateway does on its own for a client.
+struct Own {
+    runtime: Arc<Runtime>,
+    principal: Arc<crate::principal::Principal>,
+    server: Arc<str>,
+}
+
+impl Own {
+    fn of(runtime: &Arc<Runtime>, principal: &Arc<crate::principal::Principal>, server: &Arc<str>) -> Self {
+        Self { runtime: Arc::clone(runtime), principal: Arc::clone(principal), server: Arc::clone(server) }
+    }
+
+    /// Carries an action out under the snapshot in force; answers and refusals go into the mailbox. Boxed, as what it
+    /// carries out may be what asks for it.
+    fn carry_out<'o>(
+        &'o self,
+        mailbox: &'o Arc<Mailbox>,
+        entry: &'o mut Entry,
+        conversation: Conversation,
+        action: Action,
+    ) -> BoxFuture<'o, Option<Resume>> {
+        Box::pin(async move {
+            let active = self.runtime.active();
+            let caller = Caller {
+                runtime: &self.runtime,
+                active: &active,
+                principal: Arc::clone(&self.principal),
+                server: Arc::clone(&self.server),
+            };
+            let headers = exchange::own_headers(conversation.revision);
+            let ask = Ask { conversation, action, headers };
+            let refusal = match handle::carry_out(Client::Stream(Arc::clone(mailbox)), entry, &caller, ask).await {
+                Ok(resume) => return resume,
+                Err(refusal) => refusal,
+            };
+            let is_awaited = entry.kind == Some(MessageKind::Request);
+            if !is_awaited || !refuse_on(mailbox, entry, &caller, &refusal).await {
+                entry.refuse(&refusal);
+            }
+            None
+        })
+    }
+
+    /// Goes on where a stream ended, until one does not say where to go on.
+    async fn resume(&self, mailbox: &Arc<Mailbox>, parent: &Entry, conversation: &Conversation, first: Option<Resume>) {
+        let mut next = first;
+        while let Some(Resume { after, pause }) = next {
+            if !pause_for(mailbox, pause).await {
+                return;
+            }
+            next = self.listen_once(mailbox, parent, conversation, Some(after)).await;
+        }
+    }
+
+    /// Keeps a standing stream of the server open for as long as the client's is.
+    async fn listen(self, mailbox: Arc<Mailbox>, parent: Entry, conversation: Conversation) {
+        let first = self.listen_once(&mailbox, &parent, &conversation, None).await;
+        self.resume(&mailbox, &parent, &conversation, first).await;
+    }
+
+    async fn listen_once(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        parent: &Entry,
+        conversation: &Conversation,
+        last_event_id: Option<EventId>,
+    ) -> Option<Resume> {
+        let mut entry = parent.child();
+        entry.note_own(Method::GET);
+        let action = Action::Listen(Listen { last_event_id });
+        self.carry_out(mailbox, &mut entry, conversation.clone(), action).await
+    }
+}
+
+/// Waits; false if the client's stream ended meanwhile.
+async fn pause_for(mailbox: &Mailbox, pause: std::time::Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep_until(Instant::now() + pause) => true,
+        () = mailbox.gone() => false,
+    }
+}

@@ -1,0 +1,101 @@
+//! How does something get onto an HTTP+SSE client's stream?
+//!
+//! The stream is open on this node; messages of the client come by other requests. What answers them is put into the
+//! stream's mailbox as whole events, in order. A client that does not read fills its mailbox, and then its stream ends.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+
+use crate::session::Session;
+
+/// Events that wait for a client to read them.
+const EVENTS_MAX: usize = 256;
+
+/// Requests of one client under way at once.
+const CALLS_MAX: usize = 64;
+
+/// The way onto one open stream.
+pub struct Mailbox {
+    events: mpsc::Sender<Bytes>,
+    session: Mutex<Option<Session>>,
+    calls: Arc<Semaphore>,
+}
+
+impl Mailbox {
+    /// A mailbox, and what is taken out of it.
+    pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        (Self { events, session: Mutex::default(), calls: Arc::new(Semaphore::new(CALLS_MAX)) }, receiver)
+    }
+
+    /// Puts whole events in. False once the stream is gone; waits while the mailbox is full.
+    pub async fn put(&self, events: Bytes) -> bool {
+        self.events.send(events).await.is_ok()
+    }
+
+    /// Ready once the stream is gone.
+    pub async fn gone(&self) {
+        self.events.closed().await;
+    }
+
+    /// A place among the requests under way, until it is dropped; `None` while there are [`CALLS_MAX`].
+    pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.calls).try_acquire_owned().ok()
+    }
+
+    /// The server's session that the conversation on this stream has, once `initialize` was answered.
+    pub fn session(&self) -> Option<Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the server's session.
+    pub fn settle(&self, session: Session) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn events_come_out_in_order_until_the_stream_is_gone() {
+        let (mailbox, mut events) = Mailbox::new();
+        assert!(mailbox.put("a".into()).await && mailbox.put("b".into()).await);
+        assert_eq!((events.recv().await, events.recv().await), (Some("a".into()), Some("b".into())));
+        drop(events);
+        mailbox.gone().await;
+        assert!(!mailbox.put("c".into()).await);
+    }
+
+    #[test]
+    fn no_more_requests_are_under_way_than_the_limit() {
+        let (mailbox, _events) = Mailbox::new();
+        let mut slots: Vec<_> = (0..CALLS_MAX).map(|_| mailbox.slot()).collect();
+        assert!(slots.iter().all(Option::is_some) && mailbox.slot().is_none());
+        slots.pop();
+        assert!(mailbox.slot().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_makes_its_writer_wait() {
+        let (mailbox, mut events) = Mailbox::new();
+        for _ in 0..EVENTS_MAX {
+            assert!(mailbox.put("x".into()).await);
+        }
+        let blocked = mailbox.put("y".into());
+        tokio::select! {
+            biased;
+            _ = blocked => panic!("there was no room"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(events.recv().await.is_some());
+        assert!(mailbox.put("y".into()).await);
+    }
+}
