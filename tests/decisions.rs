@@ -3,8 +3,9 @@
 //! A case is a configuration and calls with what becomes of them; the files can be read without reading this one.
 //! A call's `expect` is `permitted by REASON at PLACE`, `denied by REASON at PLACE`, `denied by REASON` where no rule
 //! stands behind it, or `unreadable` if it never gets as far as policy. `problems` lists what is wrong with the
-//! configuration, as `error at PLACE: TEXT` or `warning at PLACE: TEXT`; none is expected where it is absent. What a
-//! tool list shows is checked beside every call: a tool is listed if and only if calling it is not hidden.
+//! configuration, as `error at PLACE: TEXT` or `warning at PLACE: TEXT`; none is expected where it is absent. `sent` is
+//! the body that goes out, the received one where it is absent. What lists show is checked beside every call: a tool,
+//! resource or prompt is listed if and only if naming it is not hidden.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -40,7 +41,7 @@ struct Case {
     calls: Vec<Asked>,
 }
 
-/// One call: of a tool, or any `message`, or the end of a session.
+/// One call: of a tool, a resource or a prompt, or any `message`, or the end of a session.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
@@ -48,6 +49,8 @@ struct Asked {
     key: Option<String>,
     server: String,
     tool: Option<String>,
+    resource: Option<String>,
+    prompt: Option<String>,
     /// JSON text.
     arguments: Option<String>,
     message: Option<String>,
@@ -56,6 +59,7 @@ struct Asked {
     /// Absent: 2025-11-25.
     revision: Option<String>,
     expect: String,
+    sent: Option<String>,
     /// What the client may be told if explanations are on.
     explanation: Option<String>,
 }
@@ -122,11 +126,21 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
     let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
-    let listed = call.tool().map(|tool| policy.view(&principal, &asked.server).lists(tool));
+    let view = policy.view(&principal, &asked.server);
+    let target = call.message().and_then(|message| message.target());
+    let listed = match call.message().and_then(|message| message.method()) {
+        Some("tools/call") => target.map(|tool| view.lists(tool)),
+        Some("prompts/get") => target.map(|prompt| view.gets(prompt)),
+        Some("resources/read" | "resources/subscribe" | "resources/unsubscribe") => target.map(|uri| view.reads(uri)),
+        _ => None,
+    };
+    let received = call.message().map(|message| message.body().clone());
     let place = |at: Option<&_>| at.map(|at: &portcullis::config::problem::At| format!(" at {at}")).unwrap_or_default();
     match policy.decide(&principal, revision, call) {
         Ok(permitted) => {
             assert_ne!(listed, Some(false), "{} is permitted and not listed", asked.expect);
+            let expected = asked.sent.as_ref().map(|sent| Bytes::from(sent.clone())).or(received);
+            assert_eq!(permitted.body(), expected, "{}", asked.expect);
             (format!("permitted by {}{}", permitted.reason().name(), place(permitted.reason().at())), None)
         }
         Err(denied) => {
@@ -141,10 +155,15 @@ fn action(asked: &Asked) -> Option<Action> {
     if asked.end_session {
         return Some(Action::EndSession);
     }
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
     let tool = asked.tool.as_deref().unwrap_or_default();
     let arguments = asked.arguments.as_ref().map(|text| format!(r#","arguments":{text}"#)).unwrap_or_default();
-    let params = format!(r#"{{"name":{}{arguments}}}"#, serde_json::to_string(tool).unwrap());
-    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+    let (method, params) = match (&asked.resource, &asked.prompt) {
+        (Some(uri), _) => ("resources/read", format!(r#"{{"uri":{}}}"#, quoted(uri))),
+        (_, Some(prompt)) => ("prompts/get", format!(r#"{{"name":{}}}"#, quoted(prompt))),
+        _ => ("tools/call", format!(r#"{{"name":{}{arguments}}}"#, quoted(tool))),
+    };
+    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let body = Bytes::from(asked.message.clone().unwrap_or(call));
     Message::read(body, &Limits::default()).map(Action::Message).ok()
 }

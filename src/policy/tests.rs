@@ -11,7 +11,11 @@ use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Revision;
+use crate::mcp::splice::Splice;
+use crate::mcp::uri::UriFlaw;
+use crate::policy::About;
 use crate::policy::ArgumentDenial;
+use crate::policy::ClientRequest;
 use crate::policy::Denial;
 use crate::policy::DenialKind;
 use crate::policy::Mismatch;
@@ -24,6 +28,7 @@ use crate::policy::compile::AGENTS_MAX;
 use crate::policy::compile::CONSTRAINTS_MAX;
 use crate::policy::compile::SERVERS_MAX;
 use crate::policy::is_served;
+use crate::policy::listen::RESOURCES_MAX;
 use crate::policy::verdict::ReasonKind;
 use crate::principal::Principal;
 
@@ -125,15 +130,108 @@ fn a_method_is_known_in_its_revision_and_form_only() {
 }
 
 #[test]
-fn tasks_and_subscriptions_are_not_served() {
-    let unknown = ("method_unknown", Some(Told::MethodUnknown));
-    for revision in [Revision::V2025_11_25, Revision::V2026_07_28] {
-        for name in ["tasks/get", "tasks/cancel", "tasks/result", "tasks/list", "tasks/update", "subscriptions/listen"]
-        {
-            assert_eq!(method("db", name, true, revision), unknown, "{name}");
-        }
-        assert_eq!(method("db", "notifications/tasks/status", false, revision), unknown);
+fn tasks_are_reached_by_their_ids_and_never_listed() {
+    let (unknown, known) = (("method_unknown", Some(Told::MethodUnknown)), ("key_servers", None));
+    let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
+    for (name, by_old, by_new) in [
+        ("tasks/get", known, known),
+        ("tasks/cancel", known, known),
+        ("tasks/result", known, unknown),
+        ("tasks/update", unknown, known),
+        ("tasks/list", unknown, unknown),
+        ("subscriptions/listen", unknown, known),
+    ] {
+        assert_eq!((method("db", name, true, old), method("db", name, true, new)), (by_old, by_new), "{name}");
     }
+    assert_eq!(method("db", "notifications/tasks/status", false, old), known);
+    assert_eq!(method("db", "notifications/tasks/status", false, new), unknown);
+}
+
+#[test]
+fn a_view_shows_what_may_be_named_and_relays_what_may_be_asked() {
+    let (policy, _) = compile(
+        r#"
+        [servers.db]
+        blocked_prompts = ["secret"]
+        allowed_resources = ["note:///**", "a://{b}/c"]
+        client_requests = { elicitation = "deny" }
+        [keys.ci]
+        mcp_servers = ["*"]
+    "#,
+    );
+    let view = policy.view(&key("ci"), "db");
+    assert!(view.gets("review") && !view.gets("secret"));
+    assert!(view.reads("note:///a") && !view.reads("note:///../a") && !view.reads("file:///a") && !view.reads(""));
+    assert!(
+        view.lists_template("note:///{id}") && view.lists_template("a://{b}/c") && view.lists_template("note:///a")
+    );
+    assert!(!view.lists_template("a://{b}/d") && !view.lists_template("note:///../{id}"));
+    assert!(view.relays(ClientRequest::Sampling) && view.relays(ClientRequest::Roots));
+    assert!(!view.relays(ClientRequest::Elicitation));
+    let nothing = policy.view(&key("removed"), "db");
+    assert!(!nothing.gets("review") && !nothing.reads("note:///a") && !nothing.lists_template("note:///{id}"));
+    assert!(!nothing.relays(ClientRequest::Sampling));
+}
+
+#[test]
+fn without_substitutions_the_received_buffer_is_sent() {
+    let (policy, _) = compile(CONFIG);
+    let ping = || call("db", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    let permit = |call| policy.decide(&key("ci"), Revision::V2025_11_25, call);
+    let permitted = permit(ping()).unwrap();
+    let received = permitted.call().message().unwrap().body().clone();
+    assert_eq!(permitted.body().unwrap().as_ptr(), received.as_ptr());
+    let end = Call { server: "db".into(), action: Action::EndSession, opened: Vec::new() };
+    assert_eq!(permit(end).unwrap().body(), None);
+}
+
+#[test]
+fn all_substitutions_are_made_at_once_and_none_that_contradict() {
+    let (policy, _) = compile("[servers.db]\nclient_requests.sampling = \"deny\"\n[keys.ci]\nmcp_servers = [\"*\"]");
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"TOKEN","_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}"#;
+    let send = |at: usize, length: usize| {
+        let opened = vec![Splice { span: at..at + length, replacement: "c".into() }];
+        let call = Call { opened, ..call("db", body) };
+        policy.decide(&key("ci"), Revision::V2026_07_28, call).map(|permitted| permitted.body().unwrap())
+    };
+    let cursor = body.find("TOKEN").unwrap();
+    let expected = body.replace("TOKEN", "c").replace(r#""sampling":{}"#, "");
+    assert_eq!(send(cursor, 5).unwrap(), expected);
+    let denied = send(body.find("sampling").unwrap(), 3).unwrap_err();
+    assert_eq!((denied.denial.name(), denied.denial.told()), ("contradiction", Told::Refused));
+}
+
+#[test]
+fn a_subscription_has_a_limited_number_of_resources() {
+    let (policy, _) = compile(CONFIG);
+    let sent = |count: usize| {
+        let resources = vec![r#""a:b""#; count].join(",");
+        let params = format!(r#"{{"notifications":{{"resourceSubscriptions":[{resources}]}}}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{params}}}"#);
+        let permitted = policy.decide(&key("ci"), Revision::V2026_07_28, call("db", &body)).unwrap();
+        let sent = permitted.body().unwrap();
+        std::str::from_utf8(&sent).unwrap().matches("a:b").count()
+    };
+    assert_eq!((sent(RESOURCES_MAX), sent(RESOURCES_MAX + 1)), (RESOURCES_MAX, RESOURCES_MAX));
+}
+
+#[test]
+fn a_denial_says_what_it_is_about() {
+    let (policy, _) = compile(CONFIG);
+    let about = |server: &str, method: &str, params: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let denied = policy.decide(&key("ci"), Revision::V2025_11_25, call(server, &body)).unwrap_err();
+        (denied.denial.about(), denied.denial.to_string())
+    };
+    let (of, text) = about("db", "resources/read", r#"{"uri":"file:///etc/a"}"#);
+    assert_eq!(of, About::Resource);
+    assert_eq!(text, "the server's list blocks resource `file:///etc/a` (servers.db.blocked_resources[0])");
+    let (of, text) = about("db", "resources/read", r#"{"uri":"file:///a/../b"}"#);
+    assert_eq!(of, About::Resource);
+    assert_eq!(text, "resource `file:///a/../b` may be read as another one: it has a `.` or `..` segment");
+    assert_eq!(about("db", "tools/call", r#"{"name":"drop_x"}"#).0, About::Tool);
+    assert_eq!(about("db", "x", "{}").0, About::Method);
+    assert_eq!(about("hidden", "x", "{}").0, About::Server);
 }
 
 #[test]
@@ -258,16 +356,26 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         ReasonKind::AgentServers,
         ReasonKind::ServerTools,
         ReasonKind::AgentTools,
+        ReasonKind::ServerResources,
+        ReasonKind::AgentResources,
+        ReasonKind::ServerPrompts,
+        ReasonKind::AgentPrompts,
     ];
     let mut names: Vec<&str> = reasons.map(|kind| Reason { kind, at: place() }.name()).to_vec();
     let mut kinds = vec![
         DenialKind::ServerUnknown { server: text() },
         DenialKind::ServerNotGranted { server: text() },
         DenialKind::MethodUnknown { method: text() },
+        DenialKind::ResourceAmbiguous { uri: text(), flaw: UriFlaw::Dots },
+        DenialKind::Contradiction,
     ];
     for whose in [Whose::Server, Whose::Agent] {
         kinds.push(DenialKind::ToolNotAllowed { tool: text(), whose });
         kinds.push(DenialKind::ToolBlocked { tool: text(), whose });
+        kinds.push(DenialKind::ResourceNotAllowed { uri: text(), whose });
+        kinds.push(DenialKind::ResourceBlocked { uri: text(), whose });
+        kinds.push(DenialKind::PromptNotAllowed { prompt: text(), whose });
+        kinds.push(DenialKind::PromptBlocked { prompt: text(), whose });
     }
     for mismatch in [
         Mismatch::Missing,
