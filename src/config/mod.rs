@@ -22,6 +22,7 @@ mod merge;
 mod names;
 mod nearest;
 mod schema;
+mod sensitive;
 mod shape;
 mod toml_tree;
 mod trail;

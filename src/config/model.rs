@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::config::secret::Secret;
+use crate::config::sensitive;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -307,7 +308,7 @@ impl Default for Server {
             allowed_tools: None,
             blocked_tools: Vec::new(),
             allowed_resources: None,
-            blocked_resources: SENSITIVE_RESOURCES.map(String::from).to_vec(),
+            blocked_resources: sensitive::RESOURCES.map(String::from).to_vec(),
             allowed_prompts: None,
             blocked_prompts: Vec::new(),
             client_requests: ClientRequests::default(),
@@ -320,37 +321,6 @@ impl Default for Server {
         }
     }
 }
-
-/// What no resource should be where nothing else is said: files that hold secrets, and the addresses under which
-/// clouds hand out credentials.
-const SENSITIVE_RESOURCES: [&str; 26] = [
-    "file:///etc/**",
-    "file:///private/etc/**",
-    "file:///proc/**",
-    "file:///sys/**",
-    "file:///dev/**",
-    "file:///root/**",
-    "file:///run/**",
-    "file:///var/run/**",
-    "**/etc/passwd",
-    "**/etc/shadow",
-    "**/.env",
-    "**/.env.local",
-    "**/.env.production",
-    "**/.ssh/**",
-    "**/id_rsa",
-    "**/id_ed25519",
-    "**/id_ecdsa",
-    "**/.aws/credentials",
-    "**/.kube/config",
-    "**/.docker/config.json",
-    "**/.netrc",
-    "**/.git-credentials",
-    "*://169.254.**",
-    "*://[fd00:ec2:**",
-    "*://100.100.100.200**",
-    "*://metadata.google.internal**",
-];
 
 /// `[servers.NAME.client_requests]`: what a server may ask of its clients. What it may not, it is not told they can.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]

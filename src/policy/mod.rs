@@ -19,7 +19,6 @@ mod pattern;
 mod rules;
 #[cfg(test)]
 mod tests;
-mod uri_set;
 mod uris;
 mod verdict;
 mod view;

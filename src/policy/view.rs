@@ -94,10 +94,16 @@ impl<'p> Access<'p> {
         self.judge(Listed::Resource(&uri))
     }
 
-    /// Whether a template of resources may be named: as its text is, or as what comes of it.
+    /// Whether a template of resources may be named. It is held against the lists as what may come of it; one that is
+    /// on a list of allowed URIs letter by letter is allowed as well.
     pub(super) fn judge_template(self, template: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let Some(sample) = uri::sample(template) else { return self.judge_resource(template) };
-        self.judge_resource(&sample)
+        match self.judge_resource(&sample) {
+            Err(denial) if matches!(denial.kind(), DenialKind::ResourceNotAllowed { .. }) => {
+                self.judge_resource(template)
+            }
+            judged => judged,
+        }
     }
 
     /// Whether something may be named, and the last rule that had a say.

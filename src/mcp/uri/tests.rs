@@ -1,0 +1,231 @@
+//! Which URIs are taken, and what they are taken for.
+
+use super::readings::READINGS_MAX;
+use super::*;
+
+fn flaw(text: &str) -> Option<UriFlaw> {
+    Uri::read(text).err()
+}
+
+fn readings(text: &str) -> Vec<String> {
+    Uri::read(text).unwrap().readings().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_resolving_does_not_change_is_taken() {
+    for text in [
+        "file:///data/a.txt",
+        "file:///",
+        "file:///C:/Users/a",
+        "file:///a%20b",
+        "file:///a b",
+        "file:///a?b",
+        "file://server/share/a",
+        "file://notes.txt",
+        "https://example.com",
+        "https://example.com/",
+        "https://example.com/a//b?c=d/e#f",
+        "https://example.com:8443/a%2Fb",
+        "http://127.0.0.1:3000/a",
+        "http://[::1]:8080/a",
+        "https://xn--mnchen-3ya.de/a",
+        "https://example.com/?q=%0A",
+        "test://static-resource",
+        "demo://resource/static/document/x.md",
+        "note:///Name",
+        "ui://widget/x.html",
+        "postgres://user@host/db/table/schema",
+        "postgres://us%40er:p%3Aw@host/db",
+        "urn:x:y",
+        "github://repos/owner%2Frepo/contents?path=.",
+        "github://Repos/A/b...c",
+        "s3://bucket//key",
+        "note://日本語/文書。md",
+        "note:///%E6%97%A5",
+        "data:text/plain;base64,aGk=",
+        "mailto:a@b",
+        "trello://board/100%25",
+        "config",
+        "a/b/c",
+        "what is this?",
+    ] {
+        assert_eq!(flaw(text), None, "{text}");
+        assert_eq!(Uri::read(text).unwrap().text(), text);
+    }
+}
+
+#[test]
+fn what_could_be_read_as_something_else_is_refused() {
+    use UriFlaw::*;
+    for (text, expected) in [
+        ("", Space),
+        (" file:///a", Space),
+        ("file:///a ", Space),
+        ("\u{a0}file:///a", Space),
+        ("file:///a\tb", Hidden),
+        ("fi\nle:///a", Hidden),
+        ("file:///a\u{200b}", Hidden),
+        ("file:///a%00.txt", Hidden),
+        ("file:///a%0D%0Ab", Hidden),
+        ("file:///a%E2%80%8B", Hidden),
+        ("file:///a%250Ab", Hidden),
+        ("note:///a?b=%00", Hidden),
+        ("file:///a\\b", Backslash),
+        ("c:\\b", Backslash),
+        ("https:\\\\example.com\\", Backslash),
+        ("x:///%41", Encoding),
+        ("x:///%7E", Encoding),
+        ("x:///%2e%2e/", Encoding),
+        ("x:///%2E%2E/", Encoding),
+        ("x:///a%2fb", Encoding),
+        ("x:///a%", Encoding),
+        ("x:///a%2", Encoding),
+        ("x:///a%zz", Encoding),
+        ("x:///a%+1", Encoding),
+        ("x:///a%u002e", Encoding),
+        ("x:///%C0%AE%C0%AE/", Encoding),
+        ("x:///%FF", Encoding),
+        ("x:///%ED%A0%80", Encoding),
+        ("file:///a%2Fb", Encoding),
+        ("file:///a%5Cb", Encoding),
+        ("%66ile:///a", Encoding),
+        ("x:///%25252F", Nested),
+        ("file:///a/../b", Dots),
+        ("file:///a/./b", Dots),
+        ("file:///a/..", Dots),
+        ("file:///..", Dots),
+        ("x://..", Dots),
+        ("x://a/.. /b", Dots),
+        ("x://a/..%20/b", Dots),
+        ("x://a/..;b/c", Dots),
+        ("x://a/b%2F..%2Fc", Dots),
+        ("x://a/b%5C..%5Cc", Dots),
+        ("x://a/b%252F..%252Fc", Dots),
+        ("x://a/%252E%252E/c", Dots),
+        ("x://a/．．/c", Dots),
+        ("x://a/b?c/../../d", Dots),
+        ("x://a?path=../d", Dots),
+        ("x://a#/../d", Dots),
+        ("x:..", Dots),
+        ("../etc/passwd", Dots),
+        ("..", Dots),
+        ("FILE:///a", Scheme),
+        ("hTTps://example.com/", Scheme),
+        ("C:/a", Scheme),
+        ("file:/a", Slashes),
+        ("file:a", Slashes),
+        ("file://", Slashes),
+        ("file:////a", Slashes),
+        ("file:///a//b", Slashes),
+        ("https:example.com/", Slashes),
+        ("https:/example.com/", Slashes),
+        ("https:///example.com/", Host),
+        ("https://example.com?a", Slashes),
+        ("https://example.com#@evil/", Slashes),
+        ("https://a@example.com/", User),
+        ("ftp://a:b@example.com/", User),
+        ("ws://example.com@evil/", User),
+        ("file://a@b/c", User),
+        ("x://a@b@c/d", User),
+        ("x://trusted?@evil/d", User),
+        ("x://trusted#@evil/d", User),
+        ("https://Example.com/", Host),
+        ("https://example.com./", Host),
+        ("https://exämple.com/", Host),
+        ("https://example%2Ecom/", Encoding),
+        ("https://a%20b/", Host),
+        ("http://2852039166/", Host),
+        ("http://0xa9fea9fe/", Host),
+        ("http://169.254.43518/", Host),
+        ("http://0251.0376.0251.0376/", Host),
+        ("http://[::ffff:a9fe:a9fe]/", Host),
+        ("http://[FD00:ec2::254]/", Host),
+        ("http://[fd00:0ec2::254]/", Host),
+        ("http://１69.254.169.254/", Host),
+        ("file://localhost/a", Host),
+        ("file://127.0.0.1/a", Host),
+        ("file://[::1]/a", Host),
+        ("file:///C|/a", Host),
+        ("x://trusted%40evil/a", Host),
+        ("x://evil%3Ftrusted/a", Host),
+        ("x://evil%2F@trusted/a", Host),
+        ("http://example.com:80/", Port),
+        ("https://example.com:443/", Port),
+        ("https://example.com:/", Port),
+        ("https://example.com:08/", Port),
+        ("https://example.com:99999/", Port),
+    ] {
+        assert_eq!(flaw(text), Some(expected), "{text:?}");
+    }
+}
+
+#[test]
+fn a_uri_has_a_length_and_a_number_of_readings() {
+    let long = |bytes: usize| format!("x:{}", "a".repeat(bytes - 2));
+    assert_eq!((flaw(&long(URI_BYTES_MAX)), flaw(&long(URI_BYTES_MAX + 1))), (None, Some(UriFlaw::Long)));
+    let many = "view-source:x://ｕ%2540:%20@0x1;a%253Ba;a/b%2520;c%253Bd//e?f%2523g#h";
+    assert_eq!(flaw(many), Some(UriFlaw::Many));
+    assert!(readings("x://u@h/a;b//c?d#e").len() < READINGS_MAX);
+}
+
+#[test]
+fn every_reader_is_thought_of() {
+    for (text, taken_for) in [
+        ("file:///etc", "file:///etc/"),
+        ("file://host/etc/passwd", "file:///etc/passwd"),
+        ("file://etc/passwd", "file:///etc/passwd"),
+        ("/etc/passwd", "file:///etc/passwd"),
+        ("etc/passwd", "file:///etc/passwd"),
+        ("//etc//passwd", "file:///etc/passwd"),
+        ("file%3A///etc/passwd", "file:///etc/passwd"),
+        ("//169.254.169.254/a", "http://169.254.169.254/a"),
+        ("0xa9fea9fe/a", "http://169.254.169.254/a"),
+        ("gopher://0xa9fea9fe/a", "gopher://169.254.169.254/a"),
+        ("view-source:http://2852039166/a", "http://169.254.169.254/a"),
+        ("jar:file:/etc/x", "file:///etc/x"),
+        ("url:url:FILE:////etc/x", "file:///etc/x"),
+        ("file:///a/id_rsa?x", "file:///a/id_rsa"),
+        ("file:///a/id_rsa#x", "file:///a/id_rsa"),
+        ("file:///a/id_rsa%3Fx", "file:///a/id_rsa"),
+        ("file:///a/id_rsa%2523x", "file:///a/id_rsa"),
+        ("file:///a/id_rsa;x", "file:///a/id_rsa"),
+        ("file:///a/id_rsa::$DATA", "file:///a/id_rsa"),
+        ("file:///a/id_rsa.", "file:///a/id_rsa"),
+        ("file:///a/id_rsa%20", "file:///a/id_rsa"),
+        ("file:///a/id_rsa/", "file:///a/id_rsa"),
+        ("file:///ｅtc/passwd", "file:///etc/passwd"),
+        ("x://a/b%2Fc", "x://a/b/c"),
+        ("x://a/b%5Cc", "x://a/b/c"),
+        ("x://a/b%252Fc", "x://a/b/c"),
+        ("x://a//b", "x://a/b"),
+        ("x://u:p@a/b", "x://a/b"),
+    ] {
+        let readings = readings(text);
+        assert!(readings.iter().any(|reading| reading == taken_for), "{text} {readings:?}");
+        assert_eq!(readings.first().map(String::as_str), Some(text));
+    }
+}
+
+#[test]
+fn a_less_exact_reader_decodes_separators_drops_users_and_joins_slashes() {
+    for (text, expected) in [
+        ("x://a/b", None),
+        ("x:///a", None),
+        ("x://a/%20%E6%97%A5", None),
+        ("x://a/b%2Fc", Some("x://a/b/c")),
+        ("x://a/b%252Fc", Some("x://a/b/c")),
+        ("x://u@a/b", Some("x://a/b")),
+        ("x://a//b", Some("x://a/b")),
+        ("x:////a", Some("x:///a")),
+        ("https://a/b//c?d=//e", Some("https://a/b/c?d=//e")),
+    ] {
+        assert_eq!(Uri::read(text).unwrap().loose(), expected, "{text}");
+    }
+}
+
+#[test]
+fn decoding_is_done_once_and_leaves_what_encodes_nothing() {
+    for (text, expected) in [("a%20b", "a b"), ("%2541", "%41"), ("100%", "100%"), ("%zz%", "%zz%"), ("%FF", "%FF")] {
+        assert_eq!(decoded(text), expected);
+    }
+}
