@@ -1,5 +1,7 @@
 //! Are names well formed, and does what is referred to exist?
 
+use std::collections::BTreeMap;
+
 use crate::config::model::Config;
 use crate::config::nearest::nearest;
 use crate::config::problem::Problems;
@@ -77,6 +79,7 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
             problems.error(&root.key("servers").key(name).at(), format!("`{name}` {error}"), error.help());
         }
     }
+    check_aliases(config, problems);
     for (path, server) in &config.routes.fixed {
         check_server(config, server, &root.key("routes").key("fixed").key(path), problems);
     }
@@ -99,6 +102,26 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
         check_servers(config, agent.mcp_servers.as_deref(), &trail, problems);
         for server in agent.servers.keys() {
             check_server(config, server, &trail.key("servers").key(server), problems);
+        }
+    }
+}
+
+/// An alias stands where a name could, so nothing else may be meant by it.
+fn check_aliases(config: &Config, problems: &mut Problems) {
+    let root = Trail::Root;
+    let trail = root.key("servers");
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    let aliases = config.servers.iter().filter_map(|(name, server)| Some((name, server.alias.as_deref()?)));
+    for (name, alias) in aliases {
+        let trail = trail.key(name);
+        let at = trail.key("alias").at();
+        if let Err(error) = check_server_name(alias) {
+            problems.error(&at, format!("`{alias}` {error}"), error.help());
+        } else if config.servers.contains_key(alias) {
+            problems.error(&at, format!("`{alias}` is the name of a server"), "choose a name that no server has");
+        } else if let Some(other) = known.insert(alias, name) {
+            let message = format!("`{alias}` is the alias of `{other}` as well");
+            problems.error(&at, message, "choose another for one of them");
         }
     }
 }
