@@ -134,7 +134,8 @@ impl Exchange<'_> {
                 self.accept().await.map(|()| None)
             }
             StatusCode::OK if inbound::is_event_stream(media_type) => {
-                let kind = if is_listen || screen.is_subscription() { StreamKind::Standing } else { StreamKind::Answer };
+                let kind =
+                    if is_listen || screen.is_subscription() { StreamKind::Standing } else { StreamKind::Answer };
                 stream::Pump::new(self, upstream, &mut screen, kind).from(answer).pump(self).await
             }
             StatusCode::OK if inbound::is_json(media_type) && !is_listen => {
@@ -237,7 +238,11 @@ impl Exchange<'_> {
     }
 
     /// Answers with the upstream's JSON-RPC error, if it sent one; its own words never pass in any other form.
-    pub(crate) async fn answer_error(&mut self, upstream: &Upstream, mut answer: upstream::Answer) -> Result<(), Refusal> {
+    pub(crate) async fn answer_error(
+        &mut self,
+        upstream: &Upstream,
+        mut answer: upstream::Answer,
+    ) -> Result<(), Refusal> {
         let status = answer.status;
         if status == StatusCode::NOT_FOUND && self.conversation.session.is_some() {
             return Err(Refusal::UnknownSession);
@@ -251,8 +256,11 @@ impl Exchange<'_> {
         let body = self.read_whole(upstream, &mut answer).await?;
         let body = error_in_own_words(self.entry.id.as_deref(), body).ok_or(Refusal::UpstreamStatus(status))?;
         // Statuses that say something about the message go on; others would make a client or a proxy act on its own.
-        let status =
-            if matches!(status.as_u16(), 400 | 404 | 405 | 409 | 413 | 422 | 429 | 503) { status.as_u16() } else { 502 };
+        let status = if matches!(status.as_u16(), 400 | 404 | 405 | 409 | 413 | 422 | 429 | 503) {
+            status.as_u16()
+        } else {
+            502
+        };
         let retry = inbound::text(&answer.headers, &header::RETRY_AFTER);
         let retry =
             retry.filter(|retry| retry.len() <= 6 && retry.bytes().all(|byte| byte.is_ascii_digit())).map(String::from);

@@ -13,6 +13,7 @@ use crate::auth::AuthError;
 use crate::mcp::error as code;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::MessageError;
+use crate::policy::About;
 use crate::policy::Denial;
 use crate::policy::Told;
 use crate::transport::body::BodyError;
@@ -204,12 +205,12 @@ impl Refusal {
                 code::INVALID_REQUEST,
                 "another request with this id is under way, or too many are: wait for their answers",
             ),
-            Self::LastEventId => {
-                Wire::new(400, code::INVALID_REQUEST, "the Last-Event-ID header is no id of an event")
-            }
-            Self::BatchRevision => {
-                Wire::new(400, code::INVALID_REQUEST, "only sessions of 2025-03-26 take batches: send the messages one by one")
-            }
+            Self::LastEventId => Wire::new(400, code::INVALID_REQUEST, "the Last-Event-ID header is no id of an event"),
+            Self::BatchRevision => Wire::new(
+                400,
+                code::INVALID_REQUEST,
+                "only sessions of 2025-03-26 take batches: send the messages one by one",
+            ),
             Self::Batch(reason) => Wire::new(400, code::INVALID_REQUEST, batch_text(reason)),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
@@ -271,6 +272,10 @@ fn body_wire(error: BodyError) -> Wire {
 /// Denials are JSON-RPC errors under HTTP 200; a removed or unknown method is 404 in 2026-07-28, as that revision says.
 fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: Option<&str>) -> Wire {
     match (denial.told(), named) {
+        (Told::Hidden, _) if denial.about() == About::Resource => {
+            Wire::new(200, code::INVALID_PARAMS, "Resource not found")
+        }
+        (Told::Hidden, _) if denial.about() == About::Prompt => Wire::new(200, code::INVALID_PARAMS, "Unknown prompt"),
         (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),
         (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
         (Told::MethodUnknown, _) => {

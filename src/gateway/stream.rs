@@ -302,15 +302,15 @@ impl<'p> Pump<'p> {
         }
         self.active = exchange.runtime.active();
         let call = exchange.permitted.call();
-        if self.active.snapshot.policy.still_permits(&exchange.principal, exchange.conversation.revision, call) { Ok(()) } else { Err(Refusal::Withdrawn) }
+        if self.active.snapshot.policy.still_permits(&exchange.principal, exchange.conversation.revision, call) {
+            Ok(())
+        } else {
+            Err(Refusal::Withdrawn)
+        }
     }
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
-    async fn finish(
-        mut self,
-        exchange: &mut Exchange<'_>,
-        broken: Option<Refusal>,
-    ) -> Result<Option<Resume>, Refusal> {
+    async fn finish(mut self, exchange: &mut Exchange<'_>, broken: Option<Refusal>) -> Result<Option<Resume>, Refusal> {
         let Some(refusal) = broken else {
             let ended = exchange.client.end().await;
             let ending = if ended.is_ok() { self.ended.unwrap_or(Ending::Ok) } else { Ending::ClientGone };
@@ -330,8 +330,7 @@ impl<'p> Pump<'p> {
         if self.screen.awaits_answer() {
             let wire = refusal.wire(exchange.conversation.is_modern(), exchange.entry.tool.as_deref());
             let body = error::error_body(exchange.entry.id.as_deref(), wire.code, &wire.text, wire.data.as_deref());
-            if !exchange.client.takes_answer(&body)
-                && exchange.client.events(sse::message_event(&body)).await.is_err()
+            if !exchange.client.takes_answer(&body) && exchange.client.events(sse::message_event(&body)).await.is_err()
             {
                 exchange.entry.refuse(&refusal);
                 return Ok(None);

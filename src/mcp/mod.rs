@@ -21,8 +21,8 @@ pub mod results;
 pub mod revision;
 pub mod splice;
 pub mod sse;
-pub mod tasks;
 pub mod subscription;
+pub mod tasks;
 pub mod uri;
 
 mod agree;

@@ -236,7 +236,9 @@ mod tests {
         for url in ["https://a/b?c", "https://a/%2e", "https://a//b", "https://a/../b", "https://a/b\"c"] {
             assert_eq!(public(url).1.len(), 1, "{url}");
         }
-        for (path, expected) in [("/c", true), ("/c/", true), ("/", false), ("c", false), ("/c\r\nx", false), ("/<b>", false)] {
+        for (path, expected) in
+            [("/c", true), ("/c/", true), ("/", false), ("c", false), ("/c\r\nx", false), ("/<b>", false)]
+        {
             assert_eq!(is_prefix(path), expected, "{path}");
         }
         assert!(!is_prefix(&format!("/{}", "x".repeat(PREFIX_BYTES_MAX))));

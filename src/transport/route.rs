@@ -35,7 +35,7 @@ pub enum Door {
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'p> {
-    /// The server's name as the path has it; the server need not exist.
+    /// The server's name, which the path has or an alias of it; the server need not exist.
     pub server: &'p str,
     /// The door the path belongs to.
     pub door: Door,
@@ -46,6 +46,8 @@ pub struct Route<'p> {
 pub struct Routes {
     /// Most literal first.
     templates: Vec<(Vec<Segment>, Door)>,
+    /// Names of servers by their aliases.
+    aliases: HashMap<String, Arc<str>>,
     fixed: HashMap<String, (Arc<str>, Door)>,
 }
 
@@ -80,7 +82,10 @@ impl Routes {
                 format!("write at most {TEMPLATES_MAX}"),
             );
         }
-        let mut routes = Self { templates: templates.into_iter().collect(), fixed: HashMap::new() };
+        let aliases =
+            config.servers.iter().filter_map(|(name, server)| Some((server.alias.clone()?, name.as_str().into())));
+        let mut routes =
+            Self { templates: templates.into_iter().collect(), aliases: aliases.collect(), fixed: HashMap::new() };
         for (path, server) in &config.routes.fixed {
             if !path.starts_with('/') || path.len() < 2 || path == "/healthz" {
                 problems.error(
@@ -96,10 +101,11 @@ impl Routes {
 
     /// Where `path` leads.
     pub fn find<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
-        if let Some((server, door)) = self.fixed.get(path) {
-            return Some(Route { server, door: *door });
-        }
-        self.templates.iter().find_map(|(template, door)| Some(Route { server: fit(template, path)?, door: *door }))
+        let (server, door) = match self.fixed.get(path) {
+            Some((server, door)) => (&**server, *door),
+            None => self.templates.iter().find_map(|(template, door)| Some((fit(template, path)?, *door)))?,
+        };
+        Some(Route { server: self.aliases.get(server).map_or(server, |name| name), door })
     }
 
     /// A fixed path and its doors. A door never hides what is written in the file: another fixed path, or the path of
@@ -107,7 +113,8 @@ impl Routes {
     fn fix(&mut self, path: &str, server: &str, config: &Config) {
         let server: Arc<str> = Arc::from(server);
         let (base, last) = path.rsplit_once('/').unwrap_or(("", path));
-        let (base, door) = if STREAM_SEGMENTS.contains(&last) { (base, Door::SseStream) } else { (path, Door::Streamable) };
+        let (base, door) =
+            if STREAM_SEGMENTS.contains(&last) { (base, Door::SseStream) } else { (path, Door::Streamable) };
         let base = base.strip_suffix("/v1/stream").unwrap_or(base);
         let doors = STREAM_SEGMENTS.map(|segment| (segment, Door::SseStream));
         for (segment, door) in doors.into_iter().chain([(MESSAGE_SEGMENT, Door::SseMessage)]) {
@@ -270,11 +277,23 @@ mod tests {
             .into();
         let names = |config: &Config| {
             let routes = Routes::compile(config, &mut Problems::new());
-            ["/mcp/sse", "/mcp/events", "/mcp/message"].map(|path| routes.find(path).map(|route| route.server.to_owned()))
+            ["/mcp/sse", "/mcp/events", "/mcp/message"]
+                .map(|path| routes.find(path).map(|route| route.server.to_owned()))
         };
         assert_eq!(names(&config), ["ref", "other", "ref"].map(|name| Some(name.to_owned())));
         config.servers.insert("sse".to_owned(), crate::config::model::Server::default());
         assert_eq!(names(&config), ["sse", "other", "ref"].map(|name| Some(name.to_owned())));
+    }
+
+    #[test]
+    fn an_alias_leads_where_the_name_does() {
+        let mut config = Config::default();
+        let server = crate::config::model::Server { alias: Some("gh".to_owned()), ..Default::default() };
+        config.servers.insert("github".to_owned(), server);
+        let routes = Routes::compile(&config, &mut Problems::new());
+        for path in ["/mcp/gh", "/mcp/github", "/gh/mcp/sse", "/acme/gh/events"] {
+            assert_eq!(routes.find(path).map(|route| route.server), Some("github"), "{path}");
+        }
     }
 
     #[test]
