@@ -3,7 +3,8 @@
 //! A naive evaluator reads the configuration anew for every call: no index, no cache, no automaton. Globs are matched
 //! by trying every split, paths are cut by hand, patterns come from a list in which each stands beside a function that
 //! says the same in Rust, and arguments are judged as they were made up, before they became JSON. Its verdicts are
-//! compared with the real ones on random configurations and calls, from a seed that is the same in every run.
+//! compared with the real ones on random configurations and calls, from a seed that is the same in every run. What a
+//! resource's URI may be taken for is written beside it by hand.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -27,7 +28,7 @@ use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
 
-const CONFIGS: usize = 4_000;
+const CONFIGS: usize = 2_500;
 const CALLS_PER_CONFIG: usize = 50;
 const TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -41,14 +42,64 @@ enum Json {
     Object(Vec<(&'static str, Json)>),
 }
 
-/// What is asked: by whom, of which server, which tool, with which arguments.
+/// What is asked: by whom, of which server, for what.
 #[derive(Debug)]
 struct Asked {
     key: Option<&'static str>,
     server: &'static str,
-    tool: &'static str,
-    arguments: Option<Json>,
+    of: Of,
 }
+
+/// What is asked for: a tool with arguments, a prompt, or a resource.
+#[derive(Debug)]
+enum Of {
+    Tool(&'static str, Option<Json>),
+    Prompt(&'static str),
+    Resource(&'static Known),
+}
+
+/// A resource: its URI; everything it may be taken for, or nothing if it is refused for that; and what it must be
+/// allowed as.
+#[derive(Debug)]
+struct Known {
+    uri: &'static str,
+    readings: &'static [&'static str],
+    allowed_as: &'static [&'static str],
+}
+
+static RESOURCES: [Known; 9] = [
+    Known { uri: "note:///a", readings: &["note:///a", "note:///a/"], allowed_as: &["note:///a"] },
+    Known { uri: "note:///B", readings: &["note:///b", "note:///b/"], allowed_as: &["note:///B"] },
+    Known { uri: "note:///a/b", readings: &["note:///a/b", "note:///a/b/"], allowed_as: &["note:///a/b"] },
+    Known {
+        uri: "note:///a%2Fb",
+        readings: &["note:///a%2fb", "note:///a%2fb/", "note:///a/b", "note:///a/b/"],
+        allowed_as: &["note:///a%2Fb", "note:///a/b"],
+    },
+    Known {
+        uri: "note:///a?q",
+        readings: &["note:///a?q", "note:///a?q/", "note:///a", "note:///a/"],
+        allowed_as: &["note:///a?q"],
+    },
+    Known {
+        uri: "x://u@h/a",
+        readings: &["x://u@h/a", "x://u@h/a/", "x://h/a", "x://h/a/"],
+        allowed_as: &["x://u@h/a", "x://h/a"],
+    },
+    Known { uri: "file:///etc/a", readings: &["file:///etc/a", "file:///etc/a/"], allowed_as: &["file:///etc/a"] },
+    Known { uri: "note:///a/../b", readings: &[], allowed_as: &[] },
+    Known { uri: "FILE:///etc/a", readings: &[], allowed_as: &[] },
+];
+const URI_LISTS: [&[&str]; 8] = [
+    &[],
+    &["note:///a"],
+    &["note:///*"],
+    &["note:///**", "x://h/**"],
+    &["**/b"],
+    &["**"],
+    &["x://*@h/*", "note:///a?q", "note:///B"],
+    &["file:///etc/**", "note:///a/*"],
+];
 
 /// What a pattern means, in Rust.
 type Meaning = fn(&str) -> bool;
@@ -95,7 +146,7 @@ fn the_policy_decides_as_the_naive_evaluator() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let started = Instant::now();
     let mut previous: Option<Policy> = None;
-    let (mut compared, mut permitted, mut constrained) = (0, 0, 0);
+    let (mut compared, mut permitted, mut constrained, mut read, mut hidden) = (0, 0, 0, 0, 0);
     for _ in 0..CONFIGS {
         let config = random.config();
         let mut problems = Problems::new();
@@ -108,6 +159,8 @@ fn the_policy_decides_as_the_naive_evaluator() {
             compared += 1;
             permitted += usize::from(expected == "permitted");
             constrained += usize::from(expected.starts_with("argument"));
+            read += usize::from(expected == "permitted" && matches!(asked.of, Of::Resource(_)));
+            hidden += usize::from(expected.contains("resource_"));
         }
         previous = Some(policy);
         if started.elapsed() > TIME_MAX {
@@ -116,25 +169,36 @@ fn the_policy_decides_as_the_naive_evaluator() {
     }
     // A comparison that only ever sees one verdict would compare nothing.
     assert!(
-        compared >= 20_000 && permitted > compared / 20 && constrained > compared / 50,
-        "{compared} {permitted} {constrained}"
+        compared >= 20_000
+            && permitted > compared / 20
+            && constrained > compared / 200
+            && read > compared / 100
+            && hidden > compared / 50,
+        "{compared} {permitted} {constrained} {read} {hidden}"
     );
 }
 
-/// The real verdict; along the way, that a tool is listed exactly if a call of it is not hidden.
+/// The real verdict; along the way, that something is listed exactly if a request for it is not hidden.
 fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     let principal = match asked.key {
         Some(key) => Principal { id: format!("key:{key}").into(), key: Some(key.into()), team: None, agent: None },
         None => Principal::public(),
     };
-    let arguments = asked.arguments.as_ref().map(|json| format!(r#","arguments":{}"#, write(json))).unwrap_or_default();
-    let params = format!(r#"{{"name":{}{arguments}}}"#, quoted(asked.tool));
-    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+    let view = policy.view(&principal, asked.server);
+    let (method, params, is_listed) = match &asked.of {
+        Of::Tool(tool, arguments) => {
+            let arguments =
+                arguments.as_ref().map(|json| format!(r#","arguments":{}"#, write(json))).unwrap_or_default();
+            ("tools/call", format!(r#"{{"name":{}{arguments}}}"#, quoted(tool)), view.lists(tool))
+        }
+        Of::Prompt(prompt) => ("prompts/get", format!(r#"{{"name":{}}}"#, quoted(prompt)), view.gets(prompt)),
+        Of::Resource(Known { uri, .. }) => ("resources/read", format!(r#"{{"uri":{}}}"#, quoted(uri)), view.reads(uri)),
+    };
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
     let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
     let verdict = policy.decide(&principal, Revision::V2025_11_25, call);
-    let lists = policy.view(&principal, asked.server).lists(asked.tool);
-    assert_eq!(lists, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
+    assert_eq!(is_listed, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
     verdict.map_or_else(|denied| denied.denial.name(), |_| "permitted")
 }
 
@@ -156,21 +220,84 @@ fn evaluate(config: &Config, asked: &Asked) -> &'static str {
     if !reachable {
         return "server_not_granted";
     }
-    if server.blocked_tools.iter().any(|entry| glob(entry, asked.tool)) {
-        return "tool_blocked";
+    let matrix = agent.and_then(|agent| agent.servers.get(asked.server));
+    match &asked.of {
+        Of::Tool(tool, arguments) => {
+            let of_agent = matrix.map(|matrix| (&matrix.blocked_tools, matrix.allowed_tools.as_ref()));
+            if let Some(list) = excluding((&server.blocked_tools, server.allowed_tools.as_ref()), of_agent, tool) {
+                return ["tool_blocked", "tool_not_allowed", "agent_tool_blocked", "agent_tool_not_allowed"][list];
+            }
+            constraints(matrix, tool, arguments)
+        }
+        Of::Prompt(prompt) => {
+            let of_agent = matrix.map(|matrix| (&matrix.blocked_prompts, matrix.allowed_prompts.as_ref()));
+            match excluding((&server.blocked_prompts, server.allowed_prompts.as_ref()), of_agent, prompt) {
+                Some(list) => {
+                    ["prompt_blocked", "prompt_not_allowed", "agent_prompt_blocked", "agent_prompt_not_allowed"][list]
+                }
+                None => "permitted",
+            }
+        }
+        Of::Resource(known) => {
+            let of_agent = matrix.map(|matrix| (&matrix.blocked_resources, matrix.allowed_resources.as_ref()));
+            resource((&server.blocked_resources, server.allowed_resources.as_ref()), of_agent, known)
+        }
     }
-    if server.allowed_tools.as_ref().is_some_and(|list| !list.iter().any(|entry| glob(entry, asked.tool))) {
-        return "tool_not_allowed";
+}
+
+type Lists<'c> = (&'c Vec<String>, Option<&'c Vec<String>>);
+
+/// The first list that excludes a name: the server's blocked and allowed ones, then the agent's.
+fn excluding(of_server: Lists<'_>, of_agent: Option<Lists<'_>>, name: &str) -> Option<usize> {
+    for (level, (blocked, allowed)) in std::iter::once(of_server).chain(of_agent).enumerate() {
+        if blocked.iter().any(|entry| glob(entry, name)) {
+            return Some(level * 2);
+        }
+        if allowed.is_some_and(|list| !list.iter().any(|entry| glob(entry, name))) {
+            return Some(level * 2 + 1);
+        }
     }
-    let Some(matrix) = agent.and_then(|agent| agent.servers.get(asked.server)) else { return "permitted" };
-    if matrix.blocked_tools.iter().any(|entry| glob(entry, asked.tool)) {
-        return "agent_tool_blocked";
+    None
+}
+
+fn resource(of_server: Lists<'_>, of_agent: Option<Lists<'_>>, known: &Known) -> &'static str {
+    if known.readings.is_empty() {
+        return "resource_ambiguous";
     }
-    if matrix.allowed_tools.as_ref().is_some_and(|list| !list.iter().any(|entry| glob(entry, asked.tool))) {
-        return "agent_tool_not_allowed";
+    for (level, (blocked, allowed)) in std::iter::once(of_server).chain(of_agent).enumerate() {
+        let is_blocked = |entry: &String| known.readings.iter().any(|reading| uri_glob(&entry.to_lowercase(), reading));
+        if blocked.iter().any(is_blocked) {
+            return ["resource_blocked", "agent_resource_blocked"][level];
+        }
+        // A pattern that names users allows what a reader takes the URI for that drops them.
+        let has = |list: &[String], reading: &str| {
+            list.iter().any(|entry| uri_glob(entry, reading) || uri_glob(&entry.replace("*@", ""), reading))
+        };
+        let is_allowed = |list: &Vec<String>| known.allowed_as.iter().all(|reading| has(list, reading));
+        if allowed.is_some_and(|list| !is_allowed(list)) {
+            return ["resource_not_allowed", "agent_resource_not_allowed"][level];
+        }
     }
-    for constraint in matrix.argument_constraints.get(asked.tool).into_iter().flatten() {
-        let arguments = asked.arguments.clone().unwrap_or(Json::Object(Vec::new()));
+    "permitted"
+}
+
+/// `**` takes any text, `*` any without a slash: all are tried.
+fn uri_glob(pattern: &str, text: &str) -> bool {
+    let mut splits = (0..=text.len()).filter_map(|cut| text.split_at_checked(cut));
+    if let Some(rest) = pattern.strip_prefix("**") {
+        return splits.any(|(_, after)| uri_glob(rest, after));
+    }
+    match pattern.chars().next() {
+        None => text.is_empty(),
+        Some('*') => splits.any(|(taken, after)| !taken.contains('/') && uri_glob(&pattern[1..], after)),
+        Some(first) => text.strip_prefix(first).is_some_and(|rest| uri_glob(&pattern[first.len_utf8()..], rest)),
+    }
+}
+
+fn constraints(matrix: Option<&AgentServer>, tool: &str, arguments: &Option<Json>) -> &'static str {
+    let list = matrix.and_then(|matrix| matrix.argument_constraints.get(tool));
+    for constraint in list.into_iter().flatten() {
+        let arguments = arguments.clone().unwrap_or(Json::Object(Vec::new()));
         if let Err(name) = constrain(constraint, &arguments, &steps(&constraint.arg)) {
             return name;
         }
@@ -282,7 +409,13 @@ impl Random {
             let access = if self.one_in(4) { Access::Public } else { Access::Key };
             let blocked_tools = if self.one_in(2) { self.some(&ENTRIES[3..], 1) } else { Vec::new() };
             let allowed_tools = if self.one_in(2) { None } else { self.maybe(&ENTRIES, 4) };
-            config.servers.insert((*name).into(), Server { access, allowed_tools, blocked_tools, ..Server::default() });
+            let allowed_prompts = if self.one_in(2) { None } else { self.maybe(&ENTRIES, 4) };
+            let blocked_prompts = self.some(&ENTRIES[4..], 1);
+            let allowed_resources = (!self.one_in(3)).then(|| self.uris());
+            let usual = Server { access, allowed_tools, blocked_tools, ..Server::default() };
+            let blocked_resources = if self.one_in(2) { usual.blocked_resources } else { self.uris() };
+            let server = Server { allowed_prompts, blocked_prompts, allowed_resources, blocked_resources, ..usual };
+            config.servers.insert((*name).into(), server);
         }
         for name in AGENTS {
             let servers = (0..self.below(4)).map(|_| (self.of(&SERVERS[..3]).to_owned(), self.matrix())).collect();
@@ -313,14 +446,30 @@ impl Random {
         let argument_constraints = constrained.collect();
         let blocked_tools = if self.one_in(3) { self.some(&ENTRIES, 1) } else { Vec::new() };
         let allowed_tools = if self.one_in(2) { None } else { self.maybe(&ENTRIES, 5) };
-        AgentServer { allowed_tools, blocked_tools, argument_constraints, ..AgentServer::default() }
+        AgentServer {
+            allowed_tools,
+            blocked_tools,
+            allowed_resources: self.one_in(3).then(|| self.uris()),
+            blocked_resources: if self.one_in(3) { self.uris() } else { Vec::new() },
+            allowed_prompts: if self.one_in(2) { None } else { self.maybe(&ENTRIES, 5) },
+            blocked_prompts: if self.one_in(3) { self.some(&ENTRIES, 1) } else { Vec::new() },
+            argument_constraints,
+        }
     }
 
     fn call(&mut self) -> Asked {
         let key = (!self.one_in(6)).then(|| self.of(&KEYS));
         let server = if self.one_in(12) { SERVERS[3] } else { self.of(&SERVERS[..3]) };
-        let arguments = (!self.one_in(10)).then(|| self.object(0));
-        Asked { key, server, tool: self.of(&TOOLS), arguments }
+        let of = match self.below(5) {
+            0 => Of::Prompt(self.of(&TOOLS)),
+            1 | 2 => Of::Resource(&RESOURCES[self.below(RESOURCES.len())]),
+            _ => Of::Tool(self.of(&TOOLS), (!self.one_in(10)).then(|| self.object(0))),
+        };
+        Asked { key, server, of }
+    }
+
+    fn uris(&mut self) -> Vec<String> {
+        self.of(&URI_LISTS).iter().map(|uri| (*uri).to_owned()).collect()
     }
 
     fn object(&mut self, depth: usize) -> Json {

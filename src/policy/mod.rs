@@ -6,8 +6,8 @@
 //! 2. The method must be known towards a server in the call's revision, in the form it came in.
 //! 3. A tool, resource or prompt must pass the server's lists, then the agent's for the server; blocked beats allowed.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
-//! What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
-//! resources the caller does not see.
+//! 5. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
+//!    resources the caller does not see.
 
 mod compile;
 mod constraint;
@@ -116,6 +116,9 @@ impl Policy {
         if !is_served(message.kind(), name, revision) {
             return Err(unknown_method(name));
         }
+        if !call.opened.is_empty() && is_judged(message, &call.opened) {
+            return Err(Denial::new(DenialKind::Contradiction, None));
+        }
         let reason = judge_target(access, name, message)?;
         Ok((reason, narrowed(access, name, message)))
     }
@@ -153,6 +156,14 @@ fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Result
         "completion/complete" => access.judge_template(named()?),
         _ => Ok(access.grant),
     }
+}
+
+/// Whether substitutions change what is judged as it was received: then something else would be sent.
+fn is_judged(message: &Message, opened: &[Splice]) -> bool {
+    let Some(params) = message.params() else { return false };
+    let judged = ["name", "arguments", "uri", "ref"].into_iter().filter_map(|key| params.get(key));
+    let spans: Vec<_> = judged.map(Value::span).collect();
+    opened.iter().any(|splice| spans.iter().any(|span| splice.span.start < span.end && span.start < splice.span.end))
 }
 
 fn refers_to_prompt(message: &Message) -> bool {

@@ -202,6 +202,26 @@ fn all_substitutions_are_made_at_once_and_none_that_contradict() {
 }
 
 #[test]
+fn what_was_judged_is_not_changed() {
+    let (policy, _) = compile(CONFIG);
+    for (method, params, changed, expected) in [
+        ("tools/call", r#"{"name":"list","arguments":{"a":"TOKEN"}}"#, "TOKEN", Err("contradiction")),
+        ("tools/call", r#"{"name":"list","arguments":{}}"#, "list\"", Err("contradiction")),
+        ("resources/read", r#"{"uri":"a:TOKEN"}"#, "TOKEN", Err("contradiction")),
+        ("prompts/get", r#"{"name":"TOKEN"}"#, "TOKEN", Err("contradiction")),
+        ("tools/call", r#"{"name":"list","requestState":"TOKEN"}"#, "TOKEN", Ok("agent_tools")),
+        ("tasks/get", r#"{"taskId":"TOKEN"}"#, "TOKEN", Ok("key_servers")),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let at = body.find("params").unwrap() + body[body.find("params").unwrap()..].find(changed).unwrap();
+        let opened = vec![Splice { span: at..at + changed.len(), replacement: "x".into() }];
+        let verdict = policy.decide(&key("ci"), Revision::V2025_11_25, Call { opened, ..call("db", &body) });
+        let found = verdict.as_ref().map(|it| it.reason().name()).map_err(|denied| denied.denial.name());
+        assert_eq!(found, expected, "{params}");
+    }
+}
+
+#[test]
 fn a_subscription_has_a_limited_number_of_resources() {
     let (policy, _) = compile(CONFIG);
     let sent = |count: usize| {

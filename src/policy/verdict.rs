@@ -256,7 +256,7 @@ pub enum DenialKind {
         /// Whose list.
         whose: Whose,
     },
-    /// What the gateway would change in the message cannot all be changed.
+    /// What the gateway would change in the message was judged as it is, or is changed otherwise too.
     Contradiction,
 }
 
@@ -438,7 +438,9 @@ impl fmt::Display for Denial {
             }
             DenialKind::PromptNotAllowed { prompt, whose } => write!(f, "{whose} does not allow prompt `{prompt}`")?,
             DenialKind::PromptBlocked { prompt, whose } => write!(f, "{whose} blocks prompt `{prompt}`")?,
-            DenialKind::Contradiction => write!(f, "what would be changed in the message overlaps")?,
+            DenialKind::Contradiction => {
+                write!(f, "a change of the message touches what was judged, or another change")?
+            }
         }
         self.at.as_ref().map_or(Ok(()), |at| write!(f, " ({at})"))
     }
