@@ -152,8 +152,7 @@ fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Result
         "tools/call" => access.judge_tool(named()?, message),
         "prompts/get" => access.judge(Listed::Prompt(named()?)),
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => access.judge_resource(named()?),
-        "completion/complete" if refers_to_prompt(message) => access.judge(Listed::Prompt(named()?)),
-        "completion/complete" => access.judge_template(named()?),
+        "completion/complete" => judge_reference(access, message),
         _ => Ok(access.grant),
     }
 }
@@ -166,9 +165,18 @@ fn is_judged(message: &Message, opened: &[Splice]) -> bool {
     opened.iter().any(|splice| spans.iter().any(|span| splice.span.start < span.end && span.start < splice.span.end))
 }
 
-fn refers_to_prompt(message: &Message) -> bool {
+/// Judges all that a completion could be taken to refer to, whatever its type says.
+fn judge_reference<'p>(access: Access<'p>, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
     let reference = message.params().and_then(|params| params.get("ref"));
-    reference.and_then(|reference| reference.get("type")).and_then(Value::text) == Some("ref/prompt")
+    let named = |key| Some(reference?.get(key)?.text().unwrap_or_default());
+    let mut reason = access.grant;
+    if let Some(prompt) = named("name") {
+        reason = access.judge(Listed::Prompt(prompt))?;
+    }
+    if let Some(template) = named("uri") {
+        reason = access.judge_template(template)?;
+    }
+    Ok(reason)
 }
 
 /// What of a permitted message does not go out: capabilities the server may not use, subscriptions to resources the

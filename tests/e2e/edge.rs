@@ -902,7 +902,7 @@ async fn other_methods_are_405_and_name_those_that_are_served() {
     connection.write(format!("HEAD /mcp/open HTTP/1.1\r\n{USUAL}Connection: close\r\n\r\n")).await;
     let head = String::from_utf8(connection.remainder(SOON).await.unwrap()).unwrap();
     assert!(
-        head.starts_with("HTTP/1.1 405 ") && head.ends_with("\r\n\r\n") && head.contains("POST, DELETE"),
+        head.starts_with("HTTP/1.1 405 ") && head.ends_with("\r\n\r\n") && head.contains("POST, GET, DELETE"),
         "a head alone: {head}"
     );
     let records = gateway.wait_for_records("refused", methods.len() + 1);

@@ -413,6 +413,11 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }).to_string();
         gateway.post("/mcp/a?verbose=1&k", &[&owner, &session, "User-Agent: tester/1"], &body).await;
     }
+    for (method, params) in [("resources/read", json!({ "uri": "file:///a" })), ("prompts/get", json!({ "name": "p" }))]
+    {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        gateway.post("/mcp/a", &[&owner, &session], &body).await;
+    }
     for _ in 0..5 {
         gateway.post("/mcp/a", &["X-API-Key: wrong"], CALL).await;
         gateway.post("/mcp/a", &[&owner], "{").await;

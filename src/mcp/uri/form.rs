@@ -39,7 +39,7 @@ fn check_file(rest: &str) -> Result<(), UriFlaw> {
     }
     // `file://localhost/` is another spelling of `file:///`, and `C|` of `C:`.
     let is_here = host == "localhost" || host::address(host).is_some_and(|address| address.is_loopback());
-    if is_here || host == "[::1]" || host.contains(':') || path.get(1..2) == Some("|") {
+    if is_here || host.contains(':') || path.get(1..2) == Some("|") {
         return Err(UriFlaw::Host);
     }
     match (host, path) {

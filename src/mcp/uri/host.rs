@@ -3,6 +3,7 @@
 //! An address has many spellings (`0x7f.1`, `[::ffff:127.0.0.1]`), and a name has some (`EXAMPLE.com.`). Readers resolve
 //! all of them to the same host; so only the usual one is taken.
 
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
@@ -45,11 +46,17 @@ fn is_usual(host: &str) -> bool {
 }
 
 /// The address of a host that is written as one in any way: `0x7f.1`, `2130706433`, `[::ffff:7f00:1]`.
-pub(super) fn address(host_and_port: &str) -> Option<Ipv4Addr> {
+pub(super) fn address(host_and_port: &str) -> Option<IpAddr> {
     let (host, _) = split(host_and_port);
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return embedded(inner.parse().ok()?);
+        let address: Ipv6Addr = inner.parse().ok()?;
+        return Some(embedded(address).map_or(IpAddr::V6(address), IpAddr::V4));
     }
+    numbered(host).map(IpAddr::V4)
+}
+
+/// An address as one to four numbers.
+fn numbered(host: &str) -> Option<Ipv4Addr> {
     let mut numbers = host.strip_suffix('.').unwrap_or(host).split('.').map(number);
     let mut address = 0_u64;
     let mut bits = 32_u32;
@@ -112,12 +119,15 @@ mod tests {
             "169.254.169.254.",
             "169.254.169.254:80",
         ] {
-            assert_eq!(address(host), Some(Ipv4Addr::new(169, 254, 169, 254)), "{host}");
+            assert_eq!(address(host).map(|it| it.to_string()).as_deref(), Some("169.254.169.254"), "{host}");
         }
-        for host in ["", "a.b", "1.2.3.4.5", "256.1.1.1", "1.2.3.256", "4294967296", "[::1]", "[fe80::1]", "1..2", "08"]
-        {
+        for host in ["", "a.b", "1.2.3.4.5", "256.1.1.1", "1.2.3.256", "4294967296", "[::1", "[x]", "1..2", "08"] {
             assert_eq!(address(host), None, "{host}");
         }
+        assert_eq!(
+            address("[fd00:0EC2:0::254]:80"),
+            Some(IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)))
+        );
     }
 
     #[test]

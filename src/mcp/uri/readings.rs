@@ -3,6 +3,8 @@
 //! Each step is a habit of some reader; every step is applied to all that the steps before it gave, so that readers with
 //! several habits are covered. Only what is blocked is looked for in all of them.
 
+use std::net::IpAddr;
+
 use crate::mcp::uri::decode::decoded;
 use crate::mcp::uri::flaw::UriFlaw;
 use crate::mcp::uri::host;
@@ -131,7 +133,11 @@ fn as_address(text: &str) -> Option<String> {
 fn dotted(text: &str) -> String {
     let Some((head, authority, rest)) = parts::authority(text) else { return text.to_owned() };
     let (_, host) = parts::user(authority).unwrap_or(("", authority));
-    host::address(host).map_or_else(|| text.to_owned(), |address| format!("{head}{address}{rest}"))
+    match host::address(host) {
+        Some(IpAddr::V4(address)) => format!("{head}{address}{rest}"),
+        Some(IpAddr::V6(address)) => format!("{head}[{address}]{rest}"),
+        None => text.to_owned(),
+    }
 }
 
 /// `file:x`, `file:/x` and `file://x` may all be taken for a path.

@@ -183,6 +183,8 @@ fn every_reader_is_thought_of() {
         ("//169.254.169.254/a", "http://169.254.169.254/a"),
         ("0xa9fea9fe/a", "http://169.254.169.254/a"),
         ("gopher://0xa9fea9fe/a", "gopher://169.254.169.254/a"),
+        ("gopher://[FD00:0ec2::0:254]:70/a", "gopher://[fd00:ec2::254]/a"),
+        ("gopher://169。254。169。254/a", "gopher://169.254.169.254/a"),
         ("view-source:http://2852039166/a", "http://169.254.169.254/a"),
         ("jar:file:/etc/x", "file:///etc/x"),
         ("url:url:FILE:////etc/x", "file:///etc/x"),

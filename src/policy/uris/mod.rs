@@ -35,8 +35,9 @@ pub(super) struct Blocked(UriSet);
 pub(super) struct Allowed {
     /// The patterns as they were written, for URIs as they were written.
     exact: UriSet,
-    /// The patterns as they were written and as a less exact reader takes them, for what such a reader takes a URI for.
-    loose: UriSet,
+    /// The patterns as they were written and as a less exact reader takes them, for what such a reader takes a URI for;
+    /// `None` if that changes none.
+    loose: Option<UriSet>,
 }
 
 impl Blocked {
@@ -50,7 +51,8 @@ impl Allowed {
     /// Whether the list has `uri`, whoever reads it.
     pub(super) fn has(&self, uri: &Uri<'_>) -> bool {
         let finds = |set: &UriSet, text| set.find(text).is_ok_and(|found| found.is_some());
-        finds(&self.exact, uri.text()) && uri.loose().is_none_or(|loose| finds(&self.loose, loose))
+        finds(&self.exact, uri.text())
+            && uri.loose().is_none_or(|loose| finds(self.loose.as_ref().unwrap_or(&self.exact), loose))
     }
 }
 
@@ -94,12 +96,15 @@ impl List for Blocked {
 impl List for Allowed {
     fn compile(patterns: &[String]) -> Result<Self, Vec<usize>> {
         let exact = UriSet::compile(&entries(patterns, |_| Vec::new()), Case::Exact)?;
+        if patterns.iter().all(|pattern| uri::loose(pattern) == *pattern) {
+            return Ok(Self { exact, loose: None });
+        }
         let loose = UriSet::compile(&entries(patterns, |pattern| vec![uri::loose(pattern)]), Case::Exact)?;
-        Ok(Self { exact, loose })
+        Ok(Self { exact, loose: Some(loose) })
     }
 
     fn bytes(&self) -> usize {
-        self.exact.bytes() + self.loose.bytes()
+        self.exact.bytes() + self.loose.as_ref().map_or(0, UriSet::bytes)
     }
 }
 
