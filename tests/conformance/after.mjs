@@ -1,7 +1,8 @@
-// What did the gateway leave behind?
+// What did the gateways leave behind?
 //
-// usage: node after.mjs before DATA_URL ADMIN_URL     while it runs: health and metrics answer
-//        node after.mjs after OUT                     when it has ended: the record is a chain, and the key is nowhere
+// usage: node after.mjs before DATA_URL ADMIN_URL        while one runs: health and metrics answer
+//        node after.mjs after OUT LEGS FOLDER..          when they have ended: the record in each folder is a chain, what LEGS
+//                                                        called is on record, and the key is nowhere under OUT
 // PORTCULLIS_KEY is the key the clients showed. Prints one line per step in the suite's own form.
 
 import { createHash } from 'node:crypto';
@@ -46,29 +47,44 @@ async function before(data, admin) {
   });
 }
 
-async function after(out) {
-  const lines = records(path.join(out, 'audit'));
+// [tool, how often it was refused]: each client was refused a hidden tool and a constrained argument of its server.
+function refusals(legs) {
+  const servers = JSON.parse(fs.readFileSync(process.env.SERVERS, 'utf8'));
+  const clients = { reference: 0, everything: 0 };
+  for (const leg of legs.split(' ').filter(Boolean)) clients[/-(http|sse)(@|$)/.test(leg) ? 'everything' : 'reference'] += 1;
+  return Object.entries(clients).flatMap(([server, count]) => [
+    [servers[server].hidden, count],
+    [servers[server].constrained.tool, count],
+  ]);
+}
+
+async function after(out, legs, ...folders) {
   const parsed = [];
   await step('record-is-a-chain', () => {
-    let previous = '0'.repeat(64);
-    for (const line of lines) {
-      const record = JSON.parse(line);
-      must(record.prev === previous, `record ${record.seq} does not continue the one before it`);
-      previous = createHash('sha256').update(line).digest('hex');
-      parsed.push(record);
+    for (const folder of folders) {
+      const found = [];
+      let previous = '0'.repeat(64);
+      for (const line of records(path.join(folder, 'audit'))) {
+        const record = JSON.parse(line);
+        must(record.prev === previous, `${folder}: record ${record.seq} does not continue the one before it`);
+        previous = createHash('sha256').update(line).digest('hex');
+        found.push(record);
+      }
+      parsed.push(found);
     }
   });
   await step('every-call-has-intent-and-result', () => {
-    const count = kind => parsed.filter(record => record.kind === kind).length;
-    // The two suite legs alone make more than 100 calls.
-    must(count('intent') > 100, `${count('intent')} intents`);
-    must(count('intent') === count('result'), `${count('intent')} intents, ${count('result')} results`);
+    for (const [index, found] of parsed.entries()) {
+      const count = kind => found.filter(record => record.kind === kind).length;
+      // The suite legs alone make more than 100 calls, and a pair shares them.
+      must(count('intent') > 100, `${folders[index]}: ${count('intent')} intents`);
+      must(count('intent') === count('result'), `${folders[index]}: ${count('intent')} intents, ${count('result')} results`);
+    }
   });
   await step('every-refusal-is-on-record', () => {
-    // Five clients were refused a hidden tool and a constrained argument each.
-    for (const tool of ['test_image_content', 'test_elicitation']) {
-      const refused = parsed.filter(record => record.kind === 'refused' && record.tool === tool).length;
-      must(refused === 5, `${refused} refusals of ${tool}`);
+    for (const [tool, count] of refusals(legs)) {
+      const refused = parsed.flat().filter(record => record.kind === 'refused' && record.tool === tool).length;
+      must(refused === count, `${refused} refusals of ${tool}, not ${count}`);
     }
   });
   await step('key-is-nowhere', () => {
