@@ -87,7 +87,7 @@ impl Routes {
         let mut routes =
             Self { templates: templates.into_iter().collect(), aliases: aliases.collect(), fixed: HashMap::new() };
         for (path, server) in &config.routes.fixed {
-            if !path.starts_with('/') || path.len() < 2 || path == "/healthz" {
+            if !path.starts_with('/') || path == "/healthz" {
                 problems.error(
                     &At::root().key("routes").key("fixed").key(path),
                     format!("`{path}` cannot be a fixed route"),
@@ -115,7 +115,7 @@ impl Routes {
         let (base, last) = path.rsplit_once('/').unwrap_or(("", path));
         let (base, door) =
             if STREAM_SEGMENTS.contains(&last) { (base, Door::SseStream) } else { (path, Door::Streamable) };
-        let base = base.strip_suffix("/v1/stream").unwrap_or(base);
+        let base = if base == "/" { "" } else { base.strip_suffix("/v1/stream").unwrap_or(base) };
         let doors = STREAM_SEGMENTS.map(|segment| (segment, Door::SseStream));
         for (segment, door) in doors.into_iter().chain([(MESSAGE_SEGMENT, Door::SseMessage)]) {
             let path = format!("{base}/{segment}");
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_path_family_has_the_doors_of_http_sse() {
-        let (routes, problems) = routes(&[], &[("/all", "ref"), ("/one/sse", "one")]);
+        let (routes, problems) = routes(&[], &[("/all", "ref"), ("/one/sse", "one"), ("/", "root")]);
         assert_eq!(problems, Vec::<String>::new());
         let (stream, message) = (Door::SseStream, Door::SseMessage);
         for (path, server, door) in [
@@ -257,6 +257,10 @@ mod tests {
             ("/all/message", "ref", message),
             ("/one/sse", "one", stream),
             ("/one/message", "one", message),
+            ("/", "root", Door::Streamable),
+            ("/sse", "root", stream),
+            ("/events", "root", stream),
+            ("/message", "root", message),
         ] {
             assert_eq!(routes.find(path), Some(Route { server, door }), "{path}");
             if door == stream {
