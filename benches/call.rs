@@ -8,33 +8,27 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
 
+mod support;
+
 use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
 
-use async_trait::async_trait;
-use pingora::prelude::HttpPeer;
-use pingora::server::Server;
-use pingora::server::configuration::ServerConf;
-use pingora_proxy::ProxyHttp;
-use pingora_proxy::Session;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+use support::ROUNDS;
+use support::Running;
+use support::free_address;
+use support::interval;
+use support::median;
+use support::serve_bare;
+use support::whole_request;
 
-const ROUNDS: usize = 21;
 const CALLS: usize = 8_000;
 const CONNECTIONS: usize = 16;
 const BUDGET: f64 = 1.25;
@@ -77,13 +71,13 @@ fn compare() {
 
     let (mut costs_bare, mut costs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let cost_bare = bare.0.cost_of(|| load(bare.1, &request));
-        let cost = gateway.0.cost_of(|| load(gateway.1, &request));
+        let bare_took = cost(&bare.0, || load(bare.1, &request));
+        let took = cost(&gateway.0, || load(gateway.1, &request));
         // The first round opens connections and warms caches.
         if round > 0 {
-            costs_bare.push(cost_bare);
-            costs.push(cost);
-            ratios.push(cost / cost_bare);
+            costs_bare.push(bare_took);
+            costs.push(took);
+            ratios.push(took / bare_took);
         }
     }
     let (low, high) = interval(&mut ratios);
@@ -97,46 +91,11 @@ fn compare() {
     assert!(ratio <= BUDGET, "over budget");
 }
 
-/// A child process that serves, and its CPU time.
-struct Running(Child);
-
-impl Running {
-    fn start(program: &str, arguments: &[&str], address: SocketAddr) -> Self {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "{program} {arguments:?} does not serve");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Self(child)
-    }
-
-    /// Microseconds of CPU per call that the process spent while `work` ran.
-    fn cost_of(&self, work: impl FnOnce()) -> f64 {
-        let before = self.cpu_nanos();
-        work();
-        (self.cpu_nanos() - before) as f64 / 1000.0 / CALLS as f64
-    }
-
-    fn cpu_nanos(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
-        let schedstat = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("schedstat")).ok());
-        schedstat.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Ended already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Microseconds of CPU per call that `proxy` spent while `work` ran.
+fn cost(proxy: &Running, work: impl FnOnce()) -> f64 {
+    let before = proxy.cpu_nanos();
+    work();
+    (proxy.cpu_nanos() - before) as f64 / 1000.0 / CALLS as f64
 }
 
 /// Makes `CALLS` calls on `CONNECTIONS` kept connections.
@@ -215,30 +174,6 @@ fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> 
     made.key.expose().to_owned()
 }
 
-/// The yardstick: Pingora with nothing but a peer.
-struct Bare(SocketAddr);
-
-#[async_trait]
-impl ProxyHttp for Bare {
-    type CTX = ();
-
-    fn new_ctx(&self) -> Self::CTX {}
-
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Self::CTX) -> pingora::Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
-    }
-}
-
-fn serve_bare(listen: &str, upstream: SocketAddr) {
-    let threads = thread::available_parallelism().map_or(2, usize::from);
-    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
-    server.bootstrap();
-    let mut service = pingora_proxy::http_proxy_service(&server.configuration, Bare(upstream));
-    service.add_tcp(listen);
-    server.add_service(service);
-    server.run_forever();
-}
-
 /// Answers every POST with the same message, reading no more of it than its length.
 fn serve_upstream(listen: SocketAddr) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -269,30 +204,4 @@ async fn answer(mut stream: tokio::net::TcpStream) {
             _ => return,
         }
     }
-}
-
-/// The length of the request that `held` begins with, once it is whole.
-fn whole_request(held: &[u8]) -> Option<usize> {
-    let head = held.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&held[..head]).unwrap().to_ascii_lowercase();
-    let body = text
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"))
-        .map_or(0, |length| length.trim().parse().unwrap());
-    (held.len() >= head + body).then_some(head + body)
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Order statistics that hold the median at 95 %: of 21 values the sixth and the sixteenth.
-fn interval(values: &mut [f64]) -> (f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[5], values[values.len() - 6])
 }
