@@ -1,10 +1,12 @@
 //! What do event streams cost, beside a proxy that only moves their bytes? `cargo bench --bench streams`
 //!
 //! *Latency:* a server sends an event every 20 ms on each of 20 streams, with its time in the event; a client reads them
-//! through a bare Pingora proxy and through the gateway, which screens each. Rounds are interleaved, and the figure is the
-//! median of the ratios of each round's median, with the interval that holds it at 95 %. Budget: 1.1 times bare.
-//! *Memory:* 4,000 silent streams through each, held longer than a keep-alive comment takes, then closed. Anonymous
-//! resident memory per stream, and how much of it is back after a minute. Budget: 4 KiB more than bare.
+//! through a bare Pingora proxy and through the gateway, which screens each. Both ways run at the same time, so that what
+//! else the machine does meets both; the figure is the median of the ratios of each round's median, with the interval that
+//! holds it at 95 %. Budget: 1.1 times bare.
+//! *Memory:* 4,000 silent streams through each, held longer than a keep-alive comment takes, closed, and opened again in
+//! the same process a minute later. Anonymous resident memory per stream, and how much of it is back after that minute.
+//! Budget: 4 KiB more than bare, the first time and again, and nine tenths back.
 //!
 //! Each for answers to `tools/call` and for standing GET streams. `-- latency post`, `-- memory get 500` and the like
 //! choose a part of it.
@@ -45,8 +47,8 @@ const LATENCY_BUDGET: f64 = 1.1;
 const IDLE_STREAMS: usize = 4_000;
 /// Longer than the gateway leaves a stream without a comment.
 const HOLD: Duration = Duration::from_secs(20);
-const GIVEN_BACK_BY: Duration = Duration::from_secs(60);
-const MEMORY_BUDGET_BYTES: f64 = 4096.0;
+const MEMORY_BUDGET_KIB: f64 = 4.0;
+const GIVEN_BACK_MIN: f64 = 0.9;
 
 const BODY: &str = concat!(
     r#"{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{"name":"watch_table","arguments":{"#,
@@ -117,8 +119,8 @@ fn compare(chosen: &[&str]) {
         if is_chosen("latency", "memory") && latency(kind) > LATENCY_BUDGET {
             over.push(format!("{name} latency"));
         }
-        if is_chosen("memory", "latency") && memory(kind, idle) > MEMORY_BUDGET_BYTES {
-            over.push(format!("{name} memory"));
+        if is_chosen("memory", "latency") {
+            over.extend(memory(kind, idle).iter().map(|budget| format!("{name} {budget}")));
         }
     }
     assert!(over.is_empty(), "over budget: {over:?}");
@@ -157,6 +159,29 @@ impl Stage {
         let gateway = Way { proxy, address: gateway, key, prefix: "/mcp" };
         Self { _upstream: running, bare, gateway, directory }
     }
+
+    /// One round of events on all streams, through bare and through the gateway.
+    fn tick(&self, kind: Kind) -> [Round; 2] {
+        let ways = [&self.bare, &self.gateway];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let before = ways.map(|way| way.proxy.cpu_nanos());
+        let took = runtime.block_on(async {
+            let read = |way: &Way| tokio::spawn(read_events(way.address, way.request(kind, "ticking")));
+            let streams: Vec<_> = (0..STREAMS).map(|_| ways.map(read)).collect();
+            let mut took = [Vec::with_capacity(STREAMS * EVENTS), Vec::with_capacity(STREAMS * EVENTS)];
+            for pair in streams {
+                for (took, stream) in took.iter_mut().zip(pair) {
+                    took.append(&mut stream.await.unwrap());
+                }
+            }
+            took
+        });
+        let mut cpu = [0, 1].map(|index| (ways[index].proxy.cpu_nanos() - before[index]) as f64).into_iter();
+        took.map(|took| {
+            assert_eq!(took.len(), STREAMS * EVENTS, "events are missing");
+            Round { cpu: cpu.next().unwrap() / took.len() as f64, took }
+        })
+    }
 }
 
 impl Drop for Stage {
@@ -178,8 +203,7 @@ fn latency(kind: Kind) -> f64 {
     let (mut all_bare, mut all, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu_bare, mut cpu, mut cpu_ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let mut through_bare = stage.bare.tick(kind);
-        let mut through = stage.gateway.tick(kind);
+        let [mut through_bare, mut through] = stage.tick(kind);
         // The first round opens connections and warms caches.
         if round > 0 {
             ratios.push(median(&mut through.took) / median(&mut through_bare.took));
@@ -194,7 +218,7 @@ fn latency(kind: Kind) -> f64 {
     let ratio = median(&mut ratios);
     let (cpu_low, cpu_high) = interval(&mut cpu_ratios);
     println!(
-        "{kind:?}: {ROUNDS} interleaved rounds of {STREAMS} streams with {EVENTS} events, one each {SPACING:?}; server to client"
+        "{kind:?}: {ROUNDS} rounds of {STREAMS} streams each way with {EVENTS} events, one each {SPACING:?}; server to client"
     );
     println!("                       p50       p90       p99       CPU per event");
     for (name, times, cpu) in [("bare Pingora", &mut all_bare, &mut cpu_bare), ("Portcullis", &mut all, &mut cpu)] {
@@ -208,44 +232,44 @@ fn latency(kind: Kind) -> f64 {
     ratio
 }
 
-/// Measures what silent streams hold; the result is how many bytes more than bare each takes.
-fn memory(kind: Kind, count: usize) -> f64 {
+/// Measures what silent streams hold; the result names the budgets that were not kept.
+fn memory(kind: Kind, count: usize) -> Vec<&'static str> {
     let stage = Stage::set();
     let ways = [("bare Pingora", &stage.bare), ("Portcullis", &stage.gateway)];
-    let before = ways.map(|(_, way)| {
-        way.tick(kind);
-        way.anonymous_bytes()
-    });
-    let open = ways.map(|(_, way)| (0..count).map(|_| way.open_silent(kind)).collect::<Vec<TcpStream>>());
-    thread::sleep(HOLD);
-    let held = ways.map(|(_, way)| way.anonymous_bytes());
-    drop(open);
-    let closed = Instant::now();
+    stage.tick(kind);
+    let before = ways.map(|(_, way)| way.anonymous_bytes());
     println!("{kind:?}: {count} silent streams, anonymous resident memory of the proxy");
-    for (index, (name, _)) in ways.iter().enumerate() {
-        let per_stream = (held[index] - before[index]) / count as f64;
-        println!(
-            "{name:16} before {:7.1} MiB, open {:7.1} MiB: {:6.1} KiB each",
-            mebi(before[index]),
-            mebi(held[index]),
-            per_stream / 1024.0
-        );
-    }
-    for after in [1, 10, 20, 30, 45, 60].map(Duration::from_secs) {
-        thread::sleep(after.min(GIVEN_BACK_BY).saturating_sub(closed.elapsed()));
-        for (index, (name, way)) in ways.iter().enumerate() {
-            let now = way.anonymous_bytes();
-            let back = (held[index] - now) / (held[index] - before[index]) * 100.0;
-            println!("{name:16} {:2} s after closing {:7.1} MiB: {back:3.0} % back", after.as_secs(), mebi(now));
+    let mut broken = Vec::new();
+    for budget in ["memory", "memory again"] {
+        let open = ways.map(|(_, way)| (0..count).map(|_| way.open_silent(kind)).collect::<Vec<TcpStream>>());
+        thread::sleep(HOLD);
+        let held = ways.map(|(_, way)| way.anonymous_bytes());
+        let each = [0, 1].map(|index| (held[index] - before[index]) / 1024.0 / count as f64);
+        for (index, (name, _)) in ways.iter().enumerate() {
+            let (before, held) = (mebi(before[index]), mebi(held[index]));
+            println!("{name:16} before {before:7.1} MiB, open {held:7.1} MiB: {:6.1} KiB each", each[index]);
+        }
+        println!("more than bare   {:6.1} KiB each, budget {MEMORY_BUDGET_KIB}", each[1] - each[0]);
+        if each[1] - each[0] > MEMORY_BUDGET_KIB {
+            broken.push(budget);
+        }
+        drop(open);
+        let closed = Instant::now();
+        let mut back = [0.0; 2];
+        for after in [1, 10, 20, 30, 45, 60].map(Duration::from_secs) {
+            thread::sleep(after.saturating_sub(closed.elapsed()));
+            for (index, (name, way)) in ways.iter().enumerate() {
+                let now = way.anonymous_bytes();
+                back[index] = (held[index] - now) / (held[index] - before[index]);
+                let percent = back[index] * 100.0;
+                println!("{name:16} {:2} s after closing {:7.1} MiB: {percent:3.0} % back", after.as_secs(), mebi(now));
+            }
+        }
+        if back[1] < GIVEN_BACK_MIN {
+            broken.push("memory given back");
         }
     }
-    let [bare, gateway] = [0, 1].map(|index| (held[index] - before[index]) / count as f64);
-    println!(
-        "more than bare    {:6.1} KiB each, budget {:.1}",
-        (gateway - bare) / 1024.0,
-        MEMORY_BUDGET_BYTES / 1024.0
-    );
-    gateway - bare
+    broken
 }
 
 fn mebi(bytes: f64) -> f64 {
@@ -255,24 +279,6 @@ fn mebi(bytes: f64) -> f64 {
 impl Way {
     fn request(&self, kind: Kind, server: &str) -> String {
         kind.request(&format!("{}/{server}", self.prefix), &self.key)
-    }
-
-    /// One round of events on all streams.
-    fn tick(&self, kind: Kind) -> Round {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let before = self.proxy.cpu_nanos();
-        let took = runtime.block_on(async {
-            let request = self.request(kind, "ticking");
-            let streams: Vec<_> =
-                (0..STREAMS).map(|_| tokio::spawn(read_events(self.address, request.clone()))).collect();
-            let mut took = Vec::with_capacity(STREAMS * EVENTS);
-            for stream in streams {
-                took.append(&mut stream.await.unwrap());
-            }
-            took
-        });
-        assert_eq!(took.len(), STREAMS * EVENTS, "events are missing");
-        Round { took, cpu: (self.proxy.cpu_nanos() - before) as f64 / (STREAMS * EVENTS) as f64 }
     }
 
     /// Opens a stream and returns once its first event has come.
