@@ -1,10 +1,16 @@
 //! Connections on the data listener: counted, bounded, gated, and handed to Pingora's proxy.
+//!
+//! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
+//! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pingora::apps::HttpServerApp;
+use pingora::apps::ReusedHttpStream;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
@@ -33,9 +39,10 @@ impl<P, G> Edge<P, G> {
 #[async_trait]
 impl<P, G> ServerApp for Edge<P, G>
 where
-    P: ServerApp + Send + Sync + 'static,
+    P: HttpServerApp + Send + Sync + 'static,
     G: Gatekeeper,
 {
+    /// Never gives a stream back: the connection's own task serves it to its end.
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         if !self.keeper.is_open() {
             return None;
@@ -45,16 +52,44 @@ where
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
         let connection = Arc::new(Connection::new(peer));
         let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
-        let Ok(_permit) = self.permits.try_acquire() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             io.turn_away(&head::BUSY).await;
             return None;
         };
-        let _open = self.open.hold();
-        let io = Box::new(io);
-        CURRENT.scope(connection, self.proxy.process_new(io, shutdown)).await
+        let counted = (permit, self.open.hold());
+        let served = serve(Arc::clone(&self.proxy), Box::new(io), shutdown.clone());
+        tokio::spawn(CURRENT.scope(connection, async move {
+            served.await;
+            drop(counted);
+        }));
+        None
     }
 
     async fn cleanup(&self) {
-        self.proxy.cleanup().await;
+        self.proxy.http_cleanup().await;
     }
+}
+
+/// Serves one request after the other.
+async fn serve<P: HttpServerApp>(proxy: Arc<P>, io: Stream, shutdown: ShutdownWatch) {
+    let mut served = proxy.process_new_http(first_session(io, &shutdown), &shutdown).await;
+    while let Some(reused) = served {
+        served = proxy.process_new_http(next_session(reused), &shutdown).await;
+    }
+}
+
+/// How long the first request may take is for the gate to say, not for Pingora.
+fn first_session(io: Stream, shutdown: &ShutdownWatch) -> ServerSession {
+    let mut session = ServerSession::new_http1(io);
+    session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });
+    session
+}
+
+fn next_session(reused: ReusedHttpStream) -> ServerSession {
+    let (io, settings) = reused.consume();
+    let mut session = ServerSession::new_http1(io);
+    if let Some(settings) = settings {
+        settings.apply_to_session(&mut session);
+    }
+    session
 }
