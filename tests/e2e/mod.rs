@@ -13,5 +13,6 @@ mod operations;
 mod records;
 mod reload;
 mod review;
+mod sse_differential;
 mod streams;
 mod upstream_faults;
