@@ -16,3 +16,4 @@ mod review;
 mod sse_differential;
 mod streams;
 mod upstream_faults;
+mod vectors;
