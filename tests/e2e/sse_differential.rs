@@ -24,7 +24,7 @@ const LIST: &str = r#"{"jsonrpc":"2.0","id":9,"method":"tools/list"}"#;
 /// Between the two segments: enough for the first to be read alone.
 const PAUSE: Duration = Duration::from_micros(500);
 /// Connections at once; each has an upstream of its own.
-const LANES: usize = 6;
+const LANES: usize = 12;
 
 /// What a client's reader makes of a stream.
 #[derive(Debug, PartialEq, Default, Clone)]
