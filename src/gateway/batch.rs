@@ -21,6 +21,7 @@ use super::entry::Entry;
 use super::handle;
 use super::handle::Ask;
 use super::handle::Caller;
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
 use super::reply::Gone;
@@ -136,17 +137,21 @@ pub(crate) async fn run(
 /// What is wrong with a batch as a whole.
 fn check(items: &[Item]) -> Result<(), Refusal> {
     if items.is_empty() {
-        return Err(Refusal::Batch("batch_empty"));
+        return Err(Refusal::Misplaced(Misplaced::BatchEmpty));
     }
     if items.len() > ITEMS_MAX {
-        return Err(Refusal::Batch("batch_too_long"));
+        return Err(Refusal::Misplaced(Misplaced::BatchTooLong));
     }
     let messages = || items.iter().filter_map(|item| item.as_ref().ok());
     if messages().any(|message| message.method() == Some("initialize")) {
-        return Err(Refusal::Batch("batch_initialize"));
+        return Err(Refusal::Misplaced(Misplaced::BatchInitialize));
     }
     let responses = messages().filter(|message| message.kind() == MessageKind::Response).count();
-    if responses > 0 && responses < messages().count() { Err(Refusal::Batch("batch_mixed")) } else { Ok(()) }
+    if responses > 0 && responses < messages().count() {
+        Err(Refusal::Misplaced(Misplaced::BatchMixed))
+    } else {
+        Ok(())
+    }
 }
 
 /// Writes the one answer: as JSON, or as the last event where others had to go ahead of it.

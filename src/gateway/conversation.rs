@@ -16,6 +16,7 @@ use crate::session::Kind;
 use crate::session::Session;
 use crate::transport::route::Door;
 
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 
 /// Name of the session header, in the spelling of the older revisions; header names have no case.
@@ -105,13 +106,17 @@ pub(crate) fn of_message(head: &RequestHeader, message: &Message, asker: &Asker<
 /// See [`of_message`]; another revision.
 pub(crate) fn of_batch(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
     if is_modern(&head.headers) {
-        return Err(Refusal::BatchRevision);
+        return Err(Refusal::Misplaced(Misplaced::BatchRevision));
     }
     let conversation = match asker.door {
         Door::SseMessage => of_sse_message(head, asker)?,
         Door::Streamable | Door::SseStream => of_legacy(&head.headers, None, asker)?,
     };
-    if conversation.revision == Revision::V2025_03_26 { Ok(conversation) } else { Err(Refusal::BatchRevision) }
+    if conversation.revision == Revision::V2025_03_26 {
+        Ok(conversation)
+    } else {
+        Err(Refusal::Misplaced(Misplaced::BatchRevision))
+    }
 }
 
 /// Finds the conversation in which a stream is to stand.
@@ -133,11 +138,8 @@ pub(crate) fn of_stream(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conve
 /// No session header, a session that is not the caller's, or a revision without sessions.
 pub(crate) fn of_delete(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
     refuse_modern(&head.headers)?;
-    version_header(&head.headers)?;
-    let (session, token) = open_session(&head.headers, asker)?;
-    let session = session.ok_or(Refusal::SessionMissing)?;
-    let revision = Revision::parse(&session.revision).unwrap_or(Revision::V2025_03_26);
-    Ok(Conversation { revision, session: Some(session), token, door: asker.door })
+    let conversation = of_legacy(&head.headers, None, asker)?;
+    if conversation.session.is_some() { Ok(conversation) } else { Err(Refusal::Misplaced(Misplaced::SessionMissing)) }
 }
 
 /// The conversation of Streamable HTTP with a handshake.
@@ -160,7 +162,9 @@ fn of_legacy(headers: &HeaderMap, offered: Option<Revision>, asker: &Asker<'_>) 
 /// was negotiated on the stream, maybe at another node; clients that know the version header repeat it.
 fn of_sse_message(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
     let mut tokens = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix(TOKEN_QUERY));
-    let (Some(token), None) = (tokens.next(), tokens.next()) else { return Err(Refusal::SseSessionMissing) };
+    let (Some(token), None) = (tokens.next(), tokens.next()) else {
+        return Err(Refusal::Misplaced(Misplaced::SseSessionMissing));
+    };
     let session = asker.open(token).ok_or(Refusal::UnknownSession)?;
     let revision = version_header(&head.headers)?.unwrap_or(Revision::V2024_11_05);
     Ok(Conversation { revision, session: Some(session), token: Some(token.to_owned()), door: asker.door })

@@ -47,6 +47,7 @@ use super::conversation::VERSION_HEADER;
 use super::entry::Entry;
 use super::hub;
 use super::inbound;
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
 use super::reply::Reply;
@@ -150,7 +151,7 @@ impl Exchange<'_> {
 
     /// A message of an HTTP+SSE client for a server of that transport, whose answer goes out on the client's stream.
     async fn post(&mut self, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
-        let session = self.conversation.session.as_ref().ok_or(Refusal::SessionMissing)?;
+        let session = self.conversation.session.as_ref().ok_or(Refusal::Misplaced(Misplaced::SessionMissing))?;
         let path = session.upstream_id.parse().map_err(|_| Refusal::Internal("session_id"))?;
         let answer = self.send(upstream, Some(path)).await?;
         if answer.status.is_success() { self.accept().await } else { self.answer_error(upstream, answer).await }

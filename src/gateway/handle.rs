@@ -57,6 +57,7 @@ use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
 use super::reply::Reply;
@@ -290,7 +291,7 @@ fn read_asked(session: &Session, inbound: &Inbound, body: Bytes, entry: &mut Ent
             let mut ids = session.req_header().headers.get_all(LAST_EVENT_ID).iter();
             let id = ids.next().map(http::HeaderValue::as_bytes);
             let listen = Listen::after(id).ok().filter(|_| ids.next().is_none());
-            Ok(Asked::One(Action::Listen(listen.ok_or(Refusal::LastEventId)?)))
+            Ok(Asked::One(Action::Listen(listen.ok_or(Refusal::Misplaced(Misplaced::LastEventId))?)))
         }
         Verb::Post => {
             let flawed = |error: MessageError| Refusal::Message(error);

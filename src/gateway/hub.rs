@@ -38,6 +38,7 @@ use super::exchange::Exchange;
 use super::handle;
 use super::handle::Caller;
 use super::inbound::EVENT_STREAM;
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
 use super::sse;
@@ -49,12 +50,12 @@ use super::stream;
 /// The refusal that is still to be answered and put on record.
 pub(crate) async fn run(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
     if exchange.conversation.is_modern() {
-        return Err(Refusal::OtherEra);
+        return Err(Refusal::Misplaced(Misplaced::OtherEra));
     }
     let hub = match &exchange.conversation.session {
         Some(session) => exchange.runtime.hubs.find(&session.upstream_id).ok_or(Refusal::UnknownSession)?,
         None if exchange.is_initialize() => return begin(exchange, upstream).await,
-        None => return Err(Refusal::SessionMissing),
+        None => return Err(Refusal::Misplaced(Misplaced::SessionMissing)),
     };
     exchange.message_path = Some(hub.path().clone());
     match &exchange.permitted.call().action {
@@ -153,7 +154,7 @@ async fn ask(
     let id = message.and_then(Message::id).ok_or(Refusal::Internal("no_message"))?;
     let token = message.and_then(Message::meta).and_then(|meta| meta.get("progressToken"));
     let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
-    let (events, _waits) = hub.wait(id, token).ok_or(Refusal::IdInUse)?;
+    let (events, _waits) = hub.wait(id, token).ok_or(Refusal::Misplaced(Misplaced::IdInUse))?;
     let answer = exchange.send(upstream, Some(hub.path().clone())).await?;
     take_in(exchange, upstream, answer).await?;
     let mut headers = HeaderMap::new();

@@ -50,22 +50,10 @@ pub(crate) enum Refusal {
     Headers(HeaderError),
     /// The session is not known, or not this caller's.
     UnknownSession,
-    /// A request that needs a session names none.
-    SessionMissing,
-    /// A message to an HTTP+SSE stream does not say to which.
-    SseSessionMissing,
     /// A task that does not exist, or is not this caller's.
     UnknownTask,
-    /// A message of 2026-07-28 for a server that cannot speak it.
-    OtherEra,
-    /// A request whose id another one under way has, or one too many.
-    IdInUse,
-    /// The id of the last event is none that could have been given.
-    LastEventId,
-    /// A batch in a revision without batches.
-    BatchRevision,
-    /// A batch that is empty or too long, or has something in it that must stand alone.
-    Batch(&'static str),
+    /// It does not fit the conversation it is sent in.
+    Misplaced(Misplaced),
     /// Policy said no.
     Denied(Box<Denial>, Option<String>),
     /// The record cannot be kept.
@@ -86,6 +74,65 @@ pub(crate) enum Refusal {
     Internal(&'static str),
     /// The client went away.
     ClientGone,
+}
+
+/// How a message does not fit its conversation. Always 400, and no error that clients of both eras take for one of
+/// 2026-07-28: some of these are to make them fall back to `initialize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misplaced {
+    /// A request that needs a session names none.
+    SessionMissing,
+    /// A message to an HTTP+SSE stream does not say to which.
+    SseSessionMissing,
+    /// A message of 2026-07-28 for a server that cannot speak it.
+    OtherEra,
+    /// A request whose id another one under way has, or one too many.
+    IdInUse,
+    /// The id of the last event is none that could have been given.
+    LastEventId,
+    /// A batch in a revision without batches.
+    BatchRevision,
+    /// A batch of nothing.
+    BatchEmpty,
+    /// A batch of more messages than may stand together.
+    BatchTooLong,
+    /// A batch with a message that must stand alone.
+    BatchInitialize,
+    /// A batch of requests and responses.
+    BatchMixed,
+}
+
+impl Misplaced {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SessionMissing | Self::SseSessionMissing => "session_missing",
+            Self::OtherEra => "other_era",
+            Self::IdInUse => "id_in_use",
+            Self::LastEventId => "last_event_id",
+            Self::BatchRevision => "batch",
+            Self::BatchEmpty => "batch_empty",
+            Self::BatchTooLong => "batch_too_long",
+            Self::BatchInitialize => "batch_initialize",
+            Self::BatchMixed => "batch_mixed",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::SessionMissing => "an Mcp-Session-Id header is needed here",
+            Self::SseSessionMissing => {
+                "one `sessionId` is needed in the query, as the stream's `endpoint` event gave it"
+            }
+            Self::OtherEra => "this server speaks revisions up to 2025-11-25: begin with `initialize`",
+            Self::IdInUse => "another request with this id is under way, or too many are: wait for their answers",
+            Self::LastEventId => "the Last-Event-ID header is no id of an event",
+            Self::BatchRevision => "only sessions of 2025-03-26 take batches: send the messages one by one",
+            Self::BatchEmpty => "a batch needs at least one message",
+            Self::BatchTooLong => "the batch has too many messages",
+            Self::BatchInitialize => "`initialize` must stand alone, not in a batch",
+            Self::BatchMixed => "a batch holds requests and notifications, or responses, not both",
+        }
+    }
 }
 
 /// A refusal as it goes over the wire.
@@ -133,13 +180,8 @@ impl Refusal {
             Self::Message(error) => error.name,
             Self::Headers(error) => error.name,
             Self::UnknownSession => "session_unknown",
-            Self::SessionMissing | Self::SseSessionMissing => "session_missing",
             Self::UnknownTask => "task_unknown",
-            Self::OtherEra => "other_era",
-            Self::IdInUse => "id_in_use",
-            Self::LastEventId => "last_event_id",
-            Self::BatchRevision => "batch",
-            Self::Batch(reason) => reason,
+            Self::Misplaced(misplaced) => misplaced.name(),
             Self::Denied(denial, _) => denial.name(),
             Self::Record(unavailable) => unavailable.name(),
             Self::StreamsBusy => "streams_max",
@@ -187,31 +229,8 @@ impl Refusal {
             Self::Message(error) => Wire::new(400, error.code, error.text.clone()),
             Self::Headers(error) => Wire { data: error.data.clone(), ..Wire::new(400, error.code, error.text.clone()) },
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
-            Self::SessionMissing => Wire::new(400, code::INVALID_REQUEST, "an Mcp-Session-Id header is needed here"),
-            Self::SseSessionMissing => Wire::new(
-                400,
-                code::INVALID_REQUEST,
-                "one `sessionId` is needed in the query, as the stream's `endpoint` event gave it",
-            ),
             Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
-            // No error that a client of both eras takes for one of 2026-07-28: it is to fall back to `initialize`.
-            Self::OtherEra => Wire::new(
-                400,
-                code::INVALID_REQUEST,
-                "this server speaks revisions up to 2025-11-25: begin with `initialize`",
-            ),
-            Self::IdInUse => Wire::new(
-                400,
-                code::INVALID_REQUEST,
-                "another request with this id is under way, or too many are: wait for their answers",
-            ),
-            Self::LastEventId => Wire::new(400, code::INVALID_REQUEST, "the Last-Event-ID header is no id of an event"),
-            Self::BatchRevision => Wire::new(
-                400,
-                code::INVALID_REQUEST,
-                "only sessions of 2025-03-26 take batches: send the messages one by one",
-            ),
-            Self::Batch(reason) => Wire::new(400, code::INVALID_REQUEST, batch_text(reason)),
+            Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
@@ -230,15 +249,6 @@ impl Refusal {
             }
             Self::ClientGone => Wire::new(499, code::INTERNAL_ERROR, "the client went away"),
         }
-    }
-}
-
-fn batch_text(reason: &str) -> &'static str {
-    match reason {
-        "batch_empty" => "a batch needs at least one message",
-        "batch_too_long" => "the batch has too many messages",
-        "batch_initialize" => "`initialize` must stand alone, not in a batch",
-        _ => "a batch holds requests and notifications, or responses, not both",
     }
 }
 
@@ -273,7 +283,9 @@ fn body_wire(error: BodyError) -> Wire {
 fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: Option<&str>) -> Wire {
     match (denial.told(), named) {
         (Told::Hidden, _) if denial.about() == About::Resource => {
-            Wire::new(200, code::INVALID_PARAMS, "Resource not found")
+            // As a server of the revision would say it.
+            let code = if modern { code::INVALID_PARAMS } else { code::RESOURCE_NOT_FOUND };
+            Wire::new(200, code, "Resource not found")
         }
         (Told::Hidden, _) if denial.about() == About::Prompt => Wire::new(200, code::INVALID_PARAMS, "Unknown prompt"),
         (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),

@@ -43,6 +43,7 @@ use super::handle;
 use super::handle::Ask;
 use super::handle::Caller;
 use super::inbound;
+use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
 use super::reply::Gone;
@@ -184,7 +185,7 @@ pub(crate) async fn take(
     ask: Ask,
 ) -> Result<(), Refusal> {
     let is_request = entry.kind == Some(MessageKind::Request);
-    let named = ask.conversation.session.as_ref().ok_or(Refusal::SseSessionMissing)?;
+    let named = ask.conversation.session.as_ref().ok_or(Refusal::Misplaced(Misplaced::SseSessionMissing))?;
     let is_pair = !exchange::speaks_sse(caller.active, &caller.server);
     let id = if is_pair { Some(named.upstream_id.as_str()) } else { ask.conversation.token.as_deref() };
     let mailbox = id.and_then(|id| caller.runtime.mailboxes.find(id));

@@ -15,6 +15,8 @@ pub const INVALID_REQUEST: i32 = -32600;
 pub const METHOD_NOT_FOUND: i32 = -32601;
 /// Parameters of the wrong form, or a tool, prompt, resource or cursor that does not exist for the caller.
 pub const INVALID_PARAMS: i32 = -32602;
+/// No such resource, in the revisions before 2026-07-28, which has [`INVALID_PARAMS`] for it.
+pub const RESOURCE_NOT_FOUND: i32 = -32002;
 /// The gateway or the server behind it failed.
 pub const INTERNAL_ERROR: i32 = -32603;
 /// 2026-07-28: a header is missing, malformed or differs from the body.

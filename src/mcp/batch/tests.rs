@@ -40,7 +40,7 @@ fn what_is_ambiguous_anywhere_refuses_the_whole() {
 
 #[test]
 fn no_more_than_one_item_beyond_the_limit_is_read() {
-    let batch = format!("[{}]", vec![r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#; 9].join(","));
+    let batch = format!("[{}]", [r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#; 9].join(","));
     assert_eq!(items(&batch).map(|items| items.len()), Ok(4));
     assert!(!is_batch(b"{\"a\":[]}") && !is_batch(b""));
 }
