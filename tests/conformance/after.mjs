@@ -47,13 +47,14 @@ async function before(data, admin) {
   });
 }
 
-// [tool, how often it was refused]: each client was refused a hidden tool and a constrained argument of its server.
+// [tool, how often it was refused]: each client was refused a hidden tool and a constrained argument of its server. LEGS has
+// those that asked.
 function refusals(legs) {
   const servers = JSON.parse(fs.readFileSync(process.env.SERVERS, 'utf8'));
   const clients = { reference: 0, everything: 0 };
   for (const leg of legs.split(' ').filter(Boolean)) clients[/-(http|sse)(@|$)/.test(leg) ? 'everything' : 'reference'] += 1;
   return Object.entries(clients).flatMap(([server, count]) => [
-    [servers[server].hidden, count],
+    [servers[server].hidden.tool, count],
     [servers[server].constrained.tool, count],
   ]);
 }

@@ -4,7 +4,8 @@ usage: python_client.py URL python|fastmcp legacy|modern|http|sse
   legacy, modern   the reference server over Streamable HTTP, in 2025-11-25 or in 2026-07-28
   http, sse        server-everything, which knows 2025-11-25 only, over Streamable HTTP or over HTTP+SSE
 PORTCULLIS_KEY, when set, is shown as the client's API key, and the steps that only a gateway can pass are run too.
-SERVERS names servers.json: the servers' tools, and what of them the agent of the key may see.
+SERVERS names servers.json: the servers' tools, and what of them the agent of the key may see. REFUSED_ELSEWHERE=1 says that
+what this client posts over HTTP+SSE may be refused by a node that does not have its stream.
 Prints one line per step in the suite's own form, so that one reader judges both.
 """
 
@@ -28,6 +29,7 @@ with open(os.environ["SERVERS"]) as file:
     SERVER = json.load(file)["everything" if HOW in ("http", "sse") else "reference"]
 ANSWER = {"response": "portcullis-answer", "name": "portcullis-answer", "check": True, "email": "a@b.example", "integer": 1, "number": 1.5}
 ROOT = "file:///portcullis-root"
+ELSEWHERE = SSE and os.environ.get("REFUSED_ELSEWHERE") == "1"
 STEP_SECONDS = 25
 
 failed = 0
@@ -49,6 +51,14 @@ async def gateway_step(name, body):
         await step(name, body)
     else:
         print(f"- {name}: needs a gateway")
+
+
+async def refusal_step(name, body):
+    # Such a node can only answer the post, and the client ends its session when a post is not accepted.
+    if ELSEWHERE:
+        print(f"- {name}: needs the node of its stream")
+    else:
+        await gateway_step(name, body)
 
 
 async def until(condition, otherwise):
@@ -148,7 +158,7 @@ async def refused(answering, code, words):
         assert error.error.code == code, f"refused with {error.error.code} ({error.error.message}), not with {code}"
         assert words in error.error.message, f"the refusal says: {error.error.message}"
         return
-    raise AssertionError(f"not refused: {text(answer)}")
+    raise AssertionError(f"not refused: {answer}")
 
 
 class Steps:
@@ -280,7 +290,20 @@ class Steps:
         assert found == sorted(SERVER["listed"]), found
 
     async def hidden_tool(self):
-        await refused(self.call({"tool": SERVER["hidden"]}), -32602, f"Unknown tool: {SERVER['hidden']}")
+        tool = SERVER["hidden"]["tool"]
+        await refused(self.call({"tool": tool}), -32602, f"Unknown tool: {tool}")
+
+    async def hidden_resource(self):
+        uri = SERVER["hidden"]["resource"]
+        found = await self.client.list_resources()
+        assert uri not in [str(resource.uri) for resource in getattr(found, "resources", found)], "it is listed"
+        await refused(self.client.read_resource(uri), -32602, "")
+
+    async def hidden_prompt(self):
+        name = SERVER["hidden"]["prompt"]
+        found = await self.client.list_prompts()
+        assert name not in [prompt.name for prompt in getattr(found, "prompts", found)], "it is listed"
+        await refused(self.client.get_prompt(name), -32602, "")
 
     async def constraint(self):
         await refused(self.call(SERVER["constrained"]), -31403, "")
@@ -305,8 +328,10 @@ class Steps:
         if "echo" in SERVER:
             await step("large-argument", self.large)
         await gateway_step("list-is-what-may-be-called", self.exact_list)
-        await gateway_step("hidden-tool-is-unknown", self.hidden_tool)
-        await gateway_step("constraint-refuses", self.constraint)
+        await refusal_step("hidden-tool-is-unknown", self.hidden_tool)
+        await refusal_step("hidden-resource-is-unknown", self.hidden_resource)
+        await refusal_step("hidden-prompt-is-unknown", self.hidden_prompt)
+        await refusal_step("constraint-refuses", self.constraint)
 
 
 async def main():

@@ -4,7 +4,8 @@
 //   legacy, modern   the reference server over Streamable HTTP, in 2025-11-25 or in 2026-07-28
 //   http, sse        server-everything, which knows 2025-11-25 only, over Streamable HTTP or over HTTP+SSE
 // PORTCULLIS_KEY, when set, is shown as the client's API key, and the steps that only a gateway can pass are run too.
-// SERVERS names servers.json: the servers' tools, and what of them the agent of the key may see.
+// SERVERS names servers.json: the servers' tools, and what of them the agent of the key may see. REFUSED_ELSEWHERE=1 says that
+// what this client posts over HTTP+SSE may be refused by a node that does not have its stream.
 // Prints one line per step in the suite's own form, so that one reader judges both.
 
 import fs from 'node:fs';
@@ -17,6 +18,7 @@ const everything = how === 'http' || sse;
 const server = JSON.parse(fs.readFileSync(process.env.SERVERS, 'utf8'))[everything ? 'everything' : 'reference'];
 const ANSWER = { response: 'portcullis-answer', name: 'portcullis-answer', check: true, email: 'a@b.example', integer: 1, number: 1.5 };
 const ROOT = 'file:///portcullis-root';
+const elsewhere = sse && process.env.REFUSED_ELSEWHERE === '1';
 const STEP_MS = 25_000;
 
 let failed = 0;
@@ -107,6 +109,8 @@ async function refused(promise, code, words) {
   try {
     answer = await promise;
   } catch (error) {
+    // Such a node can only answer the post.
+    if (elsewhere && /\(HTTP 4\d\d\): {"jsonrpc"/.test(error.message) && error.message.includes(`"code":${code},`)) return;
     must(error.code === code, `refused with ${error.code} (${error.message}), not with ${code}`);
     must(String(error.message).includes(words), `the refusal says: ${error.message}`);
     return;
@@ -239,7 +243,22 @@ await gatewayStep('list-is-what-may-be-called', async () => {
   must(found === server.listed.toSorted().join(' '), found);
 });
 
-await gatewayStep('hidden-tool-is-unknown', () => refused(call({ tool: server.hidden }), -32602, `Unknown tool: ${server.hidden}`));
+await gatewayStep('hidden-tool-is-unknown', () => {
+  const { tool } = server.hidden;
+  return refused(call({ tool }), -32602, `Unknown tool: ${tool}`);
+});
+
+await gatewayStep('hidden-resource-is-unknown', async () => {
+  const { resource: uri } = server.hidden;
+  must((await client.listResources()).resources.every(resource => resource.uri !== uri), 'it is listed');
+  await refused(client.readResource({ uri }), -32602, '');
+});
+
+await gatewayStep('hidden-prompt-is-unknown', async () => {
+  const { prompt: name } = server.hidden;
+  must((await client.listPrompts()).prompts.every(prompt => prompt.name !== name), 'it is listed');
+  await refused(client.getPrompt({ name }), -32602, '');
+});
 
 await gatewayStep('constraint-refuses', () => refused(call(server.constrained), -31403, ''));
 
