@@ -315,6 +315,10 @@ impl<G: Gatekeeper> GateIo<G> {
     /// Reads ahead while a request is being answered; ready only at the end of the stream, and for a client that sends
     /// more ahead than is kept, which is cut off from sending.
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            // The answer may be a stream of hours: it does not keep the room that the request took.
+            self.held = BytesMut::new();
+        }
         while self.held.len() < EARLY_BYTES_MAX {
             if ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(()));
