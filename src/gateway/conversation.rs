@@ -29,6 +29,8 @@ pub(crate) const TOKEN_QUERY: &str = "sessionId=";
 
 /// Revisions spoken here; whether a server behind the gateway speaks one is for it to say.
 const SERVED: [Revision; 5] = Revision::ALL;
+/// Those of them that a message without handshake can be of: what such a message is told when it is of none.
+const MODERN: [Revision; 1] = [Revision::V2026_07_28];
 
 /// In which conversation a request stands.
 #[derive(Debug, Clone)]
@@ -93,7 +95,7 @@ pub(crate) fn of_message(head: &RequestHeader, message: &Message, asker: &Asker<
         return if is_modern { Err(unsupported(meant)) } else { of_sse_message(head, asker) };
     }
     if is_modern {
-        let revision = headers::verify(headers, message, &SERVED).map_err(Refusal::Headers)?;
+        let revision = headers::verify(headers, message, &MODERN).map_err(Refusal::Headers)?;
         return Ok(Conversation { revision, session: None, token: None, door: asker.door });
     }
     let offered = (message.method() == Some("initialize")).then(|| offered(message));

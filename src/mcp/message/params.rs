@@ -16,7 +16,9 @@ use crate::mcp::message::TASK_ID_BYTES_MAX;
 use crate::mcp::message::URI_BYTES_MAX;
 use crate::mcp::method;
 use crate::mcp::method::Target;
+use crate::mcp::method::Towards;
 use crate::mcp::names;
+use crate::mcp::revision::Revision;
 
 /// Keys of `params` that the protocol gives a meaning to, in any method.
 const KEYS: [&str; 19] = [
@@ -76,6 +78,9 @@ pub(super) fn read(
         return Err(Flaw::request("id", "the method needs an `id`", method));
     }
     let Some(target) = method::target(name) else { return Ok(None) };
+    if is_removed(name, params) {
+        return Ok(None);
+    }
     let Some(params) = params else {
         return Err(Flaw::params("params", "the method needs `params`", method));
     };
@@ -89,6 +94,14 @@ pub(super) fn read(
         Target::Reference => reference(params)?,
     };
     Ok(Some(About { target, value: value.index(), is_tool: name == "tools/call" }))
+}
+
+/// Whether the message itself says that it is of a revision without this method. Nothing in it is judged then: it is
+/// refused for its method.
+fn is_removed(name: &str, params: Option<Value<'_>>) -> bool {
+    let revision = params.and_then(|params| params.get("_meta")).and_then(|meta| meta.get(META_REVISION));
+    let revision = revision.and_then(Value::text).and_then(Revision::parse);
+    revision.is_some_and(|revision| method::find(name, Towards::Server, revision).is_none())
 }
 
 fn check_meta(params: Value<'_>) -> Result<(), Flaw> {
