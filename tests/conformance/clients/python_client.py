@@ -297,7 +297,7 @@ class Steps:
         uri = SERVER["hidden"]["resource"]
         found = await self.client.list_resources()
         assert uri not in [str(resource.uri) for resource in getattr(found, "resources", found)], "it is listed"
-        await refused(self.client.read_resource(uri), -32602, "")
+        await refused(self.client.read_resource(uri), -32602 if MODERN else -32002, "")
 
     async def hidden_prompt(self):
         name = SERVER["hidden"]["prompt"]

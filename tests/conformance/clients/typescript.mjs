@@ -251,7 +251,7 @@ await gatewayStep('hidden-tool-is-unknown', () => {
 await gatewayStep('hidden-resource-is-unknown', async () => {
   const { resource: uri } = server.hidden;
   must((await client.listResources()).resources.every(resource => resource.uri !== uri), 'it is listed');
-  await refused(client.readResource({ uri }), -32602, '');
+  await refused(client.readResource({ uri }), modern ? -32602 : -32002, '');
 });
 
 await gatewayStep('hidden-prompt-is-unknown', async () => {
