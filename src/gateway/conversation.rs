@@ -107,13 +107,11 @@ pub(crate) fn of_message(head: &RequestHeader, message: &Message, asker: &Asker<
 /// # Errors
 /// See [`of_message`]; another revision.
 pub(crate) fn of_batch(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
-    if is_modern(&head.headers) {
+    // HTTP+SSE is at home in a revision that says nothing of batches.
+    if is_modern(&head.headers) || asker.door != Door::Streamable {
         return Err(Refusal::Misplaced(Misplaced::BatchRevision));
     }
-    let conversation = match asker.door {
-        Door::SseMessage => of_sse_message(head, asker)?,
-        Door::Streamable | Door::SseStream => of_legacy(&head.headers, None, asker)?,
-    };
+    let conversation = of_legacy(&head.headers, None, asker)?;
     if conversation.revision == Revision::V2025_03_26 {
         Ok(conversation)
     } else {

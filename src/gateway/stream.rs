@@ -128,7 +128,9 @@ impl<'p> Pump<'p> {
         // The configuration may have changed while the head was awaited; from here on, changes are told.
         self.decide_again(exchange)?;
         // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
-        if !self.screen.is_initialize() && !exchange.client.is_begun() {
+        if exchange.client.is_begun() {
+            exchange.entry.status.get_or_insert(200);
+        } else if !self.screen.is_initialize() {
             self.write_head(exchange, None).await?;
         }
         let broken = self.run(exchange).await.err();
@@ -139,7 +141,8 @@ impl<'p> Pump<'p> {
     async fn run(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
         // What came with the beginning may hold whole events.
         self.forward(exchange).await?;
-        let modern = exchange.conversation.is_modern();
+        // Nobody half-closes a stream that is only read: its end is its client's.
+        let ends_on_close = exchange.conversation.is_modern() || self.kind != StreamKind::Answer;
         let mut silent_until = Instant::now() + self.silence_max();
         while self.ended.is_none() {
             let keep_alive = exchange.client.is_kept_alive().then_some(self.comment_at);
@@ -150,7 +153,7 @@ impl<'p> Pump<'p> {
                 &mut self.changes,
                 self.mail.as_mut(),
             );
-            let next = exchange.client.watched(modern, next).await.map_err(|Gone| Refusal::ClientGone)?;
+            let next = exchange.client.watched(ends_on_close, next).await.map_err(|Gone| Refusal::ClientGone)?;
             match next {
                 Next::Chunk(chunk) => {
                     let chunk = chunk.map_err(Refusal::Upstream)?;
