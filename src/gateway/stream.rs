@@ -155,6 +155,8 @@ impl<'p> Pump<'p> {
             );
             let next = exchange.client.watched(ends_on_close, next).await.map_err(|Gone| Refusal::ClientGone)?;
             match next {
+                // Nothing was said for as long as a stream may be silent: no failure, clients come back when they want to.
+                Next::Chunk(Err(error)) if self.kind != StreamKind::Answer && error.is_silence() => self.close(),
                 Next::Chunk(chunk) => {
                     let chunk = chunk.map_err(Refusal::Upstream)?;
                     silent_until = Instant::now() + self.silence_max();
@@ -329,23 +331,16 @@ impl<'p> Pump<'p> {
         if !exchange.client.is_begun() || matches!(refusal, Refusal::ClientGone) {
             return Err(refusal);
         }
+        exchange.entry.refuse(&refusal);
         // The head said 200, so the error can only come as the answer it stands for; where none is awaited, as the end.
         if self.screen.awaits_answer() {
             let wire = refusal.wire(exchange.conversation.is_modern(), exchange.entry.tool.as_deref());
             let body = error::error_body(exchange.entry.id.as_deref(), wire.code, &wire.text, wire.data.as_deref());
-            if !exchange.client.takes_answer(&body) && exchange.client.events(sse::message_event(&body)).await.is_err()
-            {
-                exchange.entry.refuse(&refusal);
-                return Ok(None);
+            if !exchange.client.takes_answer(&body) {
+                // A client that left in between needs neither this nor an end.
+                let _ = exchange.client.events(sse::message_event(&body)).await;
             }
         }
-        if matches!(&refusal, Refusal::Upstream(error) if self.kind != StreamKind::Answer && error.is_silence()) {
-            // Nothing was said for as long as a stream may be silent: no failure, the client comes back when it wants to.
-            exchange.entry.settle(Ending::Ok);
-        } else {
-            exchange.entry.refuse(&refusal);
-        }
-        // A client that left in between needs no end.
         let _ = exchange.client.end().await;
         Ok(None)
     }
