@@ -105,7 +105,8 @@ pub(crate) async fn run(
                 entry.note_message(&message);
                 gathering.id.clone_from(&entry.id);
                 let action = Action::Message(message);
-                let ask = Ask { conversation: conversation.clone(), action, headers: headers.clone() };
+                let (conversation, headers) = (conversation.clone(), headers.clone());
+                let ask = Ask { conversation, action, headers, awaited: None };
                 handle::carry_out(Client::Batch(session, &mut gathering), &mut entry, caller, ask).await
             }
         };

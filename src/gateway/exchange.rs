@@ -75,6 +75,8 @@ pub(crate) struct Exchange<'x> {
     pub(crate) task: Option<(String, String)>,
     /// Where the server takes messages, if it speaks HTTP+SSE.
     pub(crate) message_path: Option<PathAndQuery>,
+    /// What screens the answer that a stream goes on with; `None` for a call of its own.
+    pub(crate) awaited: Option<Screen>,
     /// Whether the answer began a session.
     pub(crate) has_session: bool,
 }
@@ -123,8 +125,13 @@ impl Exchange<'_> {
         answer: upstream::Answer,
     ) -> Result<Option<Resume>, Refusal> {
         let is_listen = matches!(self.permitted.call().action, Action::Listen(_));
-        let sent = self.sent_message()?;
-        let mut screen = Screen::of(&self.permitted.call().action, sent.as_ref(), self.conversation.revision);
+        let mut screen = match self.awaited.take() {
+            Some(screen) => screen,
+            None => {
+                let sent = self.sent_message()?;
+                Screen::of(&self.permitted.call().action, sent.as_ref(), self.conversation.revision)
+            }
+        };
         let media_type = inbound::text(&answer.headers, &header::CONTENT_TYPE).unwrap_or_default();
         let is_identity = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
         match answer.status {
@@ -135,8 +142,8 @@ impl Exchange<'_> {
                 self.accept().await.map(|()| None)
             }
             StatusCode::OK if inbound::is_event_stream(media_type) => {
-                let kind =
-                    if is_listen || screen.is_subscription() { StreamKind::Standing } else { StreamKind::Answer };
+                let stands = screen.is_subscription() || (is_listen && !screen.awaits_answer());
+                let kind = if stands { StreamKind::Standing } else { StreamKind::Answer };
                 stream::Pump::new(self, upstream, &mut screen, kind).from(answer).pump(self).await
             }
             StatusCode::OK if inbound::is_json(media_type) && !is_listen => {
@@ -198,13 +205,6 @@ impl Exchange<'_> {
         Message::read(sent, &Limits::default()).map(Some).map_err(|_| Refusal::Internal("rewritten"))
     }
 
-    /// What becomes of the upstream's refusal to take a message whose answer would come elsewhere.
-    pub(crate) async fn error_of(&mut self, upstream: &Upstream, answer: upstream::Answer) -> Result<(), Refusal> {
-        let status = answer.status;
-        self.answer_error(upstream, answer).await?;
-        Err(Refusal::UpstreamStatus(status))
-    }
-
     /// Whether the call begins a session.
     pub(crate) fn is_initialize(&self) -> bool {
         self.permitted.call().message().and_then(Message::method) == Some("initialize")
@@ -250,8 +250,10 @@ impl Exchange<'_> {
         }
         let is_json = inbound::text(&answer.headers, &header::CONTENT_TYPE).is_some_and(inbound::is_json);
         let ends_session = matches!(self.permitted.call().action, Action::EndSession);
+        // Of a stream that the gateway opens of its own accord an HTTP+SSE client knows nothing.
+        let is_own = self.client.mailbox().is_some() && self.permitted.call().message().is_none();
         // 401, 402, 403 and 407 are about the gateway's own credential: no concern of its clients.
-        if !is_json || matches!(status.as_u16(), 401 | 402 | 403 | 407) || ends_session {
+        if !is_json || matches!(status.as_u16(), 401 | 402 | 403 | 407) || ends_session || is_own {
             return Err(Refusal::UpstreamStatus(status));
         }
         let body = self.read_whole(upstream, &mut answer).await?;

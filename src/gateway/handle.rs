@@ -61,6 +61,7 @@ use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
 use super::reply::Reply;
+use super::response_filter::Screen;
 use super::sse;
 
 /// The header by which a client says where to go on.
@@ -81,6 +82,8 @@ pub(crate) struct Ask {
     pub(crate) conversation: Conversation,
     pub(crate) action: Action,
     pub(crate) headers: HeaderMap,
+    /// What screens the answer to a call whose stream is gone on with.
+    pub(crate) awaited: Option<Screen>,
 }
 
 /// Handles one request, from its head to the end of its answer, under one snapshot.
@@ -123,7 +126,7 @@ pub(crate) async fn handle(
     match asked {
         Asked::Batch(items) => batches::run(session, entry, &caller, (conversation, headers), items).await,
         Asked::One(action) => {
-            let ask = Ask { conversation, action, headers };
+            let ask = Ask { conversation, action, headers, awaited: None };
             match inbound.door {
                 Door::SseMessage => sse::take(session, entry, &caller, ask).await,
                 Door::Streamable | Door::SseStream => {
@@ -144,7 +147,7 @@ pub(crate) async fn carry_out(
     caller: &Caller<'_>,
     ask: Ask,
 ) -> Result<Option<Resume>, Refusal> {
-    let Ask { conversation, action, mut headers } = ask;
+    let Ask { conversation, action, mut headers, awaited } = ask;
     let Permission { permitted, pinned, task } = permit(entry, caller, &conversation, action, &headers).await?;
     if let Some((id, _)) = task.as_ref().filter(|_| conversation.is_modern()) {
         headers.insert(MCP_NAME, headers::encode(id));
@@ -162,6 +165,7 @@ pub(crate) async fn carry_out(
         pinned,
         task,
         message_path: None,
+        awaited,
         has_session: false,
     };
     exchange::run(&mut exchange).await

@@ -18,6 +18,7 @@ use crate::call::Listen;
 use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
+use crate::mcp::sse;
 use crate::mcp::sse::Event;
 use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
@@ -26,6 +27,7 @@ use crate::runtime::About;
 use crate::runtime::Hub;
 use crate::runtime::Kept;
 use crate::runtime::Runtime;
+use crate::runtime::Unread;
 use crate::upstream;
 use crate::upstream::Choice;
 use crate::upstream::Dispatch;
@@ -41,7 +43,7 @@ use super::inbound::EVENT_STREAM;
 use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
-use super::sse;
+use super::sse::first_event;
 use super::stream;
 
 /// Carries out what a client of Streamable HTTP asks of a server of HTTP+SSE.
@@ -64,14 +66,17 @@ pub(crate) async fn run(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -
             exchange.accept().await
         }
         Action::Listen(_) => {
-            let answer = said(upstream, hub.stand(), hub.endpoint(), HeaderMap::new())?;
+            let (events, _reads) = hub.stand().map_err(unread)?;
+            let answer = said(upstream, events, hub.endpoint(), HeaderMap::new())?;
             exchange.answer(upstream, answer).await.map(drop)
         }
         Action::Message(message) if message.kind() == MessageKind::Request => ask(exchange, upstream, &hub, None).await,
         Action::Message(_) => {
-            let answer = exchange.send(upstream, Some(hub.path().clone())).await?;
-            take_in(exchange, upstream, answer).await?;
-            exchange.accept().await
+            if post(exchange, upstream, &hub).await? {
+                exchange.accept().await
+            } else {
+                Ok(())
+            }
         }
     }
 }
@@ -137,7 +142,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
             return Err(Refusal::UpstreamStatus(answer.status));
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
-        let path = sse::first_event(upstream, entry, &mut answer, &mut splitter).await?;
+        let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
         Ok((Arc::new(Hub::new(path, endpoint.id())), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
@@ -154,9 +159,10 @@ async fn ask(
     let id = message.and_then(Message::id).ok_or(Refusal::Internal("no_message"))?;
     let token = message.and_then(Message::meta).and_then(|meta| meta.get("progressToken"));
     let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
-    let (events, _waits) = hub.wait(id, token).ok_or(Refusal::Misplaced(Misplaced::IdInUse))?;
-    let answer = exchange.send(upstream, Some(hub.path().clone())).await?;
-    take_in(exchange, upstream, answer).await?;
+    let (events, _reads) = hub.wait(id, token).map_err(unread)?;
+    if !post(exchange, upstream, hub).await? {
+        return Ok(());
+    }
     let mut headers = HeaderMap::new();
     if let Some(session) = session {
         headers.insert(SESSION_HEADER, session.parse().map_err(|_| Refusal::Internal("session_id"))?);
@@ -165,17 +171,21 @@ async fn ask(
     exchange.answer(upstream, answer).await.map(drop)
 }
 
-/// What the server says to a post is whether it took the message.
-async fn take_in(
-    exchange: &mut Exchange<'_>,
-    upstream: &Upstream,
-    mut answer: upstream::Answer,
-) -> Result<(), Refusal> {
-    if answer.status.is_success() {
-        stream::finish_body(&mut answer.body).await;
-        return Ok(());
+/// Posts the message. What the server says to that is whether it took it; if it did not, the client was told.
+async fn post(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, hub: &Hub) -> Result<bool, Refusal> {
+    let mut answer = exchange.send(upstream, Some(hub.path().clone())).await?;
+    if !answer.status.is_success() {
+        return exchange.answer_error(upstream, answer).await.map(|()| false);
     }
-    exchange.error_of(upstream, answer).await
+    stream::finish_body(&mut answer.body).await;
+    Ok(true)
+}
+
+fn unread(unread: Unread) -> Refusal {
+    match unread {
+        Unread::Over => Refusal::UnknownSession,
+        Unread::InUse => Refusal::Misplaced(Misplaced::IdInUse),
+    }
 }
 
 /// What came from the hub, as if it were the server's answer to one request.
@@ -210,6 +220,7 @@ struct Reader {
 impl Reader {
     async fn read(mut self, mut answer: upstream::Answer, mut splitter: Splitter) {
         let ending = self.read_on(&mut answer, &mut splitter).await;
+        self.hub.close();
         self.entry.status = Some(200);
         match ending {
             Ok(()) => self.entry.settle(Ending::Ok),
@@ -219,26 +230,33 @@ impl Reader {
 
     async fn read_on(&mut self, answer: &mut upstream::Answer, splitter: &mut Splitter) -> Result<(), Refusal> {
         let mut changes = self.runtime.changes();
+        let idle = self.upstream.plan().stream_idle_timeout();
+        let mut silent_until = Instant::now() + idle;
         loop {
             while let Some(item) = splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
                 if let Item::Event(event) = item {
                     self.hand_out(&event);
                 }
             }
-            let silent_until = Instant::now() + self.upstream.plan().stream_idle_timeout();
+            let unused_until = self.hub.used_at() + idle;
+            if unused_until <= Instant::now() {
+                return Ok(());
+            }
             tokio::select! {
                 biased;
                 chunk = answer.body.next(silent_until) => match chunk {
                     Some(Ok(chunk)) => {
                         self.entry.received.update(&chunk);
                         splitter.feed(&chunk);
+                        silent_until = Instant::now() + idle;
                     }
-                    // A silent server whose client is silent too is not held for ever.
                     Some(Err(error)) if error.is_silence() => return Ok(()),
                     Some(Err(error)) => return Err(Refusal::Upstream(error)),
                     None => return Ok(()),
                 },
                 () = self.hub.closed() => return Ok(()),
+                // A client that neither asks nor listens any more is not waited for, however lively its server is.
+                () = tokio::time::sleep_until(unused_until) => {}
                 Ok(()) = changes.changed() => {
                     let active = self.runtime.active();
                     if !self.runtime.is_open() {
@@ -270,6 +288,7 @@ impl Reader {
             (MessageKind::Notification, _, Some(token)) => About::Progress(token),
             _ => About::Anything,
         };
-        self.hub.deliver(event.forwarded(), about);
+        // Nothing can be gone on with after this server's events: an id would promise that.
+        self.hub.deliver(sse::message_event(message.body()), about);
     }
 }

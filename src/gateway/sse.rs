@@ -6,6 +6,7 @@
 //! lives on one node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,8 +17,9 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use crate::call::Action;
-use crate::call::EventId;
 use crate::call::Listen;
+use crate::mcp::document::Limits;
+use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Revision;
 use crate::mcp::sse;
@@ -55,6 +57,11 @@ use super::stream::Pump;
 const ENDPOINT: &str = "endpoint";
 /// Header by which a proxy in front says what it took off the path.
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
+/// The shortest wait before a stream is gone on with.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How long a server is left alone that ended a standing stream without a word, at first and at most.
+const REOPEN_MIN: Duration = Duration::from_secs(1);
+const REOPEN_MAX: Duration = Duration::from_secs(60);
 
 /// Opens the stream of an HTTP+SSE server for a client of that transport.
 ///
@@ -100,8 +107,11 @@ pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
         let own = Own::of(exchange.runtime, &exchange.principal, &session.server);
         let conversation = conversation_of(session);
         tokio::spawn(async move {
-            let gone = Arc::new(Mailbox::new().0);
-            own.carry_out(&gone, &mut entry, conversation, Action::EndSession).await;
+            // Nobody reads what comes of it, but as long as it could be read it is waited for.
+            let (nobody, _mail) = Mailbox::new();
+            let ask = own.ask(conversation, Action::EndSession);
+            // A refusal is on record.
+            let _ = own.carry_out(&Arc::new(nobody), &mut entry, ask).await;
         });
     }
     ended
@@ -201,7 +211,6 @@ pub(crate) async fn take(
             if !refuse_on(&mailbox, entry, caller, &refusal).await {
                 return Err(refusal);
             }
-            entry.status = Some(202);
             // A client that left needs no acceptance.
             let _ = reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] }).await;
             Ok(())
@@ -213,6 +222,8 @@ pub(crate) async fn take(
 /// Puts a refusal where the answer is awaited. False if nobody reads there any more; then the entry stays open.
 async fn refuse_on(mailbox: &Mailbox, entry: &mut Entry, caller: &Caller<'_>, refusal: &Refusal) -> bool {
     let refused = handle::refused(entry, caller.active, refusal);
+    // What the message itself was answered with.
+    entry.status = Some(202);
     if !mailbox.put(sse::message_event(&refused.body)).await {
         return false;
     }
@@ -239,10 +250,10 @@ async fn take_for(
     if message.kind() != MessageKind::Request {
         let is_ready = message.method() == Some("notifications/initialized");
         let headers = exchange::own_headers(conversation.revision);
-        let ask = Ask { conversation: conversation.clone(), action: ask.action, headers };
+        let ask = Ask { conversation: conversation.clone(), action: ask.action, headers, awaited: None };
         let listener = entry.template();
         handle::carry_out(Client::Http(session), entry, caller, ask).await?;
-        if is_ready {
+        if is_ready && mailbox.begins_to_listen() {
             tokio::spawn(own.listen(Arc::clone(mailbox), listener, conversation));
         }
         return Ok(());
@@ -253,11 +264,14 @@ async fn take_for(
         .map_err(|Gone| Refusal::ClientGone)?;
     let mailbox = Arc::clone(mailbox);
     let mut entry = entry.hand_over();
+    let body = message.body().clone();
     tokio::spawn(async move {
         let follow = entry.template();
-        let resume = own.carry_out(&mailbox, &mut entry, conversation.clone(), ask.action).await;
+        let first = own.carry_out(&mailbox, &mut entry, own.ask(conversation.clone(), ask.action)).await;
         // A server may end the stream before its answer, and tell where it goes on.
-        own.resume(&mailbox, &follow, &conversation, resume).await;
+        if let Ok(Some(resume)) = first {
+            own.go_on(&mailbox, &follow, &conversation, body, resume).await;
+        }
         drop(slot);
     });
     Ok(())
@@ -282,15 +296,22 @@ impl Own {
         Self { runtime: Arc::clone(runtime), principal: Arc::clone(principal), server: Arc::clone(server) }
     }
 
+    fn ask(&self, conversation: Conversation, action: Action) -> Ask {
+        let headers = exchange::own_headers(conversation.revision);
+        Ask { conversation, action, headers, awaited: None }
+    }
+
     /// Carries an action out under the snapshot in force; answers and refusals go into the mailbox. Boxed, as what it
     /// carries out may be what asks for it.
+    ///
+    /// # Errors
+    /// A refusal, which is on record, and told where an answer is awaited.
     fn carry_out<'o>(
         &'o self,
         mailbox: &'o Arc<Mailbox>,
         entry: &'o mut Entry,
-        conversation: Conversation,
-        action: Action,
-    ) -> BoxFuture<'o, Option<Resume>> {
+        ask: Ask,
+    ) -> BoxFuture<'o, Result<Option<Resume>, Refusal>> {
         Box::pin(async move {
             let active = self.runtime.active();
             let caller = Caller {
@@ -299,55 +320,86 @@ impl Own {
                 principal: Arc::clone(&self.principal),
                 server: Arc::clone(&self.server),
             };
-            let headers = exchange::own_headers(conversation.revision);
-            let ask = Ask { conversation, action, headers };
             let refusal = match handle::carry_out(Client::Stream(Arc::clone(mailbox)), entry, &caller, ask).await {
-                Ok(resume) => return resume,
+                Ok(resume) => return Ok(resume),
                 Err(refusal) => refusal,
             };
-            let is_awaited = entry.kind == Some(MessageKind::Request);
+            let is_awaited = entry.id.is_some();
             if !is_awaited || !refuse_on(mailbox, entry, &caller, &refusal).await {
                 entry.refuse(&refusal);
             }
-            None
+            Err(refusal)
         })
     }
 
-    /// Goes on where a stream ended, until one does not say where to go on.
-    async fn resume(&self, mailbox: &Arc<Mailbox>, parent: &Entry, conversation: &Conversation, first: Option<Resume>) {
-        let mut next = first;
-        while let Some(Resume { after, pause }) = next {
-            if !pause_for(mailbox, pause).await {
-                return;
-            }
-            next = self.listen_once(mailbox, parent, conversation, Some(after)).await;
-        }
-    }
-
-    /// Keeps a standing stream of the server open for as long as the client's is.
-    async fn listen(self, mailbox: Arc<Mailbox>, parent: Entry, conversation: Conversation) {
-        let first = self.listen_once(&mailbox, &parent, &conversation, None).await;
-        self.resume(&mailbox, &parent, &conversation, first).await;
-    }
-
-    async fn listen_once(
+    /// Goes on with the answer to a request where a stream ended, until the answer is there or no stream says where to
+    /// go on.
+    async fn go_on(
         &self,
         mailbox: &Arc<Mailbox>,
         parent: &Entry,
         conversation: &Conversation,
-        last_event_id: Option<EventId>,
-    ) -> Option<Resume> {
-        let mut entry = parent.child();
-        entry.note_own(Method::GET);
-        let action = Action::Listen(Listen { last_event_id });
-        self.carry_out(mailbox, &mut entry, conversation.clone(), action).await
+        request: Bytes,
+        first: Resume,
+    ) {
+        let Ok(message) = Message::read(request, &Limits::default()) else { return };
+        let mut next = Some(first);
+        while let Some(Resume { after, pause }) = next {
+            if !pause_for(mailbox, pause).await {
+                return;
+            }
+            let mut entry = parent.child();
+            entry.note_own(Method::GET);
+            // An error in the answer's place goes under the request's id.
+            entry.id = message.id().map(Box::from);
+            let mut ask = self.ask(conversation.clone(), Action::Listen(Listen { last_event_id: Some(after) }));
+            ask.awaited = Some(Screen::new(&message, conversation.revision));
+            next = self.carry_out(mailbox, &mut entry, ask).await.unwrap_or_default();
+        }
+    }
+
+    /// Keeps a standing stream of the server open for as long as the client's is, unless the server has none.
+    async fn listen(self, mailbox: Arc<Mailbox>, parent: Entry, conversation: Conversation) {
+        let mut last_event_id = None;
+        let mut wait = REOPEN_MIN;
+        loop {
+            let mut entry = parent.child();
+            entry.note_own(Method::GET);
+            let action = Action::Listen(Listen { last_event_id: last_event_id.clone() });
+            let opened = Instant::now();
+            let pause = match self.carry_out(&mailbox, &mut entry, self.ask(conversation.clone(), action)).await {
+                Ok(Some(Resume { after, pause })) => {
+                    last_event_id = Some(after);
+                    pause
+                }
+                Ok(None) => wait,
+                Err(refusal) if may_pass(&refusal) => wait,
+                Err(_) => return,
+            };
+            drop(entry);
+            // A server that ends its streams at once is asked less and less often.
+            wait = if opened.elapsed() > REOPEN_MAX { REOPEN_MIN } else { (wait * 2).min(REOPEN_MAX) };
+            if !pause_for(&mailbox, pause).await || !self.runtime.is_open() {
+                return;
+            }
+        }
     }
 }
 
-/// Waits; false if the client's stream ended meanwhile.
-async fn pause_for(mailbox: &Mailbox, pause: std::time::Duration) -> bool {
+/// Whether a standing stream that was refused for this may be had later.
+fn may_pass(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Upstream(_) | Refusal::StreamsBusy | Refusal::Record(_) => true,
+        Refusal::UpstreamStatus(status) => matches!(status.as_u16(), 429 | 500 | 502..=504),
+        _ => false,
+    }
+}
+
+/// Waits for as long as a server wants, but never so short that it could keep the gateway busy; false if the client's
+/// stream ended meanwhile.
+async fn pause_for(mailbox: &Mailbox, pause: Duration) -> bool {
     tokio::select! {
-        () = tokio::time::sleep_until(Instant::now() + pause) => true,
+        () = tokio::time::sleep(pause.max(PAUSE_MIN)) => true,
         () = mailbox.gone() => false,
     }
 }

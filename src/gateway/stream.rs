@@ -219,10 +219,18 @@ impl<'p> Pump<'p> {
                         self.screen.event(event.data().cloned().unwrap_or_default(), &exchange.judge(&active));
                     self.take(exchange, &event, verdict)?;
                 }
-                // Events that only carry an id or a retry time.
+                // Events that only carry an id or a retry time. HTTP+SSE knows neither, and some of its clients take them for
+                // broken messages.
+                Item::Event(event) if exchange.client.mailbox().is_some() => self.note(&event),
                 Item::Event(event) => {
                     self.note(&event);
                     self.ready.extend_from_slice(&event.forwarded());
+                }
+                Item::Filler(line) if exchange.client.mailbox().is_some() => {
+                    // Several streams become one: only what is whole may go there.
+                    if line.starts_with(b":") {
+                        self.ready.extend_from_slice(&COMMENT);
+                    }
                 }
                 // A comment keeps the connection alive; its text was screened for nobody.
                 Item::Filler(line) if line.starts_with(b":") => self.ready.extend_from_slice(b":\n"),
@@ -236,10 +244,7 @@ impl<'p> Pump<'p> {
         match verdict {
             Verdict::Pass(replaced) => {
                 self.note(event);
-                match replaced {
-                    Some(body) => self.ready.extend_from_slice(&event.render(&body)),
-                    None => self.ready.extend_from_slice(&event.forwarded()),
-                }
+                self.put(exchange, event, replaced);
             }
             Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
             Verdict::Decline(id) => self.declines.send(exchange, self.upstream, &id),
@@ -247,16 +252,23 @@ impl<'p> Pump<'p> {
             Verdict::Answer(answer) => {
                 let message = answer.replaced.as_ref().or(event.data()).cloned().unwrap_or_default();
                 if !exchange.client.takes_answer(&message) {
-                    match answer.replaced {
-                        Some(body) => self.ready.extend_from_slice(&event.render(&body)),
-                        None => self.ready.extend_from_slice(&event.forwarded()),
-                    }
+                    self.put(exchange, event, answer.replaced);
                 }
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;
             }
         }
         Ok(())
+    }
+
+    /// Lets an event go on, as it came or with other data.
+    fn put(&mut self, exchange: &Exchange<'_>, event: &Event, replaced: Option<Bytes>) {
+        let event = match replaced.as_ref().or(event.data()) {
+            // An id would be one of another stream than the one this client reads.
+            Some(data) if exchange.client.mailbox().is_some() => sse::message_event(data),
+            _ => replaced.map_or_else(|| event.forwarded(), |body| event.render(&body)),
+        };
+        self.ready.extend_from_slice(&event);
     }
 
     /// Notes where a client could go on after this event.
@@ -323,17 +335,18 @@ impl<'p> Pump<'p> {
             if let Some(answer) = &mut self.answer {
                 finish_body(&mut answer.body).await;
             }
-            let pause = self.pause;
             let goes_on = ending == Ending::Accepted || self.kind == StreamKind::Standing;
-            let resume = self.last_id.filter(|_| goes_on).map(|after| Resume { after, pause });
-            return Ok(resume);
+            return Ok(self.resume().filter(|_| goes_on));
         };
         if !exchange.client.is_begun() || matches!(refusal, Refusal::ClientGone) {
             return Err(refusal);
         }
         exchange.entry.refuse(&refusal);
+        // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.
+        let is_broken = matches!(&refusal, Refusal::Upstream(error) if !error.is_silence());
+        let resume = if is_broken && exchange.client.mailbox().is_some() { self.resume() } else { None };
         // The head said 200, so the error can only come as the answer it stands for; where none is awaited, as the end.
-        if self.screen.awaits_answer() {
+        if resume.is_none() && self.screen.awaits_answer() {
             let wire = refusal.wire(exchange.conversation.is_modern(), exchange.entry.tool.as_deref());
             let body = error::error_body(exchange.entry.id.as_deref(), wire.code, &wire.text, wire.data.as_deref());
             if !exchange.client.takes_answer(&body) {
@@ -342,7 +355,13 @@ impl<'p> Pump<'p> {
             }
         }
         let _ = exchange.client.end().await;
-        Ok(None)
+        Ok(resume)
+    }
+
+    /// Where the stream can be gone on with.
+    fn resume(&mut self) -> Option<Resume> {
+        let pause = self.pause;
+        self.last_id.take().map(|after| Resume { after, pause })
     }
 
     async fn write_head(&mut self, exchange: &mut Exchange<'_>, negotiated: Option<Revision>) -> Result<(), Refusal> {

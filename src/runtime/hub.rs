@@ -15,9 +15,12 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Requests of one conversation under way at once.
 const WAITING_MAX: usize = 256;
+/// Standing streams of one conversation; a further one ends the oldest.
+const STANDING_MAX: usize = 8;
 /// Events that wait for one reader.
 const EVENTS_MAX: usize = 256;
 /// Events that wait while there is no reader at all.
@@ -34,6 +37,15 @@ pub enum About<'a> {
     Anything,
 }
 
+/// Why there is nothing to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The conversation has ended.
+    Over,
+    /// Too many requests are under way, or one with this id.
+    InUse,
+}
+
 /// One conversation.
 pub struct Hub {
     path: PathAndQuery,
@@ -42,14 +54,22 @@ pub struct Hub {
     closed: Notify,
 }
 
-#[derive(Default)]
 struct Readers {
     waiting: HashMap<Box<str>, Waiting>,
-    standing: Option<mpsc::Sender<Bytes>>,
+    /// The newest last.
+    standing: VecDeque<mpsc::Sender<Bytes>>,
     unclaimed: VecDeque<Bytes>,
+    is_over: bool,
+    /// Readers there were so far.
+    begun: u64,
+    /// Readers there are, and when the last one went.
+    uses: usize,
+    used_at: Instant,
 }
 
 struct Waiting {
+    /// Which reader it is: an id may be used again as soon as its answer is out.
+    reader: u64,
     events: mpsc::Sender<Bytes>,
     progress_token: Option<Box<str>>,
 }
@@ -57,7 +77,16 @@ struct Waiting {
 impl Hub {
     /// A conversation whose messages go to `path` on an endpoint.
     pub fn new(path: PathAndQuery, endpoint: u64) -> Self {
-        Self { path, endpoint, readers: Mutex::default(), closed: Notify::new() }
+        let readers = Readers {
+            waiting: HashMap::new(),
+            standing: VecDeque::new(),
+            unclaimed: VecDeque::new(),
+            is_over: false,
+            begun: 0,
+            uses: 0,
+            used_at: Instant::now(),
+        };
+        Self { path, endpoint, readers: Mutex::new(readers), closed: Notify::new() }
     }
 
     /// Where messages go.
@@ -70,27 +99,49 @@ impl Hub {
         self.endpoint
     }
 
-    /// What is said about one request, until the guard is dropped. `None` if too many are under way, or one with this id.
-    pub fn wait(self: &Arc<Self>, id: &str, progress_token: Option<&str>) -> Option<(mpsc::Receiver<Bytes>, Waits)> {
+    /// What is said about one request, until the guard is dropped.
+    ///
+    /// # Errors
+    /// The conversation is over, too many requests are under way, or one with this id.
+    pub fn wait(
+        self: &Arc<Self>,
+        id: &str,
+        progress_token: Option<&str>,
+    ) -> Result<(mpsc::Receiver<Bytes>, Reads), Unread> {
         let mut readers = self.readers();
         let key = meaning(id);
+        if readers.is_over {
+            return Err(Unread::Over);
+        }
         if readers.waiting.len() >= WAITING_MAX || readers.waiting.contains_key(&key) {
-            return None;
+            return Err(Unread::InUse);
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         readers.give_unclaimed(&events);
-        let waiting = Waiting { events, progress_token: progress_token.map(meaning) };
+        let reader = readers.begin();
+        let waiting = Waiting { reader, events, progress_token: progress_token.map(meaning) };
         readers.waiting.insert(key.clone(), waiting);
-        Some((receiver, Waits { hub: Arc::clone(self), id: key }))
+        Ok((receiver, Reads { hub: Arc::clone(self), waiting: Some((key, reader)) }))
     }
 
-    /// What is said of the server's own accord. Of several readers the last one gets it.
-    pub fn stand(&self) -> mpsc::Receiver<Bytes> {
-        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+    /// What is said of the server's own accord, until the guard is dropped. Of several readers the last one gets it.
+    ///
+    /// # Errors
+    /// The conversation is over.
+    pub fn stand(self: &Arc<Self>) -> Result<(mpsc::Receiver<Bytes>, Reads), Unread> {
         let mut readers = self.readers();
+        if readers.is_over {
+            return Err(Unread::Over);
+        }
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
         readers.give_unclaimed(&events);
-        readers.standing = Some(events);
-        receiver
+        readers.begin();
+        readers.standing.retain(|standing| !standing.is_closed());
+        if readers.standing.len() >= STANDING_MAX {
+            readers.standing.pop_front();
+        }
+        readers.standing.push_back(events);
+        Ok((receiver, Reads { hub: Arc::clone(self), waiting: None }))
     }
 
     /// Hands an event to whom it is for. A reader that does not keep up loses its stream, never single events of it.
@@ -116,14 +167,19 @@ impl Hub {
         }
     }
 
-    /// Whether somebody waits for what the server says.
-    pub fn is_used(&self) -> bool {
+    /// When somebody last waited for what the server says: now, if somebody does.
+    pub fn used_at(&self) -> Instant {
         let readers = self.readers();
-        !readers.waiting.is_empty() || readers.standing.as_ref().is_some_and(|standing| !standing.is_closed())
+        if readers.uses > 0 { Instant::now() } else { readers.used_at }
     }
 
-    /// Ends the conversation.
+    /// Ends the conversation: whoever reads has read everything, and nobody begins to.
     pub fn close(&self) {
+        let mut readers = self.readers();
+        readers.is_over = true;
+        readers.waiting.clear();
+        readers.standing.clear();
+        readers.unclaimed.clear();
         self.closed.notify_one();
     }
 
@@ -138,16 +194,23 @@ impl Hub {
 }
 
 impl Readers {
+    fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.uses += 1;
+        self.begun
+    }
+
     fn give(&mut self, event: Bytes) {
+        if self.is_over {
+            return;
+        }
         let mut event = event;
-        if let Some(standing) = self.standing.take_if(|standing| standing.is_closed()).or(self.standing.clone()) {
+        while let Some(standing) = self.standing.back() {
             match standing.try_send(event) {
                 Ok(()) => return,
-                Err(error) => {
-                    self.standing = None;
-                    event = error.into_inner();
-                }
+                Err(error) => event = error.into_inner(),
             }
+            self.standing.pop_back();
         }
         for waiting in self.waiting.values() {
             match waiting.events.try_send(event) {
@@ -169,15 +232,22 @@ impl Readers {
     }
 }
 
-/// A request's place among those that are waited for.
-pub struct Waits {
+/// A reader's place in its conversation.
+pub struct Reads {
     hub: Arc<Hub>,
-    id: Box<str>,
+    waiting: Option<(Box<str>, u64)>,
 }
 
-impl Drop for Waits {
+impl Drop for Reads {
     fn drop(&mut self) {
-        self.hub.readers().waiting.remove(&self.id);
+        let mut readers = self.hub.readers();
+        readers.uses = readers.uses.saturating_sub(1);
+        readers.used_at = Instant::now();
+        if let Some((id, reader)) = &self.waiting
+            && readers.waiting.get(id).is_some_and(|waiting| waiting.reader == *reader)
+        {
+            readers.waiting.remove(id);
+        }
     }
 }
 
@@ -222,22 +292,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_for_nobody_goes_to_the_standing_stream_or_a_request_or_waits() {
+    async fn what_is_for_nobody_goes_to_the_last_standing_stream_or_a_request_or_waits() {
         let hub = hub();
         hub.deliver("early".into(), About::Anything);
         let (mut request, waits) = hub.wait("1", None).unwrap();
         hub.deliver("second".into(), About::Anything);
-        let mut standing = hub.stand();
+        let (mut standing, _stands) = hub.stand().unwrap();
         hub.deliver("third".into(), About::Anything);
-        assert_eq!((request.try_recv().ok(), request.try_recv().ok()), (Some("early".into()), Some("second".into())));
-        assert_eq!(standing.try_recv().ok(), Some("third".into()));
-        drop(standing);
+        let (mut last, _stands) = hub.stand().unwrap();
         hub.deliver("fourth".into(), About::Anything);
-        assert_eq!(request.try_recv().ok(), Some("fourth".into()));
-        drop(waits);
-        assert!(!hub.is_used());
+        assert_eq!((request.try_recv().ok(), request.try_recv().ok()), (Some("early".into()), Some("second".into())));
+        assert_eq!((standing.try_recv().ok(), last.try_recv().ok()), (Some("third".into()), Some("fourth".into())));
+        drop(last);
         hub.deliver("fifth".into(), About::Anything);
-        assert_eq!(hub.stand().try_recv().ok(), Some("fifth".into()));
+        assert_eq!(standing.try_recv().ok(), Some("fifth".into()));
+        drop(standing);
+        hub.deliver("sixth".into(), About::Anything);
+        assert_eq!(request.try_recv().ok(), Some("sixth".into()));
+        drop(waits);
+        hub.deliver("seventh".into(), About::Anything);
+        assert_eq!(hub.stand().unwrap().0.try_recv().ok(), Some("seventh".into()));
     }
 
     #[tokio::test]
@@ -246,16 +320,57 @@ mod tests {
         for number in 0..=UNCLAIMED_MAX {
             hub.deliver(number.to_string().into(), About::Anything);
         }
-        let mut standing = hub.stand();
+        let (mut standing, _stands) = hub.stand().unwrap();
         assert_eq!(standing.try_recv().ok(), Some("1".into()));
         for _ in 0..=EVENTS_MAX {
             hub.deliver("x".into(), About::Anything);
         }
         assert_eq!(std::iter::from_fn(|| standing.try_recv().ok()).count(), EVENTS_MAX);
+        let mut streams: Vec<_> = (0..=STANDING_MAX).map(|_| hub.stand().unwrap()).collect();
+        assert!(streams[0].0.recv().await.is_some() && streams[0].0.recv().await.is_none(), "the oldest is ended");
+        assert!(streams[1].0.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Empty));
         let held: Vec<_> = (0..WAITING_MAX).map(|id| hub.wait(&id.to_string(), None)).collect();
-        assert!(held.iter().all(Option::is_some) && hub.wait("x", None).is_none());
+        assert!(held.iter().all(Result::is_ok) && hub.wait("x", None).is_err());
         drop(held);
         let _first = hub.wait("1", None).unwrap();
-        assert!(hub.wait("1", None).is_none(), "an id is in use");
+        assert_eq!(hub.wait("1", None).err(), Some(Unread::InUse));
+    }
+
+    #[tokio::test]
+    async fn an_id_is_free_again_with_its_answer_though_the_first_reader_is_still_there() {
+        let hub = hub();
+        let (_, first) = hub.wait("1", None).unwrap();
+        hub.deliver("first".into(), About::Answer("1"));
+        let (mut events, _second) = hub.wait("1", None).unwrap();
+        drop(first);
+        hub.deliver("second".into(), About::Answer("1"));
+        assert_eq!(events.recv().await, Some("second".into()));
+    }
+
+    #[tokio::test]
+    async fn the_end_lets_readers_read_what_there_is_and_no_others_begin() {
+        let hub = hub();
+        let (mut request, _waits) = hub.wait("1", None).unwrap();
+        let (mut standing, _stands) = hub.stand().unwrap();
+        hub.deliver("last".into(), About::Anything);
+        hub.close();
+        hub.closed().await;
+        assert_eq!((standing.recv().await, standing.recv().await), (Some("last".into()), None));
+        assert_eq!(request.recv().await, None);
+        assert_eq!((hub.wait("2", None).err(), hub.stand().err()), (Some(Unread::Over), Some(Unread::Over)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_is_in_use_as_long_as_somebody_reads() {
+        let hub = hub();
+        let second = std::time::Duration::from_secs(1);
+        let (begun, (_, stands), (_, waits)) = (hub.used_at(), hub.stand().unwrap(), hub.wait("1", None).unwrap());
+        tokio::time::advance(second).await;
+        assert_eq!(hub.used_at(), begun + second);
+        drop(stands);
+        tokio::time::advance(second).await;
+        drop(waits);
+        tokio::time::advance(second).await;
+        assert_eq!(hub.used_at(), begun + second * 2);
     }
 }

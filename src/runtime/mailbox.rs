@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,13 +27,15 @@ pub struct Mailbox {
     events: mpsc::Sender<Bytes>,
     session: Mutex<Option<Session>>,
     calls: Arc<Semaphore>,
+    listens: AtomicBool,
 }
 
 impl Mailbox {
     /// A mailbox, and what is taken out of it.
     pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        (Self { events, session: Mutex::default(), calls: Arc::new(Semaphore::new(CALLS_MAX)) }, receiver)
+        let calls = Arc::new(Semaphore::new(CALLS_MAX));
+        (Self { events, session: Mutex::default(), calls, listens: AtomicBool::new(false) }, receiver)
     }
 
     /// Puts whole events in. False once the stream is gone; waits while the mailbox is full.
@@ -47,6 +51,12 @@ impl Mailbox {
     /// A place among the requests under way, until it is dropped; `None` while there are [`CALLS_MAX`].
     pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.calls).try_acquire_owned().ok()
+    }
+
+    /// Whether to begin listening to the server: true the first time that this is asked, however often a client says that
+    /// it is ready.
+    pub fn begins_to_listen(&self) -> bool {
+        !self.listens.swap(true, Ordering::Relaxed)
     }
 
     /// The server's session that the conversation on this stream has, once `initialize` was answered.
@@ -81,6 +91,12 @@ mod tests {
         assert!(slots.iter().all(Option::is_some) && mailbox.slot().is_none());
         slots.pop();
         assert!(mailbox.slot().is_some());
+    }
+
+    #[test]
+    fn a_client_is_listened_for_once() {
+        let (mailbox, _events) = Mailbox::new();
+        assert!(mailbox.begins_to_listen() && !mailbox.begins_to_listen());
     }
 
     #[tokio::test]

@@ -31,7 +31,8 @@ use crate::upstream::Upstreams;
 
 pub use crate::runtime::hub::About;
 pub use crate::runtime::hub::Hub;
-pub use crate::runtime::hub::Waits;
+pub use crate::runtime::hub::Reads;
+pub use crate::runtime::hub::Unread;
 pub use crate::runtime::mailbox::Mailbox;
 pub use crate::runtime::table::Kept;
 pub use crate::runtime::table::Table;

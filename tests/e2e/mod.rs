@@ -13,6 +13,7 @@ mod operations;
 mod records;
 mod reload;
 mod review;
+mod sse;
 mod sse_differential;
 mod streams;
 mod upstream_faults;

@@ -157,10 +157,10 @@ fn escape_line_ends(json: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// An event that carries `data` and nothing else.
+/// An event that carries `data`, which is JSON, and nothing else.
 pub fn message_event(data: &[u8]) -> Bytes {
     let mut rendered = BytesMut::with_capacity(data.len().saturating_add(16));
-    put_data(&mut rendered, data);
+    put_data(&mut rendered, &escape_line_ends(data));
     rendered.freeze()
 }
 
