@@ -374,7 +374,10 @@ impl Exchange<'_> {
 
     /// Writes a whole answer and closes the entry.
     async fn finish(&mut self, ending: Ending, reply: Reply<'_>) -> Result<(), Refusal> {
-        self.entry.status = Some(reply.status);
+        // A message of an HTTP+SSE client has been answered already; this is for its stream.
+        if self.client.mailbox().is_none() {
+            self.entry.status = Some(reply.status);
+        }
         let written = self.client.whole(reply).await;
         self.entry.settle(if written.is_ok() { ending } else { Ending::ClientGone });
         if written.is_err() {

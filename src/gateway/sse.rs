@@ -262,6 +262,7 @@ async fn take_for(
     reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] })
         .await
         .map_err(|Gone| Refusal::ClientGone)?;
+    entry.status = Some(202);
     let mailbox = Arc::clone(mailbox);
     let mut entry = entry.hand_over();
     let body = message.body().clone();

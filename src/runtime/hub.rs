@@ -327,7 +327,8 @@ mod tests {
         }
         assert_eq!(std::iter::from_fn(|| standing.try_recv().ok()).count(), EVENTS_MAX);
         let mut streams: Vec<_> = (0..=STANDING_MAX).map(|_| hub.stand().unwrap()).collect();
-        assert!(streams[0].0.recv().await.is_some() && streams[0].0.recv().await.is_none(), "the oldest is ended");
+        assert_eq!(std::iter::from_fn(|| streams[0].0.try_recv().ok()).count(), UNCLAIMED_MAX);
+        assert!(streams[0].0.recv().await.is_none(), "the oldest is ended");
         assert!(streams[1].0.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Empty));
         let held: Vec<_> = (0..WAITING_MAX).map(|id| hub.wait(&id.to_string(), None)).collect();
         assert!(held.iter().all(Result::is_ok) && hub.wait("x", None).is_err());

@@ -33,7 +33,7 @@ fn errors(requests: &[Request]) -> Vec<(Value, Value)> {
     requests.iter().map(|request| (request.json()["id"].clone(), request.json()["error"]["code"].clone())).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_stream_of_an_http_sse_server() {
     let stage = Stage::sse_with("", DENIED, "").await;
     let mut client = stage.client().await;
@@ -72,7 +72,7 @@ fn declined_on_record(stage: &Stage, transport: &str) {
     assert_eq!((&intent["transport"], &result["outcome"]), (&json!(transport), &json!("ok")), "{intent} {result}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_standing_stream() {
     let stage = Stage::streamable_with("", DENIED).await;
     stage.upstream.on("GET", Reply::standing(vec![]));
@@ -92,7 +92,7 @@ async fn on_a_standing_stream() {
     declined_on_record(&stage, "streamable-http");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_stream_that_the_gateway_listens_to_for_an_http_sse_client() {
     let stage = Stage::streamable_with("", DENIED).await;
     stage.upstream.on("GET", Reply::standing(vec![]));
@@ -108,7 +108,7 @@ async fn on_a_stream_that_the_gateway_listens_to_for_an_http_sse_client() {
     assert_eq!(errors(&stage.upstream.requests_for("response")), expected);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_stream_of_an_http_sse_server_for_a_client_of_streamable_http() {
     let stage = Stage::sse_with("", DENIED, "").await;
     let opened = stage.post("/mcp/a", &[], INITIALIZE).await;
@@ -123,7 +123,7 @@ async fn on_the_stream_of_an_http_sse_server_for_a_client_of_streamable_http() {
     assert_eq!(standing.message().await["params"]["data"], "last");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_can_be_declined_at_once_are_dropped_and_not_relayed() {
     let stage = Stage::sse_with("", DENIED, "").await;
     stage.upstream.on("response", Reply::never());

@@ -21,7 +21,7 @@ use super::seal_table;
 /// As many calls of one client are under way at once.
 const CALLS_MAX: u64 = 64;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_from_its_beginning_to_its_end() {
     let stage = Stage::streamable().await;
     let mut client = stage.client().await;
@@ -60,14 +60,16 @@ async fn a_conversation_from_its_beginning_to_its_end() {
     assert_eq!((&record["transport"], &result["outcome"]), (&json!("sse"), &json!("ok")), "{result}");
     let listed = stage.gateway.wait_for_record("intent", |record| record["rpc_method"] == "tools/list");
     let result = stage.gateway.wait_for_record("result", |result| result["intent"] == listed["seq"]);
-    assert_eq!(
-        (&listed["transport"], &listed["http_method"], &result["outcome"]),
-        (&json!("sse"), &json!("POST"), &json!("ok"))
-    );
-    assert_eq!(stage.gateway.metric("portcullis_streams").await, Some(0.0));
+    assert_eq!((&listed["transport"], &listed["http_method"]), (&json!("sse"), &json!("POST")));
+    assert_eq!((&result["outcome"], &result["status"]), (&json!("ok"), &json!(202)), "{result}");
+    let called = stage.gateway.wait_for_record("intent", |record| record["rpc_method"] == "tools/call");
+    let result = stage.gateway.wait_for_record("result", |result| result["intent"] == called["seq"]);
+    assert_eq!((&result["outcome"], &result["status"]), (&json!("ok"), &json!(202)), "{result}");
+    stage.has_streams("sse", 0.0).await;
+    stage.has_streams("answer", 0.0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_of_the_server_goes_to_the_stream_and_its_answer_to_the_server() {
     let stage = Stage::streamable().await;
     let mut client = stage.initialized().await;
@@ -83,7 +85,7 @@ async fn a_question_of_the_server_goes_to_the_stream_and_its_answer_to_the_serve
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_the_gateway_opens_and_keeps() {
     let stage = Stage::streamable().await;
     stage.upstream.on("GET", Reply::standing(vec![]));
@@ -134,7 +136,7 @@ async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_the_gateway
     assert_eq!(stage.upstream.requests_for("GET").len(), 3, "nobody listens any more");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_such_streams_is_not_asked_again_and_the_client_not_bothered() {
     let stage = Stage::streamable().await;
     let refusal =
@@ -147,7 +149,7 @@ async fn a_server_without_such_streams_is_not_asked_again_and_the_client_not_bot
     assert_eq!(client.ask(LIST).await["id"], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_whose_stream_ends_early_is_fetched_where_the_server_says() {
     let stage = Stage::streamable().await;
     let mut client = stage.initialized().await;
@@ -183,7 +185,7 @@ async fn client_event(client: &mut super::Client, body: &str) -> String {
     piece.expect("an event")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_cannot_be_gone_on_with_ends_in_an_error() {
     let stage = Stage::streamable().await;
     let mut client = stage.initialized().await;
@@ -204,7 +206,7 @@ async fn a_call_that_cannot_be_gone_on_with_ends_in_an_error() {
     assert_eq!(client.ask(&call(20, "echo")).await["result"]["content"][0]["text"], "fine");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_of_the_server_are_answers_on_the_stream() {
     let stage = Stage::streamable_with("", "timeout_ms = 300").await;
     let mut client = stage.initialized().await;
@@ -230,7 +232,7 @@ async fn failures_of_the_server_are_answers_on_the_stream() {
     assert_eq!(client.ask(LIST).await["id"], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_under_way_together_up_to_a_limit_and_answered_in_any_order() {
     let stage = Stage::streamable().await;
     let mut client = stage.initialized().await;
@@ -254,7 +256,7 @@ async fn calls_are_under_way_together_up_to_a_limit_and_answered_in_any_order() 
     assert_eq!(client.stream.message().await["id"], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_takes_its_calls_along() {
     let stage = Stage::streamable().await;
     stage.upstream.on("tools/call", Reply::never());
@@ -271,7 +273,7 @@ async fn a_client_that_leaves_takes_its_calls_along() {
     stage.upstream.wait_for("DELETE", 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stream_s_node_is_the_only_one_that_takes_its_messages() {
     let stage = Stage::of(crate::support::upstream::Upstream::start().await, "", "", &seal_table());
     let elsewhere = stage.second_node();
@@ -286,7 +288,7 @@ async fn the_stream_s_node_is_the_only_one_that_takes_its_messages() {
     assert_eq!(stage.upstream.requests_for("tools/list").len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_not_taken_where_the_gateway_asks_in_the_client_s_place() {
     let stage = Stage::streamable().await;
     let client = stage.initialized().await;
@@ -300,7 +302,7 @@ async fn a_batch_is_not_taken_where_the_gateway_asks_in_the_client_s_place() {
     assert!(stage.upstream.requests().iter().all(|request| request.method() != "tools/list"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_sessions_is_served_and_nothing_is_ended_on_it() {
     let stage = Stage::streamable().await;
     let result =
@@ -313,15 +315,7 @@ async fn a_server_without_sessions_is_served_and_nothing_is_ended_on_it() {
     let listed = stage.upstream.requests_for("tools/list").remove(0);
     assert_eq!((listed.header("mcp-session-id"), listed.header("mcp-protocol-version")), (None, None));
     drop(client);
-    gateway_is_idle(&stage).await;
+    stage.has_streams("sse", 0.0).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(stage.upstream.requests_for("DELETE").len(), 0);
-}
-
-async fn gateway_is_idle(stage: &Stage) {
-    let began = std::time::Instant::now();
-    while stage.gateway.metric("portcullis_streams").await != Some(0.0) {
-        assert!(began.elapsed() < SECOND * 5);
-        tokio::time::sleep(STEP / 4).await;
-    }
 }

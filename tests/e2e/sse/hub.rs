@@ -75,7 +75,7 @@ impl Session<'_> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_from_its_beginning_to_its_end() {
     let stage = Stage::sse().await;
     let session = stage.session().await;
@@ -104,7 +104,7 @@ async fn a_conversation_from_its_beginning_to_its_end() {
     assert_eq!(result["outcome"], "ok", "{result}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_run_together_and_each_gets_its_own_progress_and_answer() {
     let stage = Stage::sse().await;
     let session = stage.session().await;
@@ -136,7 +136,7 @@ async fn calls_run_together_and_each_gets_its_own_progress_and_answer() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_may_answer_before_it_accepts() {
     let stage = Stage::sse().await;
     stage.upstream.speak_sse_late(super::MESSAGES, STEP * 3);
@@ -145,7 +145,7 @@ async fn a_server_may_answer_before_it_accepts() {
     assert_eq!(session.ask(&call(2, "echo")).await.len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_goes_to_the_standing_stream_or_else_onto_a_call_s() {
     let stage = Stage::sse().await;
     let session = stage.session().await;
@@ -185,7 +185,7 @@ async fn a_question_goes_to_the_standing_stream_or_else_onto_a_call_s() {
     assert_eq!(third.message().await["params"]["data"], 4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_the_server_s_stream_ends_everything_that_waits_for_it() {
     for reset in [false, true] {
         let stage = Stage::sse().await;
@@ -216,7 +216,7 @@ async fn the_end_of_the_server_s_stream_ends_everything_that_waits_for_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_the_conversation_is_refused() {
     let stage = Stage::sse_with("", "", &seal_table()).await;
     let elsewhere = stage.second_node();
@@ -254,7 +254,7 @@ async fn what_does_not_fit_the_conversation_is_refused() {
     assert_eq!(session.ask(LIST).await.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_take_a_message_is_an_error_and_the_session_goes_on() {
     let stage = Stage::sse_with("", "timeout_ms = 400", "").await;
     let session = stage.session().await;
@@ -291,7 +291,7 @@ async fn a_server_that_does_not_take_a_message_is_an_error_and_the_session_goes_
     assert_eq!(refused.status, 504);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_initialize_that_fails_leaves_no_stream_behind() {
     let stage = Stage::sse_with("", "timeout_ms = 400", "").await;
     stage.upstream.on("initialize", Reply::error(-32602, "not today"));
@@ -315,7 +315,7 @@ async fn an_initialize_that_fails_leaves_no_stream_behind() {
     assert_eq!(own["transport"], "streamable-http");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_limited_as_streams_are() {
     let stage = Stage::sse_with("streams_max = 3", "", "").await;
     let first = stage.session().await;
@@ -330,7 +330,7 @@ async fn sessions_are_limited_as_streams_are() {
     assert_eq!(first.ask(LIST).await.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_nobody_uses_is_given_up_however_lively_its_server() {
     let stage = Stage::sse_with("", "stream_idle_timeout_ms = 600", "").await;
     let session = stage.session().await;
@@ -351,7 +351,7 @@ async fn a_session_that_nobody_uses_is_given_up_however_lively_its_server() {
     assert!(server.is_open());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_a_session_of_2025_03_26_is_answered_whole() {
     let stage = Stage::sse().await;
     let opened = stage.post("/mcp/a", &[], &INITIALIZE.replace("2025-06-18", "2025-03-26")).await;

@@ -27,7 +27,7 @@ async fn standing(stage: &Stage) -> Stream {
     Stream::open(stage.gateway.data, get("/mcp/a", &[&header, &stage.key()])).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_revoked_ends_its_streams_and_nobody_else_s() {
     let relay = Stage::sse().await;
     let mut of_sse = relay.client().await;
@@ -56,7 +56,7 @@ async fn a_key_that_is_revoked_ends_its_streams_and_nobody_else_s() {
     front.upstream.wait_closed(call.connection).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_no_longer_granted_ends_its_streams() {
     let stage = Stage::sse().await;
     let mut client = stage.client().await;
@@ -65,7 +65,7 @@ async fn a_server_that_is_no_longer_granted_ends_its_streams() {
     stage.upstream.stream(0).await.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_reload_blocks_is_filtered_from_then_on() {
     for stage in [Stage::sse().await, Stage::streamable().await] {
         let mut client = stage.initialized().await;
@@ -79,7 +79,7 @@ async fn what_a_reload_blocks_is_filtered_from_then_on() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_after_the_announcement_and_the_process_soon_after() {
     let mut relay = Stage::sse().await;
     let mut front = Stage::streamable().await;
@@ -110,7 +110,7 @@ async fn streams_end_after_the_announcement_and_the_process_soon_after() {
     assert_eq!(front.upstream.requests_for("DELETE").len(), 1, "the session of the client whose stream ended");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_stream_is_kept_alive_by_comments() {
     let relay = Stage::sse().await;
     let front = Stage::streamable().await;
@@ -133,7 +133,7 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
     assert_eq!(of_call.message().await["id"], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_on_which_nothing_is_said_for_long_ends_cleanly() {
     let idle = "stream_idle_timeout_ms = 300";
     let relay = Stage::sse_with("", idle, "").await;

@@ -140,6 +140,16 @@ impl Stage {
         client::send(address, client::post(path, &headers, body)).await
     }
 
+    /// Waits until so many streams of a kind are open.
+    async fn has_streams(&self, kind: &str, count: f64) {
+        let line = format!("portcullis_streams_by_kind{{kind=\"{kind}\"}}");
+        let began = std::time::Instant::now();
+        while self.gateway.metric(&line).await != Some(count) {
+            assert!(began.elapsed() < PATIENCE, "not {count} streams of the kind {kind}");
+            tokio::time::sleep(STEP / 10).await;
+        }
+    }
+
     /// Reloads the configuration with `before` changed to `after`, and waits until that is in force.
     fn reload(&self, before: &str, after: &str) {
         assert!(self.config.contains(before), "{before}");

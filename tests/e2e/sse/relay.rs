@@ -19,7 +19,7 @@ use super::call;
 use super::reply;
 use super::seal_table;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_endpoint_event_names_the_path_family_the_client_came_in_by() {
     let stage = Stage::sse().await;
     for (index, (path, messages)) in [
@@ -50,7 +50,7 @@ async fn the_endpoint_event_names_the_path_family_the_client_came_in_by() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prefix_comes_from_the_proxy_or_the_public_url_if_it_is_a_plain_path() {
     let stage = Stage::sse_with("public_url = \"https://mcp.example.com/c/d\"", "", "").await;
     let public = "Host: mcp.example.com";
@@ -91,7 +91,7 @@ async fn a_prefix_comes_from_the_proxy_or_the_public_url_if_it_is_a_plain_path()
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn posts_are_accepted_and_everything_else_is_said_on_the_stream() {
     let stage = Stage::sse().await;
     let mut client = stage.client().await;
@@ -128,7 +128,7 @@ async fn posts_are_accepted_and_everything_else_is_said_on_the_stream() {
     assert_eq!(client.post(LIST).await.status, 404, "the server knows the session no more");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_denied_call_is_answered_on_the_stream_where_that_is_here_and_by_the_post_elsewhere() {
     let stage = Stage::sse_with("", "", &seal_table()).await;
     let mut client = stage.client().await;
@@ -155,7 +155,7 @@ async fn a_denied_call_is_answered_on_the_stream_where_that_is_here_and_by_the_p
     assert_eq!(client.stream.message().await["result"]["tools"], json!([{ "name": "echo" }]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_s_token_opens_for_its_owner_on_its_server_and_path_only() {
     let stage = Stage::sse().await;
     let client = stage.client().await;
@@ -195,7 +195,7 @@ async fn a_stream_s_token_opens_for_its_owner_on_its_server_and_path_only() {
     stage.upstream.wait_for("tools/list", 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_the_two_transports_are_not_each_other_s() {
     let upstream = Upstream::start().await;
     let stage =
@@ -219,7 +219,7 @@ async fn tokens_of_the_two_transports_are_not_each_other_s() {
     assert_eq!((upstream.requests_for("tools/list").len(), stage.upstream.requests_for("tools/list").len()), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_sends_its_clients_elsewhere_is_not_followed() {
     let stage = Stage::sse().await;
     let elsewhere = Upstream::start().await;
@@ -266,7 +266,7 @@ async fn a_server_that_sends_its_clients_elsewhere_is_not_followed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_does_not_say_where_to_post_is_none() {
     let stage = Stage::sse_with("", "timeout_ms = 300", "").await;
     for (what, reply, status) in [
@@ -294,7 +294,7 @@ async fn a_stream_that_does_not_say_where_to_post_is_none() {
     stage.client().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_the_server_does_not_take_is_told_so() {
     let stage = Stage::sse().await;
     let mut client = stage.client().await;
@@ -315,20 +315,20 @@ async fn a_message_that_the_server_does_not_take_is_told_so() {
     assert_eq!(client.ask(LIST).await["id"], 1, "the stream is still there");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_closes_the_server_s_stream() {
     let stage = Stage::sse().await;
     let client = stage.client().await;
     let stream = stage.upstream.stream(0).await;
-    assert_eq!(stage.gateway.metric("portcullis_streams_by_kind{kind=\"sse\"}").await, Some(1.0));
+    stage.has_streams("sse", 1.0).await;
     drop(client);
     stream.ended().await;
     let record = stage.gateway.wait_for_record("result", |_| true);
     assert_eq!(record["outcome"], "client_gone", "{record}");
-    assert_eq!(stage.gateway.metric("portcullis_streams_by_kind{kind=\"sse\"}").await, Some(0.0));
+    stage.has_streams("sse", 0.0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_in_the_middle_of_an_event_leaves_nothing_of_it() {
     let stage = Stage::sse().await;
     let mut client = stage.client().await;
@@ -341,7 +341,7 @@ async fn a_server_that_dies_in_the_middle_of_an_event_leaves_nothing_of_it() {
     assert_eq!(record["outcome"], "network_failure", "{record}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_a_stream_of_a_server_that_is_not_theirs() {
     let stage = Stage::sse().await;
     let unknown = stage.refused("/mcp/nothing/sse", &[]).await;

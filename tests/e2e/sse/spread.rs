@@ -26,7 +26,7 @@ async fn sessionless() -> Upstream {
     upstream
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_principal_keeps_its_endpoint_and_together_they_use_all() {
     let upstreams = [sessionless().await, sessionless().await, sessionless().await];
     let mut endpoints: Vec<String> =
