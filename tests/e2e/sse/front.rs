@@ -127,6 +127,7 @@ async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_the_gateway
     assert_eq!(client.stream.message().await["params"]["data"], 2);
     second.reset();
     let third = stage.upstream.stream(2).await;
+    assert_eq!(third.request.header("last-event-id").as_deref(), Some("ev-7"), "the last that had an id");
     third.push(Event::notification("notifications/message", json!({ "data": 3 })));
     assert_eq!(client.stream.message().await["params"]["data"], 3);
     drop(client);
@@ -134,6 +135,20 @@ async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_the_gateway
     stage.upstream.wait_for("DELETE", 1).await;
     tokio::time::sleep(SECOND * 2).await;
     assert_eq!(stage.upstream.requests_for("GET").len(), 3, "nobody listens any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_json_answer_becomes_one_event_for_every_reader_of_lines() {
+    let stage = Stage::streamable().await;
+    let mut client = stage.initialized().await;
+    let text = "one\u{2028}data: two\u{2029}\u{85}three";
+    stage.upstream.on("tools/call", Reply::text(text));
+    assert_eq!(client.post(&call(3, "echo")).await.status, 202);
+    let event = client.stream.event().await.unwrap();
+    assert!(!event.contains(['\u{2028}', '\u{2029}', '\u{85}']), "some clients end a line at these: {event:?}");
+    let data = event.strip_prefix("data: ").unwrap();
+    let message: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(message["result"]["content"][0]["text"], text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
