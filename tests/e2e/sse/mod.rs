@@ -243,19 +243,16 @@ impl Stream {
     }
 
     /// The next event with data; comments are passed over.
-    #[track_caller]
-    fn event(&mut self) -> impl Future<Output = Option<String>> {
-        async move {
-            let next = async {
-                loop {
-                    let piece = self.piece().await?;
-                    if piece.contains("data: ") {
-                        return Some(piece);
-                    }
+    async fn event(&mut self) -> Option<String> {
+        let next = async {
+            loop {
+                let piece = self.piece().await?;
+                if piece.contains("data: ") {
+                    return Some(piece);
                 }
-            };
-            timeout(PATIENCE, next).await.expect("an event in time")
-        }
+            }
+        };
+        timeout(PATIENCE, next).await.expect("an event in time")
     }
 
     /// The next message.
