@@ -136,6 +136,7 @@ pub const REFUSALS: &[&str] = &[
     "queue_full",
     "shut_down",
     "streams_max",
+    "calls_max",
     "sealing_failed",
     "no_sealing_key",
     "no_upstream",

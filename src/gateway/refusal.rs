@@ -60,6 +60,8 @@ pub(crate) enum Refusal {
     Record(Unavailable),
     /// Too many event streams are open.
     StreamsBusy,
+    /// Too many calls of one conversation are under way.
+    CallsBusy,
     /// The upstream could not be asked, or broke off.
     Upstream(UpstreamError),
     /// The upstream answered something that is no acceptable answer; the word says what.
@@ -185,6 +187,7 @@ impl Refusal {
             Self::Denied(denial, _) => denial.name(),
             Self::Record(unavailable) => unavailable.name(),
             Self::StreamsBusy => "streams_max",
+            Self::CallsBusy => "calls_max",
             Self::Upstream(error) => error.name(),
             Self::Answer(reason) => reason,
             Self::UpstreamStatus(_) => "upstream_status",
@@ -234,6 +237,10 @@ impl Refusal {
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
+            Self::CallsBusy => {
+                Wire::new(503, code::INTERNAL_ERROR, "too many calls are under way; wait for their answers")
+                    .with("retry-after", "1")
+            }
             Self::StreamsBusy => {
                 Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly")
                     .with("retry-after", "1")

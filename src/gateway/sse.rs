@@ -258,7 +258,7 @@ async fn take_for(
         }
         return Ok(());
     }
-    let slot = mailbox.slot().ok_or(Refusal::StreamsBusy)?;
+    let slot = mailbox.slot().ok_or(Refusal::CallsBusy)?;
     reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] })
         .await
         .map_err(|Gone| Refusal::ClientGone)?;
