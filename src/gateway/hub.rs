@@ -232,11 +232,15 @@ impl Reader {
         let mut changes = self.runtime.changes();
         let idle = self.upstream.plan().stream_idle_timeout();
         let mut silent_until = Instant::now() + idle;
+        let mut is_leaving = false;
         loop {
             while let Some(item) = splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
                 if let Item::Event(event) = item {
                     self.hand_out(&event);
                 }
+            }
+            if is_leaving && !self.hub.is_asked() {
+                return Ok(());
             }
             let unused_until = self.hub.used_at() + idle;
             if unused_until <= Instant::now() {
@@ -255,13 +259,13 @@ impl Reader {
                     None => return Ok(()),
                 },
                 () = self.hub.closed() => return Ok(()),
+                // The process is on its way out, and waits for what was asked.
+                () = tokio::time::sleep(stream::LOOK), if is_leaving => {}
                 // A client that neither asks nor listens any more is not waited for, however lively its server is.
                 () = tokio::time::sleep_until(unused_until) => {}
                 Ok(()) = changes.changed() => {
                     let active = self.runtime.active();
-                    if !self.runtime.is_open() {
-                        return Ok(());
-                    }
+                    is_leaving = !self.runtime.is_open();
                     if !active.snapshot.policy.reaches(&self.principal, self.upstream.plan().name()) {
                         return Err(Refusal::Withdrawn);
                     }

@@ -81,7 +81,8 @@ pub(crate) async fn relay(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
     let _kept = keep(exchange.runtime, &token, Arc::new(mailbox), exchange.active.snapshot.streams_max)?;
     open(exchange, &token).await?;
     let mut screen = Screen::standing(exchange.conversation.revision);
-    let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).after(answer, splitter).with_mail(mail);
+    let pump =
+        Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).after(answer, splitter).with_mail(mail, None);
     pump.pump(exchange).await.map(drop)
 }
 
@@ -97,7 +98,7 @@ pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
     let kept = keep(exchange.runtime, &id, Arc::clone(&mailbox), exchange.active.snapshot.streams_max)?;
     open(exchange, &token).await?;
     let mut screen = Screen::standing(exchange.conversation.revision);
-    let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).with_mail(mail);
+    let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).with_mail(mail, Some(Arc::clone(&mailbox)));
     let ended = pump.pump(exchange).await.map(drop);
     drop(kept);
     // The stream was the session: nobody can use what is left of it on the server.

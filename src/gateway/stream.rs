@@ -21,6 +21,7 @@ use crate::mcp::sse::Event;
 use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
 use crate::runtime::Active;
+use crate::runtime::Mailbox;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics::Held;
 use crate::telemetry::metrics::StreamKind;
@@ -45,6 +46,8 @@ const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a server may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often a stream that is to end looks whether everything on it was answered.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// How long the end of an answer may follow the answer itself before the connection is given up.
 const TAIL: Duration = Duration::from_millis(20);
 
@@ -56,6 +59,10 @@ pub(crate) struct Pump<'p> {
     answer: Option<upstream::Answer>,
     /// What the gateway itself puts on the stream.
     mail: Option<mpsc::Receiver<Bytes>>,
+    /// Where that comes from, if answers are awaited there.
+    mailbox: Option<Arc<Mailbox>>,
+    /// The process is on its way out.
+    is_leaving: bool,
     splitter: Splitter,
     /// Screened bytes that wait to be written.
     ready: BytesMut,
@@ -89,6 +96,8 @@ impl<'p> Pump<'p> {
             upstream,
             answer: None,
             mail: None,
+            mailbox: None,
+            is_leaving: false,
             splitter: Splitter::new(upstream.plan().answer_bytes_max()),
             ready: BytesMut::new(),
             active: Arc::clone(exchange.active),
@@ -115,8 +124,9 @@ impl<'p> Pump<'p> {
     }
 
     /// With what is put into a mailbox.
-    pub(crate) fn with_mail(mut self, mail: mpsc::Receiver<Bytes>) -> Self {
+    pub(crate) fn with_mail(mut self, mail: mpsc::Receiver<Bytes>, mailbox: Option<Arc<Mailbox>>) -> Self {
         self.mail = Some(mail);
+        self.mailbox = mailbox;
         self
     }
 
@@ -145,7 +155,12 @@ impl<'p> Pump<'p> {
         let ends_on_close = exchange.conversation.is_modern() || self.kind != StreamKind::Answer;
         let mut silent_until = Instant::now() + self.silence_max();
         while self.ended.is_none() {
+            if self.is_leaving && !self.is_awaited() {
+                self.close();
+                return self.forward(exchange).await;
+            }
             let keep_alive = exchange.client.is_kept_alive().then_some(self.comment_at);
+            let keep_alive = if self.is_leaving { Some(Instant::now() + LOOK) } else { keep_alive };
             let next = next(
                 self.answer.as_mut(),
                 silent_until,
@@ -169,12 +184,13 @@ impl<'p> Pump<'p> {
                 }
                 Next::End => return Err(Refusal::Answer("answer_missing")),
                 // A silent stream is decided again as well, and stays as silent as it was.
-                Next::Change if self.must_close(exchange.runtime) => self.close(),
+                Next::Change if self.must_close(exchange.runtime) => self.is_leaving = true,
                 Next::Change => self.decide_again(exchange)?,
                 Next::Mail(events) => {
                     silent_until = Instant::now() + self.silence_max();
                     self.ready.extend_from_slice(&events);
                 }
+                Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
             }
             self.forward(exchange).await?;
@@ -295,6 +311,12 @@ impl<'p> Pump<'p> {
     /// Standing streams end before the process does; their clients come back elsewhere.
     fn must_close(&self, runtime: &Runtime) -> bool {
         self.kind != StreamKind::Answer && !runtime.is_open()
+    }
+
+    /// Whether something is still to come by mail.
+    fn is_awaited(&self) -> bool {
+        let is_asked = self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_asked());
+        is_asked || self.mail.as_ref().is_some_and(|mail| !mail.is_empty())
     }
 
     fn close(&mut self) {

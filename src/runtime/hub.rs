@@ -173,6 +173,11 @@ impl Hub {
         if readers.uses > 0 { Instant::now() } else { readers.used_at }
     }
 
+    /// Whether a request waits for its answer.
+    pub fn is_asked(&self) -> bool {
+        !self.readers().waiting.is_empty()
+    }
+
     /// Ends the conversation: whoever reads has read everything, and nobody begins to.
     pub fn close(&self) {
         let mut readers = self.readers();

@@ -59,6 +59,11 @@ impl Mailbox {
         !self.listens.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether a request waits for its answer.
+    pub fn is_asked(&self) -> bool {
+        self.calls.available_permits() < CALLS_MAX
+    }
+
     /// The server's session that the conversation on this stream has, once `initialize` was answered.
     pub fn session(&self) -> Option<Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -90,7 +95,9 @@ mod tests {
         let mut slots: Vec<_> = (0..CALLS_MAX).map(|_| mailbox.slot()).collect();
         assert!(slots.iter().all(Option::is_some) && mailbox.slot().is_none());
         slots.pop();
-        assert!(mailbox.slot().is_some());
+        assert!(mailbox.slot().is_some() && mailbox.is_asked());
+        slots.clear();
+        assert!(!mailbox.is_asked());
     }
 
     #[test]

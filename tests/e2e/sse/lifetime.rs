@@ -21,9 +21,13 @@ use super::get;
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// A standing stream of a Streamable HTTP client.
-async fn standing(stage: &Stage) -> Stream {
+async fn session(stage: &Stage) -> String {
     let opened = stage.post("/mcp/a", &[], INITIALIZE).await;
-    let header = format!("Mcp-Session-Id: {}", opened.header("mcp-session-id").unwrap());
+    format!("Mcp-Session-Id: {}", opened.header("mcp-session-id").unwrap())
+}
+
+async fn standing(stage: &Stage) -> Stream {
+    let header = session(stage).await;
     Stream::open(stage.gateway.data, get("/mcp/a", &[&header, &stage.key()])).await
 }
 
@@ -77,6 +81,30 @@ async fn what_a_reload_blocks_is_filtered_from_then_on() {
         assert_eq!(names(client.ask(LIST).await), ["echo"]);
         assert_eq!(client.ask(&call(3, "other")).await["error"]["message"], "Unknown tool: other");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_under_way_between_two_transports_are_answered_before_the_process_ends() {
+    let mut relay = Stage::sse().await;
+    let mut front = Stage::streamable().await;
+    for stage in [&relay, &front] {
+        let late = Event::result(json!({ "content": [] })).after(SECOND * 3);
+        stage.upstream.on("tools/call", Reply::sse(vec![late]));
+    }
+    let mut of_front = front.initialized().await;
+    assert_eq!(of_front.post(&call(5, "echo")).await.status, 202);
+    let of_hub = session(&relay).await;
+    let request = client::post("/mcp/a", &[&of_hub, &relay.key()], &call(6, "echo"));
+    let data = relay.gateway.data;
+    let of_hub = tokio::spawn(async move { client::send(data, request).await });
+    relay.upstream.wait_for("tools/call", 1).await;
+    front.upstream.wait_for("tools/call", 1).await;
+    relay.gateway.signal("TERM");
+    front.gateway.signal("TERM");
+    assert_eq!(of_front.stream.message().await["id"], 5);
+    assert!(of_front.stream.ends_within(SECOND).await);
+    assert_eq!(of_hub.await.unwrap().events().last().unwrap()["id"], 6);
+    assert_eq!((relay.gateway.wait(), front.gateway.wait()), (Some(0), Some(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
