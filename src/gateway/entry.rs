@@ -116,15 +116,41 @@ impl Entry {
         source: Option<SocketAddr>,
         head: &pingora::http::RequestHeader,
     ) -> Self {
+        let mut entry = Self::blank(runtime, active);
+        entry.source = source;
+        entry.http_method = head.method.clone();
+        entry.target = head.uri.clone();
+        entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        entry
+    }
+
+    /// Opens the entry of something else that the same caller asks for within this request: an item of a batch, or what the
+    /// gateway does on the caller's behalf.
+    pub(crate) fn child(&self) -> Self {
+        let mut entry = Self::blank(&self.runtime, Arc::clone(&self.active));
+        entry.source = self.source;
+        entry.http_method = self.http_method.clone();
+        entry.target = self.target.clone();
+        entry.user_agent.clone_from(&self.user_agent);
+        entry.principal.clone_from(&self.principal);
+        entry.server.clone_from(&self.server);
+        entry.revision = self.revision;
+        entry.upstream_session.clone_from(&self.upstream_session);
+        entry.door = self.door;
+        entry
+    }
+
+    /// An entry of which nothing is known yet.
+    fn blank(runtime: &Arc<Runtime>, active: Arc<Active>) -> Self {
         Self {
             runtime: Arc::clone(runtime),
             active,
             _in_flight: runtime.begin(),
             stage: Stage::Open,
-            source,
-            http_method: head.method.clone(),
-            target: head.uri.clone(),
-            user_agent: head.headers.get(http::header::USER_AGENT).cloned(),
+            source: None,
+            http_method: http::Method::GET,
+            target: Uri::default(),
+            user_agent: None,
             principal: None,
             server: None,
             revision: None,
@@ -134,37 +160,6 @@ impl Entry {
             tool: None,
             named: None,
             door: None,
-            kind: None,
-            status: None,
-            endpoint: None,
-            attempts: 0,
-            sent: None,
-            received: Digester::default(),
-            clock: Stopwatch::start(),
-        }
-    }
-
-    /// Opens the entry of something else that the same caller asks for within this request: an item of a batch, or what the
-    /// gateway does on the caller's behalf.
-    pub(crate) fn child(&self) -> Self {
-        Self {
-            runtime: Arc::clone(&self.runtime),
-            active: Arc::clone(&self.active),
-            _in_flight: self.runtime.begin(),
-            stage: Stage::Open,
-            source: self.source,
-            http_method: self.http_method.clone(),
-            target: self.target.clone(),
-            user_agent: self.user_agent.clone(),
-            principal: self.principal.clone(),
-            server: self.server.clone(),
-            revision: self.revision,
-            upstream_session: self.upstream_session.clone(),
-            id: None,
-            rpc_method: None,
-            tool: None,
-            named: None,
-            door: self.door,
             kind: None,
             status: None,
             endpoint: None,
