@@ -1,7 +1,7 @@
 //! How is a batch of 2025-03-26 carried out?
 //!
-//! Each message is judged, recorded and sent by itself, one after the other, as if it had come alone; what is refused is
-//! an error in the one answer, and the others run. Requests and notifications may stand together, responses only with
+//! Each message is judged, recorded and sent by itself, one after the other, as if it had come alone at that moment:
+//! under the configuration that is in force by then. What is refused is an error in the one answer, and the others run. Requests and notifications may stand together, responses only with
 //! responses, and `initialize` in no batch.
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::mcp::sse;
 use super::client::Client;
 use super::conversation::Conversation;
 use super::entry::Entry;
+use super::exchange::Resume;
 use super::handle;
 use super::handle::Ask;
 use super::handle::Caller;
@@ -62,6 +63,10 @@ impl Gathering {
         self.answers.push(answer);
     }
 
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     /// One JSON array of all answers; `None` without any.
     fn finish(self) -> Option<Bytes> {
         if self.answers.is_empty() {
@@ -93,34 +98,25 @@ pub(crate) async fn run(
     check(&items)?;
     let mut gathering = Gathering::new(caller.active.snapshot.body_bytes_max.saturating_mul(ANSWER_FACTOR));
     for item in items {
+        // The items before may have taken long.
+        let active = caller.runtime.active();
+        let caller = &caller.under(&active);
         let mut entry = entry.child();
-        gathering.id = None;
-        let refused = match item {
-            Err(flaw) => {
-                entry.id.clone_from(&flaw.id);
-                gathering.id.clone_from(&flaw.id);
-                Err(Refusal::Message(flaw))
-            }
-            Ok(message) => {
-                entry.note_message(&message);
-                gathering.id.clone_from(&entry.id);
-                let action = Action::Message(message);
-                let (conversation, headers) = (conversation.clone(), headers.clone());
-                let ask = Ask { conversation, action, headers, awaited: None };
-                handle::carry_out(Client::Batch(session, &mut gathering), &mut entry, caller, ask).await
-            }
-        };
-        match refused {
-            Ok(_) => {}
-            Err(Refusal::ClientGone) => {
-                entry.refuse(&Refusal::ClientGone);
-                return Err(Refusal::ClientGone);
+        match carry_out(session, &mut gathering, &mut entry, caller, (&conversation, &headers), item).await {
+            Ok(None) => {}
+            // No server may do this in the revision that has batches, and nobody can go on with it from here.
+            Ok(Some(_)) => {
+                gathering.push(handle::refused(&mut entry, &active, &Refusal::Answer("answer_missing")).body)
             }
             Err(refusal) => {
-                let answer = handle::refused(&mut entry, caller.active, &refusal);
-                let is_answered = !matches!(entry.kind, Some(MessageKind::Notification | MessageKind::Response));
+                let answer = handle::refused(&mut entry, &active, &refusal);
                 entry.refuse(&refusal);
-                if is_answered {
+                // Clients begin a new session by the status alone.
+                let is_lost = matches!(refusal, Refusal::UnknownSession) && gathering.is_empty();
+                if matches!(refusal, Refusal::ClientGone) || (is_lost && !reply::is_begun(session)) {
+                    return Err(refusal);
+                }
+                if !matches!(entry.kind, Some(MessageKind::Notification | MessageKind::Response)) {
                     gathering.push(answer.body);
                 }
             }
@@ -133,6 +129,30 @@ pub(crate) async fn run(
         session.set_keepalive(None);
     }
     Ok(())
+}
+
+/// Carries one item out, as if it had come alone.
+async fn carry_out(
+    session: &mut Session,
+    gathering: &mut Gathering,
+    entry: &mut Entry,
+    caller: &Caller<'_>,
+    (conversation, headers): (&Conversation, &HeaderMap),
+    item: Item,
+) -> Result<Option<Resume>, Refusal> {
+    let message = match item {
+        Ok(message) => message,
+        Err(flaw) => {
+            entry.id.clone_from(&flaw.id);
+            gathering.id.clone_from(&flaw.id);
+            return Err(Refusal::Message(flaw));
+        }
+    };
+    entry.note_message(&message);
+    gathering.id.clone_from(&entry.id);
+    let (conversation, headers) = (conversation.clone(), headers.clone());
+    let ask = Ask { conversation, action: Action::Message(message), headers, awaited: None };
+    handle::carry_out(Client::Batch(session, gathering), entry, caller, ask).await
 }
 
 /// What is wrong with a batch as a whole.

@@ -192,6 +192,11 @@ impl Entry {
         self.named = Named::by(message);
     }
 
+    /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
+    pub(crate) fn judged_under(&mut self, active: &Arc<Active>) {
+        self.active = Arc::clone(active);
+    }
+
     /// What the record calls the HTTP request that the gateway makes of its own for this caller.
     pub(crate) fn note_own(&mut self, http_method: http::Method) {
         self.http_method = http_method;

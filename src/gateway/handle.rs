@@ -77,6 +77,14 @@ pub(crate) struct Caller<'c> {
     pub(crate) server: Arc<str>,
 }
 
+impl<'c> Caller<'c> {
+    /// The same caller under another snapshot.
+    pub(crate) fn under(&self, active: &'c Arc<Active>) -> Self {
+        let (principal, server) = (Arc::clone(&self.principal), Arc::clone(&self.server));
+        Self { runtime: self.runtime, active, principal, server }
+    }
+}
+
 /// What is asked, in which conversation, and what of the request's headers goes upstream with it.
 pub(crate) struct Ask {
     pub(crate) conversation: Conversation,
@@ -192,6 +200,7 @@ pub(crate) async fn permit(
     headers: &HeaderMap,
 ) -> Result<Permission, Refusal> {
     failpoint!("policy");
+    entry.judged_under(caller.active);
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };

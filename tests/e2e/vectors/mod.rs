@@ -4,6 +4,7 @@
 //! holds already is not tested again; what a later issue brings names it.
 #![allow(clippy::too_many_lines, reason = "a table of vectors is read row by row")]
 
+mod attacks;
 mod headers;
 mod policy;
 mod serving;

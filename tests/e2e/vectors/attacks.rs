@@ -1,0 +1,106 @@
+//! What attackers found beside the vectors, held shut.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::stage::Caller;
+use super::stage::Stage;
+use super::stage::call;
+use super::stage::is_error;
+use super::stage::modern_request;
+use super::stage::notification;
+use super::stage::request;
+use crate::support::client;
+use crate::support::client::Connection;
+use crate::support::gateway;
+use crate::support::gateway::Gateway;
+use crate::support::upstream::Event;
+use crate::support::upstream::Reply;
+use crate::support::upstream::Upstream;
+
+/// The server's own id of its task.
+const TASK: &str = "upstream-task-1";
+
+fn task(more: Value) -> Value {
+    let mut task = json!({"taskId": TASK, "status": "working", "createdAt": "t", "lastUpdatedAt": "t"});
+    task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    task
+}
+
+fn tasks_declared() -> Value {
+    json!({"io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}})
+}
+
+/// Makes a task of 2026-07-28 and gives the client's token for it.
+async fn modern_task(stage: &Stage) -> String {
+    stage.upstream.on("tools/call", Reply::json(task(json!({"resultType": "task", "ttlMs": null}))));
+    let mut params = call("echo");
+    params["_meta"] = tasks_declared();
+    let made = stage.owner().ask_modern("made", "tools/call", params).await;
+    made.json()["result"]["taskId"].as_str().expect("a task").to_owned()
+}
+
+async fn older_server() -> Stage {
+    let upstream = Upstream::start().await;
+    upstream.speak_sse("/message?sessionId=upstream-$session");
+    let url = upstream.sse_url();
+    Stage::behind(upstream, &format!("url = \"{url}\"\ntransport = \"sse\""))
+}
+
+/// Opens a stream of 2024-11-05: the stream, and who posts where it says.
+async fn open_sse<'s>(stage: &'s Stage) -> (Connection, Caller<'s>) {
+    let mut stream = stage.owner().on("/mcp/s/sse").listen().await;
+    let text = stream.read_until("\n\n\r\n").await;
+    let target = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("an endpoint");
+    (stream, stage.owner().on(target))
+}
+
+#[tokio::test]
+async fn each_item_of_a_batch_is_decided_when_its_turn_comes() {
+    let upstream = Upstream::start().await;
+    let key = gateway::make_key("ci");
+    let config = |blocked: &str| {
+        let url = upstream.url();
+        format!(
+            "[servers.s]\nurl = \"{url}\"\nblocked_tools = [{blocked}]\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"s\"]\n",
+            key.digest
+        )
+    };
+    let gateway = Gateway::start(&config(""));
+    upstream.on("tools/call slow", Reply::text("x").delay(Duration::from_secs(2)));
+    let body = format!("[{},{}]", request(1, "tools/call", call("slow")), request(2, "tools/call", call("other")));
+    let mut connection = Connection::open(gateway.data).await;
+    connection.write(client::post("/mcp/s", &[&format!("X-API-Key: {}", key.key)], &body)).await;
+    upstream.wait_for("tools/call slow", 1).await;
+    gateway.reload(&config("\"other\""));
+    let answers = connection.answer().await.unwrap().json();
+    assert_eq!((answers[0]["result"].is_object(), &answers[1]["error"]["code"]), (true, &json!(-32602)), "{answers}");
+    assert_eq!(upstream.requests_for("tools/call other").len(), 0);
+    // What was decided under a configuration is on record under it.
+    let refused = gateway.wait_for_records("refused", 1).remove(0);
+    assert_eq!((&refused["tool"], &refused["snapshot"]), (&json!("other"), &json!("2")), "{refused}");
+}
+
+#[tokio::test]
+async fn a_batch_in_a_session_the_server_lost_is_404() {
+    let stage = Stage::start().await;
+    let session = stage.owner().session("2025-03-26").await;
+    let body = format!("[{},{}]", request(1, "tools/call", call("echo")), request(2, "tools/list", json!({})));
+    stage.upstream.on("tools/call", Reply::session_gone());
+    let answer = session.post(&body).await;
+    assert_eq!((answer.status, answer.code(), stage.count("tools/list")), (404, Some(-32600), 0), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn every_request_of_a_batch_has_an_answer() {
+    let stage = Stage::start().await;
+    let session = stage.owner().session("2025-03-26").await;
+    let body = format!("[{},{}]", request(1, "tools/call", call("echo")), request(2, "tools/list", json!({})));
+    stage.upstream.on("tools/call", Reply::to_be_continued("e1", 10));
+    let answers = session.post(&body).await.events().remove(0);
+    let answered = (&answers[0]["id"], answers[0]["error"]["code"].as_i64(), &answers[1]["id"]);
+    assert_eq!(answered, (&json!(1), Some(-32603), &json!(2)), "{answers}");
+}
+
