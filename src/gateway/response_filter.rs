@@ -20,6 +20,7 @@ use crate::mcp::lists::ListKind;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::results;
+use crate::mcp::results::InputRequest;
 use crate::mcp::results::ResultType;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
@@ -279,6 +280,12 @@ impl Screen {
                     return Verdict::Drop("resource_hidden");
                 }
             }
+            // What a task asks for stands here as it does in the answer to `tasks/get`.
+            "notifications/tasks" => {
+                if let Some(Err(reason)) = message.params().map(|task| check_inputs_of_task(task, judge)) {
+                    return Verdict::Drop(reason);
+                }
+            }
             "notifications/tools/list_changed" => judge.catalog.forget(judge.server, judge.target),
             "notifications/message" if self.modern.as_ref().is_some_and(|modern| !modern.wants_logs) => {
                 return Verdict::Drop("log_unasked");
@@ -357,21 +364,13 @@ impl Screen {
     /// Whether a result of 2026-07-28 is of a type that its request may be answered with.
     fn check_result_type(&self, modern: &Modern, result: Value<'_>, judge: &Judge<'_>) -> Result<(), Flaw> {
         match results::result_type(result) {
-            ResultType::Complete => Ok(()),
-            ResultType::Task if modern.has_tasks => Ok(()),
+            // What asks for something is held to it whatever it calls itself: a task does so in a complete result.
+            ResultType::Complete => check_inputs_of_task(result, judge),
+            ResultType::Task if modern.has_tasks => check_inputs_of_task(result, judge),
             ResultType::Task | ResultType::Unknown => Err("result_type"),
             ResultType::InputRequired if !self.asked.method().is_some_and(results::may_ask) => Err("input_unexpected"),
             ResultType::InputRequired => {
-                for request in results::input_requests(result)? {
-                    let asked = ClientRequest::of_method(request.method).ok_or("input_method")?;
-                    if !judge.view.relays(asked) {
-                        return Err("input_denied");
-                    }
-                    if let (ClientRequest::Elicitation, Some(params)) = (asked, request.params) {
-                        results::elicitation_url(params).unwrap_or(Ok(()))?;
-                    }
-                }
-                Ok(())
+                results::input_requests(result)?.try_for_each(|asked| check_input(asked, judge))
             }
         }
     }
@@ -403,6 +402,22 @@ fn cuts(result: Value<'_>, kind: ListKind, judge: &Judge<'_>) -> Result<Vec<Spli
         ListKind::Prompts => view.gets(name),
     });
     cuts.map_err(|_| "answer_malformed")
+}
+
+fn check_inputs_of_task(task: Value<'_>, judge: &Judge<'_>) -> Result<(), Flaw> {
+    results::input_requests_of_task(task)?.try_for_each(|asked| check_input(asked, judge))
+}
+
+/// Whether the client may be asked for something inside a result.
+fn check_input(request: InputRequest<'_>, judge: &Judge<'_>) -> Result<(), Flaw> {
+    let asked = ClientRequest::of_method(request.method).ok_or("input_method")?;
+    if !judge.view.relays(asked) {
+        return Err("input_denied");
+    }
+    match (asked, request.params) {
+        (ClientRequest::Elicitation, Some(params)) => results::elicitation_url(params).unwrap_or(Ok(())),
+        _ => Ok(()),
+    }
 }
 
 /// An error that sends the user to URLs is held against the same rules as a request that does.

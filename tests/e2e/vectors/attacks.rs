@@ -58,6 +58,47 @@ async fn open_sse<'s>(stage: &'s Stage) -> (Connection, Caller<'s>) {
 }
 
 #[tokio::test]
+async fn a_task_asks_the_client_for_nothing_that_is_denied() {
+    let stage = Stage::with("client_requests = { sampling = \"deny\" }").await;
+    let token = modern_task(&stage).await;
+    let sampling = json!({"method": "sampling/createMessage", "params": {}});
+    let astray = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "http://evil.example/"}});
+    let form = json!({"method": "elicitation/create", "params": {"message": "m", "requestedSchema": {}}});
+    for (asked, passes) in [(sampling, false), (astray, false), (json!({"method": "tools/call"}), false), (form, true)]
+    {
+        let inputs = json!({"resultType": "complete", "status": "input_required", "inputRequests": {"a": asked}});
+        stage.upstream.on("tasks/get", Reply::json(task(inputs.clone())));
+        let params = json!({"taskId": token, "_meta": tasks_declared()});
+        let answer = stage.owner().ask_modern(1, "tasks/get", params.clone()).await;
+        assert_eq!(answer.json()["result"].is_object(), passes, "{}", answer.text());
+        assert_eq!(answer.text().contains("inputRequests"), passes, "{}", answer.text());
+        // Nor does an answer that says of itself that nothing is asked.
+        stage.upstream.on("tools/call", Reply::json(inputs.clone()));
+        let answer = stage.owner().ask_modern(2, "tools/call", call("echo")).await;
+        assert_eq!(answer.text().contains("inputRequests"), passes, "{}", answer.text());
+        // Nor a notification.
+        let tagged = |mut params: Value| {
+            params["_meta"] = json!({"io.modelcontextprotocol/subscriptionId": 3});
+            params
+        };
+        let agreed = tagged(json!({"notifications": {"taskIds": [TASK]}}));
+        stage.upstream.on(
+            "subscriptions/listen",
+            Reply::sse(vec![
+                Event::notification("notifications/subscriptions/acknowledged", agreed),
+                Event::notification("notifications/tasks", tagged(task(inputs))),
+                Event::result(json!({"resultType": "complete"})),
+            ]),
+        );
+        let listen = json!({"notifications": {"taskIds": [token]}, "_meta": tasks_declared()});
+        let body = modern_request(3, "subscriptions/listen", listen);
+        let heard = stage.owner().modern(&body).post(&body).await;
+        assert_eq!(heard.text().contains("inputRequests"), passes, "{}", heard.text());
+        assert_eq!(heard.events().len(), if passes { 3 } else { 2 }, "{}", heard.text());
+    }
+}
+
+#[tokio::test]
 async fn each_item_of_a_batch_is_decided_when_its_turn_comes() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
