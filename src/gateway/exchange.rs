@@ -51,6 +51,7 @@ use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
 use super::reply::Reply;
+use super::response_filter;
 use super::response_filter::Judge;
 use super::response_filter::Screen;
 use super::response_filter::TaskSealer;
@@ -257,7 +258,7 @@ impl Exchange<'_> {
             return Err(Refusal::UpstreamStatus(status));
         }
         let body = self.read_whole(upstream, &mut answer).await?;
-        let body = error_in_own_words(self.entry.id.as_deref(), body).ok_or(Refusal::UpstreamStatus(status))?;
+        let body = self.error_in_own_words(body)?.ok_or(Refusal::UpstreamStatus(status))?;
         // Statuses that say something about the message go on; others would make a client or a proxy act on its own.
         let status = if matches!(status.as_u16(), 400 | 404 | 405 | 409 | 413 | 422 | 429 | 503) {
             status.as_u16()
@@ -269,6 +270,25 @@ impl Exchange<'_> {
             retry.filter(|retry| retry.len() <= 6 && retry.bytes().all(|byte| byte.is_ascii_digit())).map(String::from);
         let headers: Vec<_> = retry.as_deref().map(|retry| ("retry-after", retry)).into_iter().collect();
         self.finish(Ending::RpcError, Reply { status, body, headers: &headers }).await
+    }
+
+    /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
+    fn error_in_own_words(&self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
+        let id = self.entry.id.as_deref();
+        let error_of = |body| {
+            let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
+            let is_other = message.id().is_some_and(|answered| answered != "null" && Some(answered) != id);
+            (!is_other && message.error().is_some()).then_some(message)
+        };
+        let Some(message) = error_of(body) else { return Ok(None) };
+        let screened = response_filter::screened_error(&message, &self.judge(self.active)).map_err(Refusal::Answer)?;
+        let Some(message) = screened.map_or(Some(message), error_of) else { return Ok(None) };
+        let body = message.error().and_then(|error| {
+            let code = std::str::from_utf8(error.get("code")?.raw()).ok()?.parse().ok()?;
+            let data = error.get("data").and_then(|data| std::str::from_utf8(data.raw()).ok());
+            Some(error::error_body(id, code, error.get("message")?.text()?, data))
+        });
+        Ok(body)
     }
 
     /// Reads an answer's body whole, within the server's limits.
@@ -428,18 +448,6 @@ pub(crate) fn forwarded_headers(client: &HeaderMap, conversation: &Conversation,
         }
     }
     headers
-}
-
-/// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
-fn error_in_own_words(id: Option<&str>, body: Bytes) -> Option<Bytes> {
-    let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
-    if message.id().is_some_and(|answered| answered != "null" && Some(answered) != id) {
-        return None;
-    }
-    let error = message.error()?;
-    let code = std::str::from_utf8(error.get("code")?.raw()).ok()?.parse().ok()?;
-    let data = error.get("data").and_then(|data| std::str::from_utf8(data.raw()).ok());
-    Some(error::error_body(id, code, error.get("message")?.text()?, data))
 }
 
 /// Headers in which 2026-07-28 repeats parts of the body.

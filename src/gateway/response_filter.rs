@@ -324,8 +324,8 @@ impl Screen {
     fn answer(&mut self, message: &Message, judge: &Judge<'_>) -> Result<Verdict, Flaw> {
         self.answered = true;
         let Some(result) = message.result() else {
-            check_url_error(message, judge)?;
-            return Ok(Verdict::Answer(Answer { replaced: None, ending: Ending::RpcError, negotiated: None }));
+            let replaced = screened_error(message, judge)?;
+            return Ok(Verdict::Answer(Answer { replaced, ending: Ending::RpcError, negotiated: None }));
         };
         let mut answer = Answer { replaced: None, ending: Ending::Ok, negotiated: None };
         let mut splices = Vec::new();
@@ -378,10 +378,7 @@ impl Screen {
     /// An answer to something that was asked elsewhere: whatever could be read as a list in it is held against what the
     /// caller sees, whatever it was asked as.
     fn shaped(&self, message: &Message, judge: &Judge<'_>) -> Result<Verdict, Flaw> {
-        let Some(result) = message.result() else {
-            check_url_error(message, judge)?;
-            return Ok(Verdict::Pass(None));
-        };
+        let Some(result) = message.result() else { return screened_error(message, judge).map(Verdict::Pass) };
         let mut splices = Vec::new();
         for kind in lists::shapes(result).map_err(|_| "answer_malformed")? {
             splices.extend(cuts(result, kind, judge)?);
@@ -418,6 +415,16 @@ fn check_input(request: InputRequest<'_>, judge: &Judge<'_>) -> Result<(), Flaw>
         (ClientRequest::Elicitation, Some(params)) => results::elicitation_url(params).unwrap_or(Ok(())),
         _ => Ok(()),
     }
+}
+
+/// Screens an error that answers a request; gives the body to send, if it is not the received one.
+///
+/// # Errors
+/// It may not pass.
+pub(crate) fn screened_error(message: &Message, judge: &Judge<'_>) -> Result<Option<Bytes>, Flaw> {
+    check_url_error(message, judge)?;
+    let (Some((id, token)), Some(error)) = (judge.tasks.named, message.error()) else { return Ok(None) };
+    replaced(message, tasks::rename(error, id, token))
 }
 
 /// An error that sends the user to URLs is held against the same rules as a request that does.

@@ -29,6 +29,9 @@ pub use crate::mcp::tasks::places::sealable;
 /// as if the server had not agreed to it.
 pub const TASK_IDS_MAX: usize = 1_000;
 
+/// Bytes of an id below which it could be any word, or a part of one.
+const TELLING_BYTES_MIN: usize = 8;
+
 /// What a token of a client stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
@@ -140,6 +143,29 @@ impl Opened {
         if *self.endpoint.get_or_insert(endpoint) == endpoint {
             self.splices.push(Splice { span: value.span(), replacement: json_string(&id) });
         }
+    }
+}
+
+/// What to replace in the error that answers a request about a task, so that it speaks of the task as its client does:
+/// servers like to name it in their own words. An id too short to be told from other words stays.
+pub fn rename(error: Value<'_>, id: &str, token: &str) -> Vec<Splice> {
+    let mut splices = Vec::new();
+    if id.len() >= TELLING_BYTES_MIN {
+        rename_in(error, id, token, &mut splices);
+    }
+    splices
+}
+
+/// Values are no deeper than the document's limit.
+fn rename_in(value: Value<'_>, id: &str, token: &str, splices: &mut Vec<Splice>) {
+    if let Some(text) = value.text().filter(|text| text.contains(id)) {
+        splices.push(Splice { span: value.span(), replacement: json_string(&text.replace(id, token)) });
+    }
+    for (_, member) in value.entries() {
+        rename_in(member, id, token, splices);
+    }
+    for item in value.items() {
+        rename_in(item, id, token, splices);
     }
 }
 

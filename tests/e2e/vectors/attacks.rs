@@ -99,6 +99,44 @@ async fn a_task_asks_the_client_for_nothing_that_is_denied() {
 }
 
 #[tokio::test]
+async fn an_error_that_sends_users_elsewhere_is_judged_under_every_status() {
+    let error = |url: &str| {
+        let data = json!({"elicitations": [{"mode": "url", "url": url, "elicitationId": "1", "message": "m"}]});
+        json!({"jsonrpc": "2.0", "id": "$id", "error": {"code": -32042, "message": "go", "data": data}})
+    };
+    for (rules, url, passes) in [
+        ("", "https://good.example/", true),
+        ("", "http://evil.example/", false),
+        ("client_requests = { elicitation = \"deny\" }", "https://good.example/", false),
+    ] {
+        let stage = Stage::with(rules).await;
+        let caller = stage.owner().and("MCP-Protocol-Version: 2025-11-25");
+        for status in [200, 400, 500] {
+            stage.upstream.on("tools/call", Reply::message(error(url)).status_code(status));
+            let answer = caller.ask(1, "tools/call", call("echo")).await;
+            assert_eq!(answer.code(), Some(if passes { -32042 } else { -32603 }), "{status}: {}", answer.text());
+            assert_eq!(answer.text().contains(url), passes, "{status}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_speaks_of_a_task_as_its_client_does() {
+    let stage = Stage::start().await;
+    let token = modern_task(&stage).await;
+    let error = json!({"code": -32602, "message": format!("no task '{TASK}'"), "data": {"taskId": TASK, "of": [TASK]}});
+    for status in [200, 400, 404] {
+        let reply = Reply::message(json!({"jsonrpc": "2.0", "id": "$id", "error": error}));
+        stage.upstream.on("tasks/get", reply.status_code(status));
+        let params = json!({"taskId": token, "_meta": tasks_declared()});
+        let answer = stage.owner().ask_modern(1, "tasks/get", params).await;
+        let expected =
+            json!({"code": -32602, "message": format!("no task '{token}'"), "data": {"taskId": token, "of": [token]}});
+        assert_eq!((answer.status, &answer.json()["error"]), (status, &expected), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn each_item_of_a_batch_is_decided_when_its_turn_comes() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
