@@ -36,6 +36,8 @@ use crate::seal::Keyring;
 use crate::session;
 use crate::session::Task;
 
+use super::refusal::Refusal;
+
 /// The legacy error by which a server sends a user to a URL first.
 const URL_ELICITATION_REQUIRED: &[u8] = b"-32042";
 
@@ -190,7 +192,11 @@ impl Screen {
     }
 
     /// A screen for a stream on which nothing in particular is awaited.
+    ///
+    /// A client of HTTP+SSE negotiates its revision on the stream itself, where the gateway only reads along: tasks are
+    /// looked for as if it were the newest.
     pub(crate) fn standing(revision: Revision) -> Self {
+        let revision = if revision == Revision::V2024_11_05 { Revision::V2025_11_25 } else { revision };
         Self { id: None, asked: Asked::Anything, revision, answered: false, modern: None }
     }
 
@@ -252,7 +258,7 @@ impl Screen {
         }
         match message.kind() {
             MessageKind::Response if self.asked == Asked::Anything => {
-                self.shaped(&message, judge).unwrap_or_else(Verdict::Refuse)
+                self.shaped(&message, judge).unwrap_or_else(|flaw| in_its_place(&message, flaw))
             }
             MessageKind::Response if self.answered => Verdict::Drop("answer_twice"),
             MessageKind::Response if !self.is_asked(message.id()) => Verdict::Drop("answer_id"),
@@ -415,6 +421,14 @@ fn check_input(request: InputRequest<'_>, judge: &Judge<'_>) -> Result<(), Flaw>
         (ClientRequest::Elicitation, Some(params)) => results::elicitation_url(params).unwrap_or(Ok(())),
         _ => Ok(()),
     }
+}
+
+/// What stands in the place of one answer that may not pass, on a stream that carries others.
+fn in_its_place(message: &Message, flaw: Flaw) -> Verdict {
+    let Some(id) = message.id() else { return Verdict::Refuse(flaw) };
+    tracing::debug!(reason = flaw, "an answer of the upstream was replaced by an error");
+    let wire = Refusal::Answer(flaw).wire(false, None);
+    Verdict::Pass(Some(error::error_body(Some(id), wire.code, &wire.text, None)))
 }
 
 /// Screens an error that answers a request; gives the body to send, if it is not the received one.

@@ -137,6 +137,36 @@ async fn an_error_speaks_of_a_task_as_its_client_does() {
 }
 
 #[tokio::test]
+async fn tasks_have_tokens_on_the_streams_of_older_clients_too() {
+    let stage = older_server().await;
+    let (mut stream, caller) = open_sse(&stage).await;
+    caller.initialize("2025-11-25", json!({})).await;
+    stream.read_until("serverInfo").await;
+    stage.upstream.on("tools/call", Reply::json(json!({"task": task(json!({"ttl": null}))})));
+    let caller = caller.and("MCP-Protocol-Version: 2025-11-25");
+    caller.ask(5, "tools/call", call("echo")).await;
+    let text = stream.read_until("lastUpdatedAt").await;
+    assert!(!text.contains(TASK), "{text}");
+    let token = text.split("\"taskId\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    stage.upstream.on("tasks/get", Reply::json(task(json!({"ttl": null}))));
+    caller.ask(6, "tasks/get", json!({"taskId": token})).await;
+    let asked = stage.upstream.wait_for("tasks/get", 1).await.remove(0);
+    assert_eq!(asked.json()["params"]["taskId"], TASK);
+}
+
+#[tokio::test]
+async fn an_answer_that_may_not_pass_ends_no_stream_that_carries_others() {
+    let stage = older_server().await;
+    let (mut stream, caller) = open_sse(&stage).await;
+    stage.upstream.on("tools/call", Reply::json(json!({"content": [], "resources": {"a": "canary"}})));
+    caller.ask(1, "tools/call", call("echo")).await;
+    let heard = stream.read_until("-32603").await;
+    assert!(heard.contains("\"id\":1,") && !heard.contains("canary"), "{heard}");
+    assert_eq!(caller.ask(2, "ping", json!({})).await.status, 202);
+    stream.read_until("\"id\":2").await;
+}
+
+#[tokio::test]
 async fn each_item_of_a_batch_is_decided_when_its_turn_comes() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
