@@ -126,6 +126,9 @@ impl Exchange<'_> {
         answer: upstream::Answer,
     ) -> Result<Option<Resume>, Refusal> {
         let is_listen = matches!(self.permitted.call().action, Action::Listen(_));
+        // Of what was not asked for at this moment the session knows where it comes from.
+        let endpoint = self.conversation.session.as_ref().map(|session| session.endpoint);
+        self.entry.endpoint = self.entry.endpoint.or(endpoint);
         let mut screen = match self.awaited.take() {
             Some(screen) => screen,
             None => {

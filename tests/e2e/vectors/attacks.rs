@@ -155,6 +155,21 @@ async fn tasks_have_tokens_on_the_streams_of_older_clients_too() {
 }
 
 #[tokio::test]
+async fn a_task_has_one_token_on_every_stream_of_a_session() {
+    let stage = older_server().await;
+    let session = stage.owner().session("2025-11-25").await;
+    stage.upstream.on("tools/call", Reply::json(json!({"task": task(json!({"ttl": null}))})));
+    let made = session.ask(5, "tools/call", call("echo")).await.events().remove(0);
+    let token = made["result"]["task"]["taskId"].as_str().unwrap();
+    let mut standing = session.listen().await;
+    standing.read_until("HTTP/1.1 200").await;
+    let told = notification("notifications/tasks/status", task(json!({"ttl": null})));
+    stage.upstream.stream(0).await.push(Event::message(told));
+    let heard = standing.read_until("notifications/tasks/status").await;
+    assert!(heard.contains(token), "{heard}\n{token}");
+}
+
+#[tokio::test]
 async fn an_answer_that_may_not_pass_ends_no_stream_that_carries_others() {
     let stage = older_server().await;
     let (mut stream, caller) = open_sse(&stage).await;
