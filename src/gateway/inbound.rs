@@ -91,19 +91,26 @@ const EVENT_RANGES: [&str; 3] = [EVENT_STREAM, "text/*", "*/*"];
 
 /// The client must take what MCP answers with; one that says nothing takes anything.
 fn check_accept(headers: &HeaderMap, wanted: &[&[&str; 3]]) -> Result<(), Refusal> {
+    // Of the ranges that fit, the narrowest says whether the type is taken: a weight of nothing rules it out.
     let accepts = |ranges: &[&str; 3]| {
-        let mut accepted = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        accepted.any(|range| {
-            let range = range.split(';').next().unwrap_or_default().trim();
-            ranges.iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
-        })
+        let weight_of = |wanted: &str| {
+            let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            values.flat_map(|value| value.split(',')).find_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let fits = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(wanted));
+                fits.then(|| !parts.any(is_ruled_out))
+            })
+        };
+        ranges.iter().find_map(|wanted| weight_of(wanted)).unwrap_or(false)
     };
     let silent = !headers.contains_key(header::ACCEPT);
     if silent || wanted.iter().all(|ranges| accepts(ranges)) { Ok(()) } else { Err(Refusal::NotAcceptable) }
+}
+
+/// Whether a parameter of a media range is a weight of zero.
+fn is_ruled_out(parameter: &str) -> bool {
+    let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weight.is_some_and(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight == 0.0))
 }
 
 /// The body must be plain JSON.
@@ -203,10 +210,19 @@ mod tests {
             "text/event-stream;q=0.5, application/json",
             "*/*",
             "application/*, text/*",
+            "*/*;q=0.001",
+            "*/*;q=0, application/json, text/event-stream",
         ] {
             assert_eq!(with(good), Ok(()), "{good}");
         }
-        for bad in ["application/json", "text/event-stream", "text/html", ""] {
+        for bad in [
+            "application/json",
+            "text/event-stream",
+            "text/html",
+            "",
+            "*/*;q=0",
+            "application/json, text/event-stream; Q = 0.000, */*",
+        ] {
             assert_eq!(with(bad), Err("not_acceptable"), "{bad}");
         }
     }

@@ -228,3 +228,12 @@ async fn every_request_of_a_batch_has_an_answer() {
     assert_eq!(answered, (&json!(1), Some(-32603), &json!(2)), "{answers}");
 }
 
+#[tokio::test]
+async fn nobody_is_sent_what_they_rule_out() {
+    let stage = Stage::start().await;
+    stage.upstream.on("GET", Reply::sse(vec![Event::comment("")]));
+    for (accept, status) in [("text/event-stream;q=0", 406), ("text/event-stream;q=0, */*", 406), ("*/*;q=0.1", 200)] {
+        assert_eq!(stage.owner().get_accepting(accept).await.status, status, "{accept}");
+    }
+    is_error(&stage.owner().get_accepting("*/*; Q=0.0").await, 406, -32600, Value::Null);
+}
