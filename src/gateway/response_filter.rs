@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::audit::Ending;
 use crate::call::Action;
 use crate::mcp::capabilities::ClientRequest;
+use crate::mcp::cut;
 use crate::mcp::document::Kind;
 use crate::mcp::document::Limits;
 use crate::mcp::document::Value;
@@ -278,6 +279,7 @@ impl Screen {
     }
 
     fn notification(&self, message: &Message, judge: &Judge<'_>) -> Verdict {
+        let mut splices = Vec::new();
         let param = |key: &str| message.params().and_then(|params| params.get(key));
         match message.method().unwrap_or_default() {
             "notifications/resources/updated" => {
@@ -285,6 +287,12 @@ impl Screen {
                 if !is_seen {
                     return Verdict::Drop("resource_hidden");
                 }
+            }
+            // A server may agree to more than it was asked for.
+            "notifications/subscriptions/acknowledged" => {
+                let agreed = param("notifications").and_then(|agreed| agreed.get("resourceSubscriptions"));
+                let is_seen = |uri: Value<'_>| uri.text().is_some_and(|uri| judge.view.reads(uri));
+                splices = agreed.map(|agreed| cut::items(agreed, is_seen)).unwrap_or_default();
             }
             // What a task asks for stands here as it does in the answer to `tasks/get`.
             "notifications/tasks" => {
@@ -305,7 +313,7 @@ impl Screen {
             }
             _ => {}
         }
-        self.with_tasks_sealed(message, judge)
+        self.with_tasks_sealed(message, splices, judge)
     }
 
     /// A request to the client, of a revision that has such.
@@ -316,12 +324,17 @@ impl Screen {
         if !is_relayed || (method == "elicitation/create" && leads_astray) {
             return message.id().map_or(Verdict::Drop("answer_request"), |id| Verdict::Decline(id.into()));
         }
-        self.with_tasks_sealed(message, judge)
+        self.with_tasks_sealed(message, Vec::new(), judge)
     }
 
-    fn with_tasks_sealed(&self, message: &Message, judge: &Judge<'_>) -> Verdict {
+    /// Beside what was found already.
+    fn with_tasks_sealed(&self, message: &Message, mut splices: Vec<Splice>, judge: &Judge<'_>) -> Verdict {
         let sealed = tasks::seal(message, self.asked.method(), self.revision, |id| judge.tasks.seal(id));
-        match sealed.and_then(|splices| replaced(message, splices)) {
+        let all = sealed.map(|sealed| {
+            splices.extend(sealed);
+            splices
+        });
+        match all.and_then(|splices| replaced(message, splices)) {
             Ok(body) => Verdict::Pass(body),
             Err(reason) => Verdict::Refuse(reason),
         }

@@ -99,6 +99,23 @@ async fn a_task_asks_the_client_for_nothing_that_is_denied() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_names_nothing_that_may_not_be_read() {
+    let stage = Stage::start().await;
+    let agreed = json!({"resourceSubscriptions": ["file:///etc/shadow", "x://a", 7], "taskIds": []});
+    let params = json!({"notifications": agreed, "_meta": {"io.modelcontextprotocol/subscriptionId": 3}});
+    let events = vec![
+        Event::notification("notifications/subscriptions/acknowledged", params),
+        Event::result(json!({"resultType": "complete"})),
+    ];
+    stage.upstream.on("subscriptions/listen", Reply::sse(events));
+    let body =
+        modern_request(3, "subscriptions/listen", json!({"notifications": {"resourceSubscriptions": ["x://a"]}}));
+    let heard = stage.owner().modern(&body).post(&body).await.events();
+    assert_eq!(heard[0]["params"]["notifications"], json!({"resourceSubscriptions": ["x://a"], "taskIds": []}));
+    assert_eq!(heard.len(), 2);
+}
+
+#[tokio::test]
 async fn an_error_that_sends_users_elsewhere_is_judged_under_every_status() {
     let error = |url: &str| {
         let data = json!({"elicitations": [{"mode": "url", "url": url, "elicitationId": "1", "message": "m"}]});
