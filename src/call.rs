@@ -7,7 +7,7 @@ use crate::mcp::message::Message;
 use crate::mcp::splice::Splice;
 
 /// Bytes of one event id that is sent to a server.
-pub const EVENT_ID_BYTES_MAX: usize = 1_024;
+pub const EVENT_ID_BYTES_MAX: usize = 4_096;
 
 /// One request of a client, on its way to being judged: policy decides about a `Call`, and only what it permits is sent.
 #[derive(Debug)]

@@ -8,6 +8,8 @@ use pingora::http::RequestHeader;
 
 use crate::mcp::headers;
 use crate::mcp::message::Message;
+use crate::mcp::method;
+use crate::mcp::method::Towards;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
 use crate::seal::Keyring;
@@ -92,7 +94,7 @@ pub(crate) fn of_message(head: &RequestHeader, message: &Message, asker: &Asker<
     let is_modern = headers::claims_modern(headers, message);
     if asker.door == Door::SseMessage {
         let meant = message.meta_revision().unwrap_or(Revision::V2026_07_28.as_str());
-        return if is_modern { Err(unsupported(meant)) } else { of_sse_message(head, asker) };
+        return if is_modern { Err(unsupported(meant)) } else { of_sse_message(head, message, asker) };
     }
     if is_modern {
         let revision = headers::verify(headers, message, &MODERN).map_err(Refusal::Headers)?;
@@ -160,13 +162,18 @@ fn of_legacy(headers: &HeaderMap, offered: Option<Revision>, asker: &Asker<'_>) 
 
 /// The conversation of a message that an HTTP+SSE client posts: the URL says which, as its stream told it. The revision
 /// was negotiated on the stream, maybe at another node; clients that know the version header repeat it.
-fn of_sse_message(head: &RequestHeader, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
+fn of_sse_message(head: &RequestHeader, message: &Message, asker: &Asker<'_>) -> Result<Conversation, Refusal> {
     let mut tokens = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix(TOKEN_QUERY));
     let (Some(token), None) = (tokens.next(), tokens.next()) else {
         return Err(Refusal::Misplaced(Misplaced::SseSessionMissing));
     };
     let session = asker.open(token).ok_or(Refusal::UnknownSession)?;
-    let revision = version_header(&head.headers)?.unwrap_or(Revision::V2024_11_05);
+    let knows = |revision: &Revision| {
+        message.method().is_none_or(|method| method::find(method, Towards::Server, *revision).is_some())
+    };
+    // Without the header, the oldest that knows the method.
+    let known = || Revision::ALL.into_iter().filter(|revision| revision.era() == Era::Legacy).find(knows);
+    let revision = version_header(&head.headers)?.or_else(known).unwrap_or(Revision::V2024_11_05);
     Ok(Conversation { revision, session: Some(session), token: Some(token.to_owned()), door: asker.door })
 }
 

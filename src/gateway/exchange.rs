@@ -1,5 +1,6 @@
 //! Steps 13 to 16: ask the upstream as the server's credential, pump its answer, close the entry.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
+use crate::mcp::sse::Event;
 use crate::policy::Permitted;
 use crate::principal::Principal;
 use crate::runtime::Active;
@@ -374,6 +376,26 @@ impl Exchange<'_> {
         if let (Some(mailbox), Some(revision)) = (self.client.mailbox(), negotiated) {
             mailbox.settle(self.session_of(upstream_id.unwrap_or_default(), revision));
         }
+    }
+
+    /// An event as this client may know it. Outside a session nothing but its id says whose stream it is to go on with, so
+    /// the id is sealed.
+    pub(crate) fn event_of_its_own<'e>(&self, event: &'e Event) -> Cow<'e, Event> {
+        let conversation = &self.conversation;
+        let is_told_by_session = conversation.session.is_some() || self.is_initialize();
+        let Some(id) = event.id().filter(|id| !id.is_empty()) else { return Cow::Borrowed(event) };
+        if is_told_by_session || conversation.is_modern() || self.client.mailbox().is_some() {
+            return Cow::Borrowed(event);
+        }
+        let own = session::Task {
+            server: Arc::clone(&self.permitted.call().server),
+            endpoint: self.entry.endpoint.unwrap_or_default(),
+            upstream_id: id.to_owned(),
+            principal: Arc::clone(&self.principal.id),
+        };
+        let keyring = self.runtime.keyring(self.active);
+        let token = keyring.and_then(|keyring| session::seal_event(keyring, &own).ok());
+        Cow::Owned(event.with_id(token.as_deref()))
     }
 
     /// What the server's messages are held against, under a snapshot.

@@ -201,6 +201,7 @@ pub(crate) async fn permit(
 ) -> Result<Permission, Refusal> {
     failpoint!("policy");
     entry.judged_under(caller.active);
+    let (action, stream_endpoint) = open_event(caller, conversation, action)?;
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
@@ -221,7 +222,25 @@ pub(crate) async fn permit(
     }
     entry.intend(&permitted).await?;
     entry.lap(Phase::Record);
-    Ok(Permission { permitted, pinned: opened.endpoint, task: opened.named.zip(token) })
+    Ok(Permission { permitted, pinned: opened.endpoint.or(stream_endpoint), task: opened.named.zip(token) })
+}
+
+/// Opens the token by which a client outside any session names the event to go on after. Another's is no id.
+fn open_event(
+    caller: &Caller<'_>,
+    conversation: &Conversation,
+    action: Action,
+) -> Result<(Action, Option<u64>), Refusal> {
+    let Action::Listen(Listen { last_event_id: Some(token) }) = &action else { return Ok((action, None)) };
+    if conversation.session.is_some() || conversation.door != Door::Streamable {
+        return Ok((action, None));
+    }
+    let keyring = caller.runtime.keyring(caller.active).ok_or(Refusal::Internal("no_sealing_key"))?;
+    let event = session::open_event(keyring, token, &caller.principal.id, &caller.server);
+    let event = event.ok_or(Refusal::Misplaced(Misplaced::LastEventId))?;
+    let listen = Listen::after(Some(event.upstream_id.as_bytes()));
+    let listen = listen.map_err(|_| Refusal::Misplaced(Misplaced::LastEventId))?;
+    Ok((Action::Listen(listen), Some(event.endpoint)))
 }
 
 /// Opens the tokens by which a message names tasks. A task of somebody else is no task.

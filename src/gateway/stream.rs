@@ -240,7 +240,7 @@ impl<'p> Pump<'p> {
                 Item::Event(event) if exchange.client.mailbox().is_some() => self.note(&event),
                 Item::Event(event) => {
                     self.note(&event);
-                    self.ready.extend_from_slice(&event.forwarded());
+                    self.ready.extend_from_slice(&exchange.event_of_its_own(&event).forwarded());
                 }
                 Item::Filler(line) if exchange.client.mailbox().is_some() => {
                     // Several streams become one: only what is whole may go there.
@@ -279,6 +279,7 @@ impl<'p> Pump<'p> {
 
     /// Lets an event go on, as it came or with other data.
     fn put(&mut self, exchange: &Exchange<'_>, event: &Event, replaced: Option<Bytes>) {
+        let event = &*exchange.event_of_its_own(event);
         let event = match replaced.as_ref().or(event.data()) {
             // An id would be one of another stream than the one this client reads.
             Some(data) if exchange.client.mailbox().is_some() => sse::message_event(data),

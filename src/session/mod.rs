@@ -21,7 +21,9 @@ use crate::session::codec::decode;
 use crate::session::codec::encode;
 
 pub use crate::session::task::Task;
+pub use crate::session::task::open_event;
 pub use crate::session::task::open_task;
+pub use crate::session::task::seal_event;
 pub use crate::session::task::seal_task;
 
 /// Bytes of an upstream's id of a session or task.

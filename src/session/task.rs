@@ -23,6 +23,8 @@ use crate::session::codec::encode_task;
 use crate::session::unsealed;
 
 const PURPOSE: &[u8] = b"portcullis task";
+/// Where nothing but an event's id says whose stream is to go on, that id is sealed like a task's.
+const EVENT_PURPOSE: &[u8] = b"portcullis event";
 
 /// What a task's token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,15 @@ pub struct Task {
 /// The token that stands for `task`, the same each time: base64url, so that it is a task id and a header value as it
 /// is. At most [`TOKEN_BYTES_MAX`](crate::session::TOKEN_BYTES_MAX) bytes.
 pub fn seal_task(keyring: &Keyring, task: &Task) -> Result<String, Unsealable> {
+    seal_for(PURPOSE, keyring, task)
+}
+
+/// The same for an event of a stream outside any session: `upstream_id` is the event's.
+pub fn seal_event(keyring: &Keyring, event: &Task) -> Result<String, Unsealable> {
+    seal_for(EVENT_PURPOSE, keyring, event)
+}
+
+fn seal_for(purpose: &[u8], keyring: &Keyring, task: &Task) -> Result<String, Unsealable> {
     let within = task.upstream_id.len() <= UPSTREAM_ID_BYTES_MAX
         && task.principal.len() <= PRINCIPAL_BYTES_MAX
         && task.server.len() <= NAME_BYTES_MAX;
@@ -49,11 +60,20 @@ pub fn seal_task(keyring: &Keyring, task: &Task) -> Result<String, Unsealable> {
     if task.upstream_id.is_empty() {
         return Err(Unsealable::EmptyTaskId);
     }
-    Ok(URL_SAFE_NO_PAD.encode(keyring.seal_same(PURPOSE, &encode_task(task))))
+    Ok(URL_SAFE_NO_PAD.encode(keyring.seal_same(purpose, &encode_task(task))))
 }
 
 /// The task `token` stands for, if it is this principal's on this server.
 pub fn open_task(keyring: &Keyring, token: &str, principal: &str, server: &str) -> Option<Task> {
-    let task = decode_task(&unsealed(keyring, PURPOSE, token)?)?;
+    open_for(PURPOSE, keyring, token, principal, server)
+}
+
+/// The event `token` stands for, if this principal read it on this server.
+pub fn open_event(keyring: &Keyring, token: &str, principal: &str, server: &str) -> Option<Task> {
+    open_for(EVENT_PURPOSE, keyring, token, principal, server)
+}
+
+fn open_for(purpose: &[u8], keyring: &Keyring, token: &str, principal: &str, server: &str) -> Option<Task> {
+    let task = decode_task(&unsealed(keyring, purpose, token)?)?;
     (*task.principal == *principal && *task.server == *server).then_some(task)
 }

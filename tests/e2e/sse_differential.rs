@@ -197,14 +197,15 @@ impl Stage {
         Self { upstreams, gateway, key }
     }
 
-    /// A request that is answered by a stream: a POST, or in a session of its own a standing GET.
+    /// A request in a session of its own that is answered by a stream: a POST, or a standing GET. Outside a session ids
+    /// of events would be sealed.
     async fn request(&self, lane: usize, is_get: bool) -> String {
         let (path, key) = (format!("/mcp/s{lane}"), format!("X-API-Key: {}", self.key.key));
-        if !is_get {
-            return client::post(&path, &[&key], LIST);
-        }
         let opened = client::send(self.gateway.data, client::post(&path, &[&key], INITIALIZE)).await;
         let session = opened.header("mcp-session-id").expect("a session");
+        if !is_get {
+            return client::post(&path, &[&key, &format!("Mcp-Session-Id: {session}")], LIST);
+        }
         format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\n{key}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
         )

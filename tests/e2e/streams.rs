@@ -59,9 +59,18 @@ impl Stage {
 
     /// A call of 2025-06-18.
     fn call(&self, id: u64) -> String {
+        self.post(&["MCP-Protocol-Version: 2025-06-18"], &self.call_body(id))
+    }
+
+    fn call_body(&self, id: u64) -> String {
         let params = json!({ "name": "echo", "arguments": {}, "_meta": { "progressToken": "t" } });
-        let message = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
-        self.post(&["MCP-Protocol-Version: 2025-06-18"], &message.to_string())
+        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
+    }
+
+    /// The header of a fresh session, in which events keep their ids.
+    async fn session(&self) -> String {
+        let opened = self.answer_to(self.post(&[], INITIALIZE)).await;
+        format!("Mcp-Session-Id: {}", opened.header("mcp-session-id").unwrap())
     }
 
     /// A call of 2026-07-28.
@@ -148,6 +157,7 @@ async fn events_arrive_one_by_one_as_they_are_sent() {
 #[tokio::test]
 async fn what_is_not_filtered_passes_byte_for_byte_but_for_what_clients_ignore() {
     let stage = Stage::start().await;
+    let session = stage.session().await;
     let streams = [
         format!("id: 1\ndata: \n\nretry: 1500\n\n: hello\n\nid: 2\n{}id: 3\n{}", progress(1), answer(1)),
         format!(":\n:c\nevent: message\n{}\n\n\nevent:message\nid\n{}", progress(2), answer(1)),
@@ -158,7 +168,7 @@ async fn what_is_not_filtered_passes_byte_for_byte_but_for_what_clients_ignore()
     ];
     for stream in streams {
         stage.upstream.on("tools/call", Reply::sse(vec![Event::raw(&stream)]));
-        let answer = stage.answer_to(stage.call(1)).await;
+        let answer = stage.answer_to(stage.post(&[&session], &stage.call_body(1))).await;
         is_event_stream(&answer);
         let expected = stream
             .replace(": hello\n", ":\n")
@@ -172,6 +182,7 @@ async fn what_is_not_filtered_passes_byte_for_byte_but_for_what_clients_ignore()
 #[tokio::test]
 async fn a_list_in_a_stream_is_filtered_wherever_it_is_cut() {
     let stage = Stage::start().await;
+    let session = stage.session().await;
     let text = concat!(
         ": c\nid: 4\nretry: 10\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"echo\"},\n",
         "data: {\"name\":\"hi\\u0064den\"},{\"name\":\"other\"}\ndata: ]}}\n\n",
@@ -189,7 +200,7 @@ async fn a_list_in_a_stream_is_filtered_wherever_it_is_cut() {
     stage.upstream.on_each("tools/list", replies);
     let mut connection = Connection::open(stage.gateway.data).await;
     for number in 0..count {
-        connection.write(stage.post(&[], LIST)).await;
+        connection.write(stage.post(&[&session], LIST)).await;
         let answer = connection.answer().await.unwrap();
         is_event_stream(&answer);
         let text = answer.text();

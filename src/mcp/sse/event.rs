@@ -81,6 +81,20 @@ impl Event {
         rendered.freeze()
     }
 
+    /// The event under another id, or without one; comments and unknown fields go.
+    pub fn with_id(&self, id: Option<&str>) -> Event {
+        let mut rendered = BytesMut::with_capacity(self.raw.len().saturating_add(id.map_or(0, str::len)));
+        if let Some(id) = id {
+            rendered.put_slice(format!("id: {id}\n").as_bytes());
+        }
+        let anonymous = Event { id: None, ..self.clone() };
+        match self.data.as_deref() {
+            Some(data) => rendered.put_slice(&anonymous.render(data)),
+            None => rendered.put_slice(&anonymous.render_fields()),
+        }
+        Event::parse(rendered.freeze())
+    }
+
     /// The event as it goes on to a client: its very bytes, unless a reader that splits lines otherwise than the standard
     /// could find something else in them. Then fields are written anew, and nothing but fields.
     ///

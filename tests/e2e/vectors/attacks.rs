@@ -254,3 +254,38 @@ async fn nobody_is_sent_what_they_rule_out() {
     }
     is_error(&stage.owner().get_accepting("*/*; Q=0.0").await, 406, -32600, Value::Null);
 }
+
+#[tokio::test]
+async fn a_stream_outside_any_session_is_gone_on_with_by_its_own_reader_only() {
+    let stage = Stage::start().await;
+    stage.upstream.on("tools/call", Reply::to_be_continued("e-7", 20));
+    stage.upstream.on("GET e-7", Reply::sse(vec![Event::result(json!({"content": []}))]));
+    let owner = stage.owner().and("MCP-Protocol-Version: 2025-11-25");
+    let begun = owner.ask(5, "tools/call", call("echo")).await;
+    let token = begun.text().lines().find_map(|line| line.strip_prefix("id: ").map(str::to_owned)).expect("an id");
+    assert!(begun.complete && token != "e-7" && begun.text().contains("retry: 20"), "{}", begun.text());
+    let after = |id: &str| format!("Last-Event-ID: {id}");
+    let stranger = stage.stranger().and("MCP-Protocol-Version: 2025-11-25");
+    for (caller, id) in [(&stranger, token.as_str()), (&stranger, "e-7"), (&owner, "e-7"), (&owner, "")] {
+        let answer = caller.and(after(id)).get().await;
+        assert!(!answer.text().contains("\"id\":5"), "{id}: {}", answer.text());
+        assert_eq!(
+            stage.upstream.requests().iter().filter(|request| request.header("last-event-id").is_some()).count(),
+            0
+        );
+    }
+    assert_eq!(owner.and(after(&token)).get().await.events()[0]["id"], 5);
+    assert_eq!(stage.upstream.requests().last().unwrap().header("last-event-id").as_deref(), Some("e-7"));
+}
+
+#[tokio::test]
+async fn a_client_of_http_sse_that_names_no_revision_may_use_what_a_later_one_has() {
+    let stage = older_server().await;
+    let (mut stream, caller) = open_sse(&stage).await;
+    stage.upstream.on("tools/call", Reply::json(json!({"task": task(json!({"ttl": null}))})));
+    caller.ask(5, "tools/call", call("echo")).await;
+    let text = stream.read_until("lastUpdatedAt").await;
+    let token = text.split("\"taskId\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    caller.ask(6, "tasks/get", json!({"taskId": token})).await;
+    stage.upstream.wait_for("tasks/get", 1).await;
+}
