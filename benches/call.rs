@@ -21,7 +21,6 @@ use std::thread;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
-use support::ROUNDS;
 use support::Running;
 use support::free_address;
 use support::interval;
@@ -29,6 +28,7 @@ use support::median;
 use support::serve_bare;
 use support::whole_request;
 
+const ROUNDS: usize = 21;
 const CALLS: usize = 8_000;
 const CONNECTIONS: usize = 16;
 const BUDGET: f64 = 1.25;

@@ -24,9 +24,6 @@ use pingora_proxy::Session;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Interleaved rounds; the interval of their median depends on how many there are.
-pub(crate) const ROUNDS: usize = 21;
-
 /// A child process that serves.
 pub(crate) struct Running(Child);
 
@@ -119,5 +116,7 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 /// Order statistics that hold the median at 95 %: of 21 values the sixth and the sixteenth.
 pub(crate) fn interval(values: &mut [f64]) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
-    (values[5], values[values.len() - 6])
+    let count = values.len() as f64;
+    let outside = (count / 2.0 - 0.98 * count.sqrt()) as usize;
+    (values[outside - 1], values[values.len() - outside])
 }
