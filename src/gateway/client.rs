@@ -4,9 +4,12 @@
 //! answers on another stream. Whoever answers need not know which of them it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_proxy::Session;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::mcp::sse;
 use crate::runtime::Mailbox;
@@ -17,14 +20,17 @@ use super::reply;
 use super::reply::Gone;
 use super::reply::Reply;
 
+/// How much of an answer any number of calls of one HTTP+SSE client may hold at once.
+const SMALL_ANSWER: usize = 64 * 1024;
+
 /// Where an answer goes.
 pub(crate) enum Client<'c> {
     /// Back on the request.
     Http(&'c mut Session),
     /// Into the one answer to a batch.
     Batch(&'c mut Session, &'c mut Gathering),
-    /// Onto the stream of an HTTP+SSE client.
-    Stream(Arc<Mailbox>),
+    /// Onto the stream of an HTTP+SSE client, and the turn to read an answer that is large.
+    Stream(Arc<Mailbox>, Option<OwnedSemaphorePermit>),
 }
 
 impl Client<'_> {
@@ -43,7 +49,7 @@ impl Client<'_> {
                     _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Gone),
                 }
             }
-            Self::Stream(mailbox) => {
+            Self::Stream(mailbox, _) => {
                 tokio::select! {
                     biased;
                     output = future => Ok(output),
@@ -51,6 +57,23 @@ impl Client<'_> {
                 }
             }
         }
+    }
+
+    /// Waits until more may be read of an answer of which so many bytes are held, and tells how long that took.
+    ///
+    /// A client that reads its own answers holds up its server by itself. Of what goes into a mailbox, one large answer is
+    /// read at a time, and the next when that was put in: many calls would otherwise hold theirs in memory.
+    pub(crate) async fn room(&mut self, held: usize) -> Result<Duration, Gone> {
+        let Self::Stream(mailbox, turn) = self else { return Ok(Duration::ZERO) };
+        if held < SMALL_ANSWER {
+            *turn = None;
+            return Ok(Duration::ZERO);
+        }
+        let asked = Instant::now();
+        if turn.is_none() {
+            *turn = Some(mailbox.turn().await.ok_or(Gone)?);
+        }
+        Ok(asked.elapsed())
     }
 
     /// Answers with one whole message, or with a status alone.
@@ -61,12 +84,9 @@ impl Client<'_> {
                 gathering.push(reply.body);
                 Ok(())
             }
-            Self::Stream(mailbox) if reply.body.is_empty() => {
-                // A message that is only accepted has no answer on the stream.
-                let _ = mailbox;
-                Ok(())
-            }
-            Self::Stream(mailbox) => put(mailbox, sse::message_event(&reply.body)).await,
+            // A message that is only accepted has no answer on the stream.
+            Self::Stream(..) if reply.body.is_empty() => Ok(()),
+            Self::Stream(mailbox, _) => put(mailbox, sse::message_event(&reply.body)).await,
         }
     }
 
@@ -74,7 +94,7 @@ impl Client<'_> {
     pub(crate) fn is_begun(&self) -> bool {
         match self {
             Self::Http(session) => reply::is_begun(session),
-            Self::Batch(..) | Self::Stream(_) => true,
+            Self::Batch(..) | Self::Stream(..) => true,
         }
     }
 
@@ -83,7 +103,7 @@ impl Client<'_> {
         match self {
             Self::Http(session) => reply::stream_head(session, headers).await,
             // A batch becomes a stream only when there is something to say before its answer.
-            Self::Batch(..) | Self::Stream(_) => Ok(()),
+            Self::Batch(..) | Self::Stream(..) => Ok(()),
         }
     }
 
@@ -97,7 +117,7 @@ impl Client<'_> {
                 }
                 reply::stream_piece(session, events).await
             }
-            Self::Stream(mailbox) => put(mailbox, events).await,
+            Self::Stream(mailbox, _) => put(mailbox, events).await,
         }
     }
 
@@ -108,7 +128,7 @@ impl Client<'_> {
                 gathering.push(message.clone());
                 true
             }
-            Self::Http(_) | Self::Stream(_) => false,
+            Self::Http(_) | Self::Stream(..) => false,
         }
     }
 
@@ -116,7 +136,7 @@ impl Client<'_> {
     pub(crate) async fn end(&mut self) -> Result<(), Gone> {
         match self {
             Self::Http(session) => reply::stream_end(session).await,
-            Self::Batch(..) | Self::Stream(_) => Ok(()),
+            Self::Batch(..) | Self::Stream(..) => Ok(()),
         }
     }
 
@@ -139,7 +159,7 @@ impl Client<'_> {
     /// The mailbox of the stream this client reads, if it is one of HTTP+SSE.
     pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         match self {
-            Self::Stream(mailbox) => Some(mailbox),
+            Self::Stream(mailbox, _) => Some(mailbox),
             Self::Http(_) | Self::Batch(..) => None,
         }
     }

@@ -305,6 +305,7 @@ impl Exchange<'_> {
         let mut body = Gathered::default();
         let watch = self.conversation.is_modern();
         loop {
+            answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;
             let next = self.client.watched(watch, answer.body.next(answer.deadline)).await;
             let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;

@@ -322,7 +322,8 @@ impl Own {
                 principal: Arc::clone(&self.principal),
                 server: Arc::clone(&self.server),
             };
-            let refusal = match handle::carry_out(Client::Stream(Arc::clone(mailbox)), entry, &caller, ask).await {
+            let refusal = match handle::carry_out(Client::Stream(Arc::clone(mailbox), None), entry, &caller, ask).await
+            {
                 Ok(resume) => return Ok(resume),
                 Err(refusal) => refusal,
             };

@@ -161,6 +161,8 @@ impl<'p> Pump<'p> {
             }
             let keep_alive = exchange.client.is_kept_alive().then_some(self.comment_at);
             let keep_alive = if self.is_leaving { Some(Instant::now() + LOOK) } else { keep_alive };
+            let held = self.splitter.pending_bytes();
+            silent_until += exchange.client.room(held).await.map_err(|Gone| Refusal::ClientGone)?;
             let next = next(
                 self.answer.as_mut(),
                 silent_until,

@@ -2,7 +2,8 @@
 //!
 //! The server says everything on one stream. Answers go to the request that has their id, progress to the one that has
 //! its token, and everything else to the client's standing stream, or as long as there is none to a request that is
-//! still answered. What nobody can take is kept for a while, and then the oldest is dropped.
+//! still answered. What nobody can take is kept for a while, and then the oldest is dropped. Nobody is waited for: a reader
+//! that does not keep up loses its stream, so that the others go on.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -16,6 +17,8 @@ use http::uri::PathAndQuery;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+use crate::runtime::budget::Budget;
 
 /// Requests of one conversation under way at once.
 const WAITING_MAX: usize = 256;
@@ -59,6 +62,10 @@ struct Readers {
     /// The newest last.
     standing: VecDeque<mpsc::Sender<Bytes>>,
     unclaimed: VecDeque<Bytes>,
+    /// Bytes that wait for readers: of answers and progress, and of everything else. A standing stream that nobody reads
+    /// costs no request its answer.
+    asked_for: Budget,
+    unasked: Budget,
     is_over: bool,
     /// Readers there were so far.
     begun: u64,
@@ -81,6 +88,8 @@ impl Hub {
             waiting: HashMap::new(),
             standing: VecDeque::new(),
             unclaimed: VecDeque::new(),
+            asked_for: Budget::new(),
+            unasked: Budget::new(),
             is_over: false,
             begun: 0,
             uses: 0,
@@ -149,7 +158,9 @@ impl Hub {
         let mut readers = self.readers();
         match about {
             About::Answer(id) => {
-                if let Some(waiting) = readers.waiting.remove(&meaning(id)) {
+                if let Some(waiting) = readers.waiting.remove(&meaning(id))
+                    && let Some(event) = readers.asked_for.take(&event)
+                {
                     // A request nobody waits for any more needs no answer.
                     let _ = waiting.events.try_send(event);
                 }
@@ -157,8 +168,11 @@ impl Hub {
             About::Progress(token) => {
                 let token = meaning(token);
                 let about = readers.waiting.iter().find(|(_, waiting)| waiting.progress_token.as_ref() == Some(&token));
-                let lost = about.is_some_and(|(_, waiting)| waiting.events.try_send(event).is_err());
-                let id = about.map(|(id, _)| id.clone()).filter(|_| lost);
+                let is_lost = |waiting: &Waiting| {
+                    let event = readers.asked_for.take(&event);
+                    event.is_none_or(|event| waiting.events.try_send(event).is_err())
+                };
+                let id = about.filter(|(_, waiting)| is_lost(waiting)).map(|(id, _)| id.clone());
                 if let Some(id) = id {
                     readers.waiting.remove(&id);
                 }
@@ -209,7 +223,18 @@ impl Readers {
         if self.is_over {
             return;
         }
-        let mut event = event;
+        let mut event = loop {
+            match self.unasked.take(&event) {
+                Some(event) => break event,
+                None if self.unclaimed.pop_front().is_some() => {}
+                None => {
+                    if self.standing.pop_back().is_none() {
+                        tracing::debug!(reason = "queue_full", "an event of the upstream was dropped");
+                    }
+                    return;
+                }
+            }
+        };
         while let Some(standing) = self.standing.back() {
             match standing.try_send(event) {
                 Ok(()) => return,
@@ -267,6 +292,7 @@ fn meaning(raw: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::budget::QUEUED_BYTES_MAX;
 
     fn hub() -> Arc<Hub> {
         Arc::new(Hub::new(PathAndQuery::from_static("/message"), 7))
@@ -340,6 +366,30 @@ mod tests {
         drop(held);
         let _first = hub.wait("1", None).unwrap();
         assert_eq!(hub.wait("1", None).err(), Some(Unread::InUse));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_lets_too_many_bytes_wait_loses_its_stream_and_the_oldest_unclaimed_go() {
+        let hub = hub();
+        let quarter = |name: u8| Bytes::from(vec![name; QUEUED_BYTES_MAX / 4]);
+        for name in 0..5 {
+            hub.deliver(quarter(name), About::Anything);
+        }
+        let (mut lazy, _lazy) = hub.stand().unwrap();
+        hub.deliver("more".into(), About::Anything);
+        let (mut request, _waits) = hub.wait("1", Some("5")).unwrap();
+        hub.deliver("about it".into(), About::Progress("5"));
+        assert_eq!(request.try_recv().ok(), Some("about it".into()), "requests pay for nobody else");
+        let first: Vec<_> = std::iter::from_fn(|| lazy.try_recv().ok()).map(|event| event[0]).collect();
+        assert_eq!(first, [1, 2, 3, 4], "no event in between is missing");
+        assert_eq!(lazy.recv().await, None);
+        for _ in 0..5 {
+            hub.deliver(quarter(9), About::Progress("5"));
+        }
+        let (mut other, _other) = hub.wait("2", None).unwrap();
+        hub.deliver("answer".into(), About::Answer("2"));
+        assert_eq!(other.recv().await, None, "an answer for which there is no room");
+        assert_eq!((std::iter::from_fn(|| request.try_recv().ok()).count(), request.recv().await), (4, None));
     }
 
     #[tokio::test]

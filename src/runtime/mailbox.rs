@@ -1,7 +1,8 @@
 //! How does something get onto an HTTP+SSE client's stream?
 //!
 //! The stream is open on this node; messages of the client come by other requests. What answers them is put into the
-//! stream's mailbox as whole events, in order. A client that does not read fills its mailbox, and then its stream ends.
+//! stream's mailbox as whole events, in order. A client that does not read fills its mailbox, and then its stream ends. Until then, what is to be put in
+//! waits: where it is large, already when it is read from the server.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,10 +15,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
+use crate::runtime::budget::Budget;
 use crate::session::Session;
 
 /// Events that wait for a client to read them.
 const EVENTS_MAX: usize = 256;
+
+/// Large answers to one client that are read from the server at once.
+const LARGE_ANSWERS_MAX: usize = 1;
 
 /// Requests of one client under way at once.
 const CALLS_MAX: usize = 64;
@@ -25,6 +30,8 @@ const CALLS_MAX: usize = 64;
 /// The way onto one open stream.
 pub struct Mailbox {
     events: mpsc::Sender<Bytes>,
+    queued: Budget,
+    turns: Arc<Semaphore>,
     session: Mutex<Option<Session>>,
     calls: Arc<Semaphore>,
     listens: AtomicBool,
@@ -34,13 +41,36 @@ impl Mailbox {
     /// A mailbox, and what is taken out of it.
     pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let calls = Arc::new(Semaphore::new(CALLS_MAX));
-        (Self { events, session: Mutex::default(), calls, listens: AtomicBool::new(false) }, receiver)
+        let mailbox = Self {
+            events,
+            queued: Budget::new(),
+            turns: Arc::new(Semaphore::new(LARGE_ANSWERS_MAX)),
+            session: Mutex::default(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            listens: AtomicBool::new(false),
+        };
+        (mailbox, receiver)
     }
 
-    /// Puts whole events in. False once the stream is gone; waits while the mailbox is full.
+    /// Puts whole events in. False once the stream is gone; waits while the mailbox is full, be it of events or of bytes.
     pub async fn put(&self, events: Bytes) -> bool {
-        self.events.send(events).await.is_ok()
+        let counted = tokio::select! {
+            counted = self.queued.wait(events) => counted,
+            () = self.events.closed() => None,
+        };
+        match counted {
+            Some(events) => self.events.send(events).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Waits for the turn to read a large answer of the server, which lasts until it is dropped: there is no place in the
+    /// mailbox for many of them. `None` once the stream is gone.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            turn = Arc::clone(&self.turns).acquire_owned() => turn.ok(),
+            () = self.events.closed() => None,
+        }
     }
 
     /// Ready once the stream is gone.
@@ -77,7 +107,10 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::runtime::budget::QUEUED_BYTES_MAX;
 
     #[tokio::test]
     async fn events_come_out_in_order_until_the_stream_is_gone() {
@@ -120,5 +153,34 @@ mod tests {
         }
         assert!(events.recv().await.is_some());
         assert!(mailbox.put("y".into()).await);
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_full_of_bytes_makes_its_writers_wait_until_an_event_was_taken_out_or_the_stream_is_gone() {
+        let (mailbox, mut events) = Mailbox::new();
+        let half = Bytes::from(vec![b'x'; QUEUED_BYTES_MAX / 2]);
+        for _ in 0..2 {
+            assert_eq!(mailbox.put(half.clone()).now_or_never(), Some(true));
+        }
+        assert_eq!(mailbox.put("y".into()).now_or_never(), None);
+        let taken = events.recv().await;
+        assert_eq!(mailbox.put("y".into()).now_or_never(), None, "what was taken out and not written counts");
+        drop(taken);
+        assert_eq!(mailbox.put("y".into()).now_or_never(), Some(true));
+        let mut waits = std::pin::pin!(mailbox.put(half));
+        assert_eq!(waits.as_mut().now_or_never(), None);
+        drop(events);
+        assert!(!waits.await);
+    }
+
+    #[tokio::test]
+    async fn one_large_answer_is_read_at_a_time() {
+        let (mailbox, events) = Mailbox::new();
+        let turn = mailbox.turn().await;
+        assert!(turn.is_some() && mailbox.turn().now_or_never().is_none());
+        drop(turn);
+        let _turn = mailbox.turn().await.unwrap();
+        drop(events);
+        assert!(mailbox.turn().await.is_none());
     }
 }

@@ -3,8 +3,8 @@
 //! Connections, health, metrics, the record and the keys the gateway made for itself. Made once; [`Runtime::adopt`]
 //! takes a new snapshot in, adds what is new and retires what is gone.
 
+mod budget;
 mod catalog;
-
 mod hub;
 mod mailbox;
 mod table;

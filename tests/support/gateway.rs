@@ -186,6 +186,14 @@ impl Gateway {
         self.child.id()
     }
 
+    /// The most memory it has held so far.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak.map(|kib: u64| kib * 1024).expect("a peak")
+    }
+
     /// Everything it logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()

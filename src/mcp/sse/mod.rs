@@ -112,6 +112,11 @@ impl Splitter {
         self.pending.is_empty()
     }
 
+    /// Bytes of an event that is not complete yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
     fn cut(&mut self) -> Result<Option<Item>, SseError> {
         if !self.skip_mark() {
             return Ok(None);

@@ -4,6 +4,7 @@ mod asks;
 mod front;
 mod hub;
 mod lifetime;
+mod limits;
 mod relay;
 mod spread;
 
