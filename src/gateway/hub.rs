@@ -97,7 +97,14 @@ async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
         }
     };
     let entries_max = exchange.runtime.streams_max(exchange.active.snapshot.streams_max);
-    let Some(kept) = exchange.runtime.hubs.keep(&id, Arc::clone(&hub), entries_max) else {
+    // A conversation that nobody uses is given up for a new one: the caller's own, or else anybody's.
+    let rank = |known: &Hub| Some((known.principal() != hub.principal(), known.idle_since()?));
+    let (kept, gone) = exchange.runtime.hubs.keep_for(&id, Arc::clone(&hub), entries_max, rank);
+    for known in gone {
+        tracing::debug!(principal = known.principal(), "an unused conversation made room for another");
+        known.close();
+    }
+    let Some(kept) = kept else {
         entry.settle(Ending::Refused);
         return Err(Refusal::StreamsBusy);
     };
@@ -143,7 +150,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
         let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
-        Ok((Arc::new(Hub::new(path, endpoint.id())), answer, splitter))
+        Ok((Arc::new(Hub::new(&exchange.principal.id, path, endpoint.id())), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }

@@ -51,6 +51,7 @@ pub enum Unread {
 
 /// One conversation.
 pub struct Hub {
+    principal: Arc<str>,
     path: PathAndQuery,
     endpoint: u64,
     readers: Mutex<Readers>,
@@ -82,8 +83,8 @@ struct Waiting {
 }
 
 impl Hub {
-    /// A conversation whose messages go to `path` on an endpoint.
-    pub fn new(path: PathAndQuery, endpoint: u64) -> Self {
+    /// A conversation of this principal whose messages go to `path` on an endpoint.
+    pub fn new(principal: &Arc<str>, path: PathAndQuery, endpoint: u64) -> Self {
         let readers = Readers {
             waiting: HashMap::new(),
             standing: VecDeque::new(),
@@ -95,7 +96,13 @@ impl Hub {
             uses: 0,
             used_at: Instant::now(),
         };
-        Self { path, endpoint, readers: Mutex::new(readers), closed: Notify::new() }
+        let principal = Arc::clone(principal);
+        Self { principal, path, endpoint, readers: Mutex::new(readers), closed: Notify::new() }
+    }
+
+    /// Whose conversation it is.
+    pub fn principal(&self) -> &str {
+        &self.principal
     }
 
     /// Where messages go.
@@ -183,8 +190,13 @@ impl Hub {
 
     /// When somebody last waited for what the server says: now, if somebody does.
     pub fn used_at(&self) -> Instant {
+        self.idle_since().unwrap_or_else(Instant::now)
+    }
+
+    /// Since when nobody asks or listens; `None` if somebody does.
+    pub fn idle_since(&self) -> Option<Instant> {
         let readers = self.readers();
-        if readers.uses > 0 { Instant::now() } else { readers.used_at }
+        (readers.uses == 0).then_some(readers.used_at)
     }
 
     /// Whether a request waits for its answer.
@@ -295,7 +307,7 @@ mod tests {
     use crate::runtime::budget::QUEUED_BYTES_MAX;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(PathAndQuery::from_static("/message"), 7))
+        Arc::new(Hub::new(&"key:ci".into(), PathAndQuery::from_static("/message"), 7))
     }
 
     #[tokio::test]
@@ -425,8 +437,9 @@ mod tests {
         assert_eq!(hub.used_at(), begun + second);
         drop(stands);
         tokio::time::advance(second).await;
+        assert_eq!(hub.idle_since(), None);
         drop(waits);
         tokio::time::advance(second).await;
-        assert_eq!(hub.used_at(), begun + second * 2);
+        assert_eq!((hub.used_at(), hub.idle_since()), (begun + second * 2, Some(begun + second * 2)));
     }
 }

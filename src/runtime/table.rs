@@ -33,6 +33,27 @@ impl<T> Table<T> {
         Some(Kept { entries: Arc::clone(&self.entries), id: id.into() })
     }
 
+    /// The same, but where there are too many, those of the least rank are taken off the table to make room: they are
+    /// the second value. What has no rank stays.
+    pub fn keep_for<R: Ord>(
+        &self,
+        id: &str,
+        entry: Arc<T>,
+        entries_max: usize,
+        rank: impl Fn(&T) -> Option<R>,
+    ) -> (Option<Kept<T>>, Vec<Arc<T>>) {
+        let mut entries = lock(&self.entries);
+        let mut gone = Vec::new();
+        while entries.len() >= entries_max {
+            let ranked = entries.iter().filter_map(|(id, entry)| Some((rank(entry)?, id)));
+            let least = ranked.min_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, id)| id.clone());
+            let Some(least) = least else { break };
+            gone.extend(entries.remove(&least));
+        }
+        drop(entries);
+        (self.keep(id, entry, entries_max), gone)
+    }
+
     /// The entry of this id.
     pub fn find(&self, id: &str) -> Option<Arc<T>> {
         lock(&self.entries).get(id).cloned()
@@ -77,6 +98,20 @@ mod tests {
         assert_eq!((table.find("a").as_deref(), table.find("b")), (Some(&1), None));
         drop(kept);
         assert!(table.find("a").is_none() && table.is_empty());
+    }
+
+    #[test]
+    fn the_entries_of_the_least_rank_make_room_and_those_without_a_rank_stay() {
+        let table = Table::default();
+        let mut kept: Vec<_> =
+            [7, 3, 5].into_iter().zip(["a", "b", "c"]).map(|(n, id)| table.keep(id, Arc::new(n), 3)).collect();
+        let rank = |number: &i32| (*number != 3).then_some(*number);
+        let (other, gone) = table.keep_for("d", Arc::new(3), 3, rank);
+        assert_eq!((other.is_some(), gone, table.len()), (true, vec![Arc::new(5)], 3));
+        kept.pop();
+        assert_eq!(table.len(), 3, "whose place another took frees none");
+        let (last, gone) = table.keep_for("e", Arc::new(9), 2, rank);
+        assert_eq!((last.is_none(), gone, table.len()), (true, vec![Arc::new(7)], 2));
     }
 
     #[test]

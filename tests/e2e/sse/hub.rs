@@ -316,17 +316,49 @@ async fn an_initialize_that_fails_leaves_no_stream_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_limited_as_streams_are() {
+async fn the_session_that_was_unused_longest_makes_room_for_a_new_one() {
     let stage = Stage::sse_with("streams_max = 3", "", "").await;
+    let foreign = format!("X-API-Key: {}", stage.other.key);
     let first = stage.session().await;
     let second = stage.session().await;
-    let _third = stage.session().await;
-    let beyond = stage.post("/mcp/a", &[], INITIALIZE).await;
-    assert_eq!((beyond.status, beyond.code()), (503, Some(-32603)), "{}", beyond.text());
-    stage.upstream.stream(3).await.ended().await;
-    assert_eq!(second.delete().await, 200);
+    let third = stage.session().await;
+    assert_eq!(first.ask(LIST).await.len(), 1);
+    let initialize = client::post("/mcp/a", &[&foreign], INITIALIZE);
+    let other = client::send(stage.gateway.data, &initialize).await;
+    assert_eq!(other.status, 200, "one key does not use up what others need: {}", other.text());
     stage.upstream.stream(1).await.ended().await;
-    stage.session().await;
+    assert_eq!(second.post(LIST).await.status, 404);
+    for session in [&first, &third] {
+        assert_eq!(session.ask(LIST).await.len(), 1);
+    }
+    // Whoever has an unused session gives up that one, though another's is older.
+    let fourth = stage.session().await;
+    assert_eq!(first.post(LIST).await.status, 404);
+    assert_eq!(fourth.ask(LIST).await.len(), 1);
+    let header = format!("Mcp-Session-Id: {}", other.header("mcp-session-id").unwrap());
+    let asked = client::send(stage.gateway.data, client::post("/mcp/a", &[&header, &foreign], LIST)).await;
+    assert_eq!((asked.status, stage.upstream.stream(3).await.is_open()), (200, true));
+    assert_eq!(third.delete().await, 200);
+    stage.upstream.stream(2).await.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_used_makes_room_for_nobody() {
+    let stage = Stage::sse_with("streams_max = 3", "", "").await;
+    let first = stage.session().await;
+    let _standing = first.stand().await;
+    let second = stage.session().await;
+    stage.upstream.on("tools/call", Reply::never());
+    let request = second.request(&call(2, "echo"));
+    let asked = tokio::spawn(client::send(stage.gateway.data, request));
+    stage.upstream.wait_for("tools/call", 1).await;
+    for _ in 0..5 {
+        stage.session().await;
+    }
+    assert!(
+        !asked.is_finished() && stage.upstream.stream(0).await.is_open() && stage.upstream.stream(1).await.is_open()
+    );
+    asked.abort();
     assert_eq!(first.ask(LIST).await.len(), 1);
 }
 
