@@ -91,6 +91,8 @@ pub(crate) struct Resume {
     pub(crate) after: EventId,
     /// How long the server wants to be left alone until then.
     pub(crate) pause: Duration,
+    /// Whether a message came on the stream.
+    pub(crate) has_said: bool,
 }
 
 /// Whether a server of the configuration speaks HTTP+SSE.

@@ -25,6 +25,7 @@ use crate::mcp::revision::Revision;
 use crate::mcp::sse;
 use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
+use crate::runtime::Active;
 use crate::runtime::Kept;
 use crate::runtime::Mailbox;
 use crate::runtime::Runtime;
@@ -57,11 +58,13 @@ use super::stream::Pump;
 const ENDPOINT: &str = "endpoint";
 /// Header by which a proxy in front says what it took off the path.
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
-/// The shortest wait before a stream is gone on with.
+/// How long a server is left alone before a stream is gone on with, at least and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// How long a server is left alone that ended a standing stream without a word, at first and at most.
-const REOPEN_MIN: Duration = Duration::from_secs(1);
-const REOPEN_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The same for a standing stream, where the server does not say.
+const REOPEN: Duration = Duration::from_secs(1);
+/// After so many streams in a row that ended without a word, the answer is given up.
+const SILENT_ROUNDS_MAX: u32 = 16;
 
 /// Opens the stream of an HTTP+SSE server for a client of that transport.
 ///
@@ -316,23 +319,28 @@ impl Own {
     ) -> BoxFuture<'o, Result<Option<Resume>, Refusal>> {
         Box::pin(async move {
             let active = self.runtime.active();
-            let caller = Caller {
-                runtime: &self.runtime,
-                active: &active,
-                principal: Arc::clone(&self.principal),
-                server: Arc::clone(&self.server),
-            };
+            let caller = self.caller(&active);
             let refusal = match handle::carry_out(Client::Stream(Arc::clone(mailbox), None), entry, &caller, ask).await
             {
                 Ok(resume) => return Ok(resume),
                 Err(refusal) => refusal,
             };
-            let is_awaited = entry.id.is_some();
-            if !is_awaited || !refuse_on(mailbox, entry, &caller, &refusal).await {
-                entry.refuse(&refusal);
-            }
+            self.tell(mailbox, entry, &caller, &refusal).await;
             Err(refusal)
         })
+    }
+
+    fn caller<'c>(&'c self, active: &'c Arc<Active>) -> Caller<'c> {
+        let (principal, server) = (Arc::clone(&self.principal), Arc::clone(&self.server));
+        Caller { runtime: &self.runtime, active, principal, server }
+    }
+
+    /// Puts a refusal on record, and where an answer is awaited.
+    async fn tell(&self, mailbox: &Mailbox, entry: &mut Entry, caller: &Caller<'_>, refusal: &Refusal) {
+        let is_awaited = entry.id.is_some();
+        if !is_awaited || !refuse_on(mailbox, entry, caller, refusal).await {
+            entry.refuse(refusal);
+        }
     }
 
     /// Goes on with the answer to a request where a stream ended, until the answer is there or no stream says where to
@@ -347,14 +355,22 @@ impl Own {
     ) {
         let Ok(message) = Message::read(request, &Limits::default()) else { return };
         let mut next = Some(first);
-        while let Some(Resume { after, pause }) = next {
-            if !pause_for(mailbox, pause).await {
+        let mut pace = Pace::default();
+        while let Some(Resume { after, pause, has_said }) = next {
+            let pause = pace.after(has_said, pause);
+            let is_given_up = pace.silent_rounds > SILENT_ROUNDS_MAX;
+            if !is_given_up && !pause_for(mailbox, pause).await {
                 return;
             }
             let mut entry = parent.child();
             entry.note_own(Method::GET);
             // An error in the answer's place goes under the request's id.
             entry.id = message.id().map(Box::from);
+            if is_given_up {
+                let active = self.runtime.active();
+                self.tell(mailbox, &mut entry, &self.caller(&active), &Refusal::Answer("answer_missing")).await;
+                return;
+            }
             let mut ask = self.ask(conversation.clone(), Action::Listen(Listen { last_event_id: Some(after) }));
             ask.awaited = Some(Screen::new(&message, conversation.revision));
             next = self.carry_out(mailbox, &mut entry, ask).await.unwrap_or_default();
@@ -364,28 +380,44 @@ impl Own {
     /// Keeps a standing stream of the server open for as long as the client's is, unless the server has none.
     async fn listen(self, mailbox: Arc<Mailbox>, parent: Entry, conversation: Conversation) {
         let mut last_event_id = None;
-        let mut wait = REOPEN_MIN;
+        let mut pace = Pace::default();
         loop {
             let mut entry = parent.child();
             entry.note_own(Method::GET);
             let action = Action::Listen(Listen { last_event_id: last_event_id.clone() });
             let opened = Instant::now();
-            let pause = match self.carry_out(&mailbox, &mut entry, self.ask(conversation.clone(), action)).await {
-                Ok(Some(Resume { after, pause })) => {
-                    last_event_id = Some(after);
-                    pause
-                }
-                Ok(None) => wait,
-                Err(refusal) if may_pass(&refusal) => wait,
-                Err(_) => return,
-            };
+            let (has_said, pause) =
+                match self.carry_out(&mailbox, &mut entry, self.ask(conversation.clone(), action)).await {
+                    Ok(Some(Resume { after, pause, has_said })) => {
+                        last_event_id = Some(after);
+                        (has_said, pause)
+                    }
+                    Ok(None) => (false, REOPEN),
+                    Err(refusal) if may_pass(&refusal) => (false, REOPEN),
+                    Err(_) => return,
+                };
             drop(entry);
-            // A server that ends its streams at once is asked less and less often.
-            wait = if opened.elapsed() > REOPEN_MAX { REOPEN_MIN } else { (wait * 2).min(REOPEN_MAX) };
+            // A stream that stood for long was worth it even if nothing was said.
+            let pause = pace.after(has_said || opened.elapsed() > PAUSE_MAX, pause);
             if !pause_for(&mailbox, pause).await || !self.runtime.is_open() {
                 return;
             }
         }
+    }
+}
+
+/// How often a server is asked whose streams end: less and less as long as it says nothing.
+#[derive(Default)]
+struct Pace {
+    silent_rounds: u32,
+}
+
+impl Pace {
+    /// How long to wait after a stream ended, where the server wants to be left alone for `pause`.
+    fn after(&mut self, has_said: bool, pause: Duration) -> Duration {
+        self.silent_rounds = if has_said { 0 } else { self.silent_rounds + 1 };
+        let times = 1_u32.checked_shl(self.silent_rounds.saturating_sub(1)).unwrap_or(u32::MAX);
+        pause.max(PAUSE_MIN).saturating_mul(times).min(PAUSE_MAX)
     }
 }
 
@@ -398,11 +430,31 @@ fn may_pass(refusal: &Refusal) -> bool {
     }
 }
 
-/// Waits for as long as a server wants, but never so short that it could keep the gateway busy; false if the client's
-/// stream ended meanwhile.
+/// Waits; false if the client's stream ended meanwhile.
 async fn pause_for(mailbox: &Mailbox, pause: Duration) -> bool {
     tokio::select! {
-        () = tokio::time::sleep(pause.max(PAUSE_MIN)) => true,
+        () = tokio::time::sleep(pause) => true,
         () = mailbox.gone() => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_asked_less_and_less_often_until_it_says_something() {
+        let mut pace = Pace::default();
+        let seconds = |pauses: Vec<Duration>| pauses.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+        let pauses = (0..12).map(|_| pace.after(false, Duration::ZERO)).collect();
+        assert_eq!(seconds(pauses), [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60.0, 60.0]);
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            [true, true, false, false].map(|has_said| pace.after(has_said, second)),
+            [1, 1, 1, 2].map(|n| second * n)
+        );
+        let many: Vec<_> = (0..1000).map(|_| pace.after(false, second)).collect();
+        assert_eq!(many.last(), Some(&PAUSE_MAX));
+        assert!(pace.silent_rounds > SILENT_ROUNDS_MAX);
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Pump<'p> {
     /// The last event that could be gone on after, and how long to wait until then.
     last_id: Option<EventId>,
     pause: Duration,
+    /// Whether a message came that may go on.
+    has_said: bool,
     /// Tells when the configuration has changed, or when connections are no longer taken.
     changes: watch::Receiver<u64>,
     /// When the next comment is due.
@@ -105,6 +107,7 @@ impl<'p> Pump<'p> {
             negotiated: None,
             last_id: None,
             pause: PAUSE,
+            has_said: false,
             changes: exchange.runtime.changes(),
             comment_at: Instant::now() + KEEP_ALIVE,
             declines: Declines::default(),
@@ -287,6 +290,7 @@ impl<'p> Pump<'p> {
             Some(data) if exchange.client.mailbox().is_some() => sse::message_event(data),
             _ => replaced.map_or_else(|| event.forwarded(), |body| event.render(&body)),
         };
+        self.has_said = true;
         self.ready.extend_from_slice(&event);
     }
 
@@ -386,7 +390,7 @@ impl<'p> Pump<'p> {
     /// Where the stream can be gone on with.
     fn resume(&mut self) -> Option<Resume> {
         let pause = self.pause;
-        self.last_id.take().map(|after| Resume { after, pause })
+        self.last_id.take().map(|after| Resume { after, pause, has_said: self.has_said })
     }
 
     async fn write_head(&mut self, exchange: &mut Exchange<'_>, negotiated: Option<Revision>) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! What a client or a server costs that does not behave.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -8,6 +10,7 @@ use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 
 use super::PATIENCE;
+use super::SECOND;
 use super::STEP;
 use super::Stage;
 use super::call;
@@ -45,4 +48,37 @@ async fn answers_that_nobody_reads_wait_at_the_server_and_are_all_told_in_the_en
         let accepted = tokio::time::timeout(PATIENCE, posts.join_all()).await.expect("in time");
         assert!(accepted.iter().all(|answer| answer.status == 202));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_streams_end_without_a_word_is_asked_less_and_less_often() {
+    let stage = Stage::streamable().await;
+    let mut client = stage.initialized().await;
+    stage.upstream.wait_for("GET", 1).await;
+    stage.upstream.on("tools/call", Reply::to_be_continued("e1", 0)).on("GET", Reply::to_be_continued("e1", 0));
+    assert_eq!(client.post(&call(5, "echo")).await.status, 202);
+    tokio::time::sleep(SECOND * 3).await;
+    let asked = stage.upstream.requests_for("GET e1").len();
+    assert!((3..7).contains(&asked), "{asked} times");
+    // What is said begins it anew, and an answer is none too late.
+    let said = vec![Event::progress(1).id("e2").retry(0)];
+    stage.upstream.on("GET e1", Reply::sse(said)).on("GET e2", Reply::sse(vec![Event::result(json!({}))]));
+    assert_eq!(client.stream.message().await["method"], "notifications/progress");
+    let told = Instant::now();
+    assert_eq!(client.stream.message().await["id"], 5);
+    assert!(told.elapsed() < SECOND, "{:?}", told.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standing_stream_that_ends_without_a_word_is_opened_less_and_less_often() {
+    let stage = Stage::streamable().await;
+    stage.upstream.on("GET", Reply::to_be_continued("e1", 0));
+    let mut client = stage.initialized().await;
+    tokio::time::sleep(SECOND * 3).await;
+    let opened = stage.upstream.requests_for("GET").len();
+    assert!((3..8).contains(&opened), "{opened} times");
+    stage.upstream.on("GET", Reply::standing(vec![]));
+    let server = tokio::time::timeout(PATIENCE, stage.upstream.stream(0)).await.expect("opened again");
+    server.push(Event::notification("notifications/tools/list_changed", json!({})));
+    assert_eq!(client.stream.message().await["method"], "notifications/tools/list_changed");
 }
