@@ -236,7 +236,8 @@ async fn refuse_on(mailbox: &Mailbox, entry: &mut Entry, caller: &Caller<'_>, re
 }
 
 /// Takes a message for a server of Streamable HTTP. The order in which messages are taken is kept for everything but
-/// requests, which are answered in their own time.
+/// requests, which are answered in their own time. A server that lost the session ends the client's stream: HTTP+SSE
+/// clients begin anew in no other case.
 async fn take_for(
     session: &mut Session,
     entry: &mut Entry,
@@ -256,7 +257,13 @@ async fn take_for(
         let headers = exchange::own_headers(conversation.revision);
         let ask = Ask { conversation: conversation.clone(), action: ask.action, headers, awaited: None };
         let listener = entry.template();
-        handle::carry_out(Client::Http(session), entry, caller, ask).await?;
+        let taken = handle::carry_out(Client::Http(session), entry, caller, ask).await;
+        if matches!(taken, Err(Refusal::UnknownSession)) {
+            let mailbox = Arc::clone(mailbox);
+            // What still waits on the stream may take its time.
+            tokio::spawn(async move { mailbox.end().await });
+        }
+        taken?;
         if is_ready && mailbox.begins_to_listen() {
             tokio::spawn(own.listen(Arc::clone(mailbox), listener, conversation));
         }
@@ -273,9 +280,11 @@ async fn take_for(
     tokio::spawn(async move {
         let follow = entry.template();
         let first = own.carry_out(&mailbox, &mut entry, own.ask(conversation.clone(), ask.action)).await;
-        // A server may end the stream before its answer, and tell where it goes on.
-        if let Ok(Some(resume)) = first {
-            own.go_on(&mailbox, &follow, &conversation, body, resume).await;
+        match first {
+            // A server may end the stream before its answer, and tell where it goes on.
+            Ok(Some(resume)) => own.go_on(&mailbox, &follow, &conversation, body, resume).await,
+            Err(Refusal::UnknownSession) => mailbox.end().await,
+            Ok(None) | Err(_) => {}
         }
         drop(slot);
     });

@@ -191,6 +191,7 @@ impl<'p> Pump<'p> {
                 // A silent stream is decided again as well, and stays as silent as it was.
                 Next::Change if self.must_close(exchange.runtime) => self.is_leaving = true,
                 Next::Change => self.decide_again(exchange)?,
+                Next::Mail(events) if events.is_empty() => self.close(),
                 Next::Mail(events) => {
                     silent_until = Instant::now() + self.silence_max();
                     self.ready.extend_from_slice(&events);

@@ -64,6 +64,12 @@ impl Mailbox {
         }
     }
 
+    /// Ends the stream behind everything that was put in. The end mark is an event of no bytes.
+    pub async fn end(&self) {
+        // A stream that is gone has ended.
+        let _ = self.put(Bytes::new()).await;
+    }
+
     /// Waits for the turn to read a large answer of the server, which lasts until it is dropped: there is no place in the
     /// mailbox for many of them. `None` once the stream is gone.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {

@@ -234,7 +234,6 @@ async fn failures_of_the_server_are_answers_on_the_stream() {
         Reply::sse(vec![]),
         Reply::wrong_id(json!(99), json!({})),
         Reply::unauthorized(),
-        Reply::session_gone(),
         Reply::error(-32000, "busy"),
     ]) {
         stage.upstream.on("tools/call", reply);
@@ -244,6 +243,27 @@ async fn failures_of_the_server_are_answers_on_the_stream() {
         }
         assert_eq!((&failed["id"], failed["error"]["code"].is_i64()), (&json!(id), true), "{failed}");
     }
+    assert_eq!(client.ask(LIST).await["id"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_server_lost_ends_the_client_s_stream_after_it_was_told() {
+    let stage = Stage::streamable().await;
+    stage.upstream.on("tools/call", Reply::session_gone());
+    let mut client = stage.initialized().await;
+    let failed = client.ask(&call(3, "echo")).await;
+    assert_eq!((&failed["id"], failed["error"]["code"].is_i64()), (&json!(3), true), "{failed}");
+    assert!(client.stream.ends_within(SECOND).await);
+    assert_eq!(client.post(LIST).await.status, 404);
+    stage.upstream.on("notifications/cancelled", Reply::session_gone());
+    let mut client = stage.initialized().await;
+    let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
+    assert_eq!(client.post(cancelled).await.status, 404);
+    assert!(client.stream.ends_within(SECOND).await);
+    // A server that only does not know streams may say so in the same words.
+    stage.upstream.on("GET", Reply::session_gone());
+    let mut client = stage.initialized().await;
+    assert!(client.stream.is_silent_for(STEP * 3).await);
     assert_eq!(client.ask(LIST).await["id"], 1);
 }
 
