@@ -1,7 +1,7 @@
 //! What does a server get whose request its clients may not be asked?
 //!
 //! An answer: it would wait for one otherwise. The gateway declines in the client's place, and that goes the way of every
-//! message: decided, on record, sent with the server's credential.
+//! message: decided under the snapshot in force, on record, sent with the server's credential.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) struct Declines(Option<JoinSet<()>>);
 
 impl Declines {
     /// Declines the request of this id (raw JSON) that came on the stream of `exchange`.
-    pub(crate) fn send(&mut self, exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, id: &str) {
+    pub(crate) fn send(&mut self, exchange: &mut Exchange<'_>, id: &str) {
         let running = self.0.get_or_insert_default();
         while running.try_join_next().is_some() {}
         if running.len() >= ON_THEIR_WAY_MAX {
@@ -41,12 +41,14 @@ impl Declines {
             return;
         }
         let body = error::error_body(Some(id), error::METHOD_NOT_FOUND, "the client is not asked for this", None);
-        let Some((entry, call, headers, path)) = prepare(exchange, upstream, body) else { return };
-        let (active, principal) = (Arc::clone(exchange.active), Arc::clone(&exchange.principal));
+        // The stream may be older than the configuration.
+        let active = exchange.runtime.active();
+        let Some(upstream) = active.fleet.get(&exchange.permitted.call().server).map(Arc::clone) else { return };
+        let Some((mut entry, call, headers, path)) = prepare(exchange, &upstream, body) else { return };
+        entry.judged_under(&active);
+        let principal = Arc::clone(&exchange.principal);
         let (revision, endpoint) = (exchange.conversation.revision, exchange.entry.endpoint);
-        let upstream = Arc::clone(upstream);
         running.spawn(async move {
-            let mut entry = entry;
             let Ok(permitted) = active.snapshot.policy.decide(&principal, revision, call) else { return };
             if let Err(refusal) = entry.intend(&permitted).await {
                 entry.refuse(&refusal);

@@ -269,7 +269,7 @@ impl<'p> Pump<'p> {
                 self.put(exchange, event, replaced);
             }
             Verdict::Drop(reason) => tracing::debug!(reason, "an event of the upstream was dropped"),
-            Verdict::Decline(id) => self.declines.send(exchange, self.upstream, &id),
+            Verdict::Decline(id) => self.declines.send(exchange, &id),
             Verdict::Refuse(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Answer(answer) => {
                 let message = answer.replaced.as_ref().or(event.data()).cloned().unwrap_or_default();

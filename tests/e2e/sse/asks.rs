@@ -124,6 +124,22 @@ async fn on_the_stream_of_an_http_sse_server_for_a_client_of_streamable_http() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_configuration_in_force_and_not_that_of_the_stream_s_beginning() {
+    let keys = format!("{DENIED}\nauth = {{ type = \"bearer\", secret = \"before\" }}");
+    let stage = Stage::sse_with("", &keys, "").await;
+    let mut client = stage.client().await;
+    let server = stage.upstream.stream(0).await;
+    stage.reload("\"before\"", "\"after\"");
+    server.push(sampling("s-1"));
+    let told = stage.upstream.wait_for("response", 1).await;
+    assert_eq!(told[0].header("authorization").as_deref(), Some("Bearer after"));
+    let stated = |record: &Value| record["http_method"] == "POST" && record["rpc_method"].is_null();
+    assert_eq!(stage.gateway.wait_for_record("intent", stated)["snapshot"], "2");
+    server.push(last());
+    assert_eq!(client.stream.message().await["params"]["data"], "last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_can_be_declined_at_once_are_dropped_and_not_relayed() {
     let stage = Stage::sse_with("", DENIED, "").await;
     stage.upstream.on("response", Reply::never());
