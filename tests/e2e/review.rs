@@ -88,7 +88,7 @@ async fn nothing_in_an_event_reaches_a_client_that_was_not_screened() {
     let answer = client::send(gateway.data, call(&key, 7)).await;
     let text = answer.text();
     assert!(!text.contains("forged") && !text.contains("10.1.2.3") && !text.contains(['\u{2028}', '\u{85}']), "{text}");
-    assert!(text.contains(":\n") && text.contains("id: 1\n"), "{text}");
+    assert!(text.contains(":\n") && text.contains("id: "), "{text}");
     assert_eq!(answer.events().last().unwrap()["result"]["content"][0]["text"], "a\u{2028}\u{2028}b");
 }
 
