@@ -1,0 +1,203 @@
+//! Is that more than it was?
+//!
+//! `baseline.toml` says what everything cost when somebody last looked and agreed. More than [`WORSE`] in instructions, or
+//! an allocation more, fails. As much less is told, so that the baseline follows in a commit that says why.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::toolchain::Toolchain;
+
+/// The part of the instructions by which an operation may differ.
+const WORSE: f64 = 0.03;
+/// Averages of many runs are compared: what is nearer to one allocation more than to none is one more.
+const ALLOCATION: f64 = 0.5;
+
+/// What one run of an operation costs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Counts {
+    /// The operation.
+    pub(crate) name: String,
+    /// Instructions of user space.
+    pub(crate) instructions: f64,
+    /// How many times memory is asked for.
+    pub(crate) allocations: f64,
+}
+
+/// What was counted before, and with what.
+#[derive(Debug, Clone)]
+pub(crate) struct Baseline {
+    /// With what it was counted.
+    pub(crate) toolchain: Toolchain,
+    /// In the order of the file.
+    pub(crate) counts: Vec<Counts>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    toolchain: Toolchain,
+    operations: BTreeMap<String, Figures>,
+}
+
+#[derive(Deserialize)]
+struct Figures {
+    instructions: f64,
+    allocations: f64,
+}
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    lines: Vec<String>,
+    worse: Vec<String>,
+    better: Vec<String>,
+}
+
+impl Baseline {
+    /// Reads the baseline at `path`.
+    pub(crate) fn read(path: &Path) -> Self {
+        Self::parse(&fs::read_to_string(path).unwrap())
+    }
+
+    fn parse(text: &str) -> Self {
+        let file: File = toml::from_str(text).unwrap();
+        let counts = file.operations.into_iter().map(|(name, figures)| Counts {
+            name,
+            instructions: figures.instructions,
+            allocations: figures.allocations,
+        });
+        Self { toolchain: file.toolchain, counts: counts.collect() }
+    }
+
+    /// Writes the baseline to `path`.
+    pub(crate) fn write(&self, path: &Path) {
+        fs::write(path, self.text()).unwrap();
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from(
+            "# What each operation costs: written by `WRITE_BASELINE=1 scripts/test guard`, and changed only in a commit\n\
+             # that says why. README.md beside it says how to read it.\n\n[toolchain]\n",
+        );
+        text.push_str(&toml::to_string(&self.toolchain).unwrap());
+        text.push_str("\n[operations]\n");
+        let mut counts = self.counts.clone();
+        counts.sort_by(|a, b| a.name.cmp(&b.name));
+        for Counts { name, instructions, allocations } in &counts {
+            writeln!(text, "\"{name}\" = {{ instructions = {instructions:.1}, allocations = {allocations:.2} }}")
+                .unwrap();
+        }
+        text
+    }
+
+    /// Holds `measured` against the baseline; with `only`, nothing else was measured.
+    pub(crate) fn compare(&self, measured: &[Counts], only: Option<&str>) -> Comparison {
+        let mut comparison = Comparison::default();
+        for now in measured {
+            match self.counts.iter().find(|then| then.name == now.name) {
+                Some(then) => comparison.add(then, now),
+                None => comparison.worse.push(format!("{}: not in the baseline; write it anew", now.name)),
+            }
+        }
+        let is_measured = |then: &Counts| measured.iter().any(|now| now.name == then.name);
+        let gone = self.counts.iter().filter(|then| only.is_none() && !is_measured(then));
+        comparison.worse.extend(gone.map(|then| format!("{}: no longer measured; write the baseline anew", then.name)));
+        comparison
+    }
+}
+
+impl Comparison {
+    fn add(&mut self, then: &Counts, now: &Counts) {
+        let more = now.instructions / then.instructions - 1.0;
+        let allocations = now.allocations - then.allocations;
+        let line = format!(
+            "{:<64} {:>12.0} {:>+7.2} % {:>10.2} {:>+7.2}",
+            now.name,
+            now.instructions,
+            more * 100.0,
+            now.allocations,
+            // Not a negative nothing.
+            if allocations.abs() < 0.005 { 0.0 } else { allocations }
+        );
+        if more > WORSE || allocations > ALLOCATION {
+            self.worse.push(line.clone());
+        } else if more < -WORSE || allocations < -ALLOCATION {
+            self.better.push(line.clone());
+        }
+        self.lines.push(line);
+    }
+
+    /// Prints everything, what got worse last. Whether nothing did.
+    pub(crate) fn tell(&self) -> bool {
+        println!("{:<64} {:>12} {:>9} {:>10} {:>7}", "for one run", "instructions", "", "allocations", "");
+        self.lines.iter().for_each(|line| println!("{line}"));
+        if !self.better.is_empty() {
+            println!(
+                "\n*** better than the baseline: write it anew (`WRITE_BASELINE=1 scripts/test guard`), saying why"
+            );
+            self.better.iter().for_each(|line| println!("{line}"));
+        }
+        if !self.worse.is_empty() {
+            println!(
+                "\n*** WORSE than the baseline by more than {} % of instructions, or an allocation:",
+                WORSE * 100.0
+            );
+            self.worse.iter().for_each(|line| println!("{line}"));
+        }
+        println!("\n{} passed, {} failed", self.lines.len() - self.worse.len().min(self.lines.len()), self.worse.len());
+        self.worse.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(instructions: f64, allocations: f64) -> Vec<Counts> {
+        vec![Counts { name: "an operation".into(), instructions, allocations }]
+    }
+
+    fn baseline() -> Baseline {
+        Baseline { toolchain: Toolchain::here(), counts: counts(1_000.0, 4.0) }
+    }
+
+    #[test]
+    fn more_instructions_or_an_allocation_more_are_worse_and_less_is_told() {
+        let worse = |instructions, allocations| {
+            let comparison = baseline().compare(&counts(instructions, allocations), None);
+            (comparison.worse.len(), comparison.better.len())
+        };
+        assert_eq!(worse(1_030.0, 4.4), (0, 0));
+        assert_eq!(worse(1_031.0, 4.0), (1, 0));
+        assert_eq!(worse(1_000.0, 5.0), (1, 0));
+        assert_eq!(worse(900.0, 5.0), (1, 0), "an allocation more is worse however fast it is");
+        assert_eq!(worse(969.0, 4.0), (0, 1));
+        assert_eq!(worse(1_000.0, 3.0), (0, 1));
+    }
+
+    #[test]
+    fn what_is_new_and_what_is_gone_is_told() {
+        let other = [Counts { name: "another".into(), instructions: 1.0, allocations: 0.0 }];
+        assert_eq!(baseline().compare(&other, None).worse.len(), 2);
+        assert_eq!(baseline().compare(&other, Some("another")).worse.len(), 1);
+    }
+
+    #[test]
+    fn a_baseline_is_read_as_it_was_written() {
+        let read = Baseline::parse(&baseline().text());
+        assert_eq!(read.counts, baseline().counts);
+        assert!(read.toolchain.differences(&baseline().toolchain).is_empty());
+    }
+
+    #[test]
+    fn another_toolchain_is_named() {
+        let text = baseline().text().replace("rustc 1.", "rustc 2.");
+        let differences = Baseline::parse(&text).toolchain.differences(&Toolchain::here());
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        assert!(differences[0].starts_with("rustc: baseline `rustc 2."), "{differences:?}");
+    }
+}

@@ -1,0 +1,98 @@
+//! Does anything cost more than it did? `scripts/test guard`
+//!
+//! `portcullis-guard` counts instructions (under callgrind) and allocations of each operation, and of whole requests
+//! through the gateway, and compares them with `baseline.toml`. README.md says how to read what it says. The program runs
+//! itself as its own children: `operations` is what is measured one by one, `run --config FILE` is the gateway.
+//!
+//! Exit code: 0 nothing got worse, 1 something did, 77 this machine cannot say.
+
+mod allocations;
+mod baseline;
+mod callgrind;
+mod gateway;
+mod mark;
+mod operations;
+mod toolchain;
+
+// What is measured is what the benchmarks time.
+#[path = "../../../benches/cases/mod.rs"]
+mod cases;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use baseline::Baseline;
+use baseline::Counts;
+use toolchain::Toolchain;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// What a step of the tests says by its exit code when it cannot run here.
+const SKIPPED: u8 = 77;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("operations") => operations::run(arguments.next().as_deref()),
+        Some("run") => return gateway::serve(),
+        only => return check(only),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Measures, compares, tells. `only`: a part of the names of what is to be measured.
+fn check(only: Option<&str>) -> ExitCode {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml");
+    let here = Toolchain::here();
+    let writes = std::env::var_os("WRITE_BASELINE").is_some_and(|value| value == "1");
+    let baseline = if writes { None } else { Some(Baseline::read(&path)) };
+    if let Some(differences) = baseline.as_ref().map(|baseline| baseline.toolchain.differences(&here)) {
+        if !differences.is_empty() {
+            println!(
+                "\n*** SKIPPED: the baseline was written with another toolchain, whose counts are not this one's:"
+            );
+            differences.iter().for_each(|difference| println!("***   {difference}"));
+            println!("*** `WRITE_BASELINE=1 scripts/test guard` before and after a change tells what it costs here.\n");
+            return ExitCode::from(SKIPPED);
+        }
+    }
+    if here.valgrind.is_none() {
+        println!("\n*** SKIPPED: valgrind is not installed, so no instruction can be counted.\n");
+        return ExitCode::from(SKIPPED);
+    }
+    let measured = measure(only);
+    let Some(baseline) = baseline else {
+        assert!(only.is_none(), "a baseline is written whole");
+        Baseline { toolchain: here, counts: measured }.write(&path);
+        println!("wrote {}", path.display());
+        return ExitCode::SUCCESS;
+    };
+    if baseline.compare(&measured, only).tell() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(only: Option<&str>) -> Vec<Counts> {
+    let directory = Scratch::new();
+    let mut measured = operations::measure(&directory.0, only);
+    measured.extend(gateway::measure(&directory.0, only));
+    measured
+}
+
+/// A directory for one run, which goes with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("portcullis-guard-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left in a directory for temporary files is not worth a failure.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
