@@ -21,7 +21,7 @@ build: ## Builds target/release/portcullis.
 	@scripts/needs build
 	cargo build --locked --release
 
-test: ## Everything that decides whether this tree is sound: lints, tests, dependencies, the official suite.
+test: ## Everything that decides whether this tree is sound: lints, tests, costs, dependencies, the official suite.
 	@scripts/test
 
 check: ## The part of `make test` that runs nothing: format, lints, documentation, dependencies.

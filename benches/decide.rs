@@ -44,9 +44,8 @@ fn main() {
 }
 
 fn point(scale: Scale) {
-    let Scale { keys, servers, tools_per_server } = scale;
     let ns = cases::nanos(&mut decide::plain(scale));
-    println!("{keys:>7} keys {servers:>6} servers {tools_per_server:>6} tools each {ns:>7.0} ns");
+    println!("{:<48} {ns:>9.0} ns", scale.to_string());
 }
 
 /// What a reload takes.

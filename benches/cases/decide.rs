@@ -24,8 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Each verdict under one configuration.
 pub(crate) fn at(scale: Scale) -> Vec<Case> {
     let policy = Rc::new(scale.policy());
-    let Scale { keys, servers, tools_per_server } = scale;
-    let name = |what| format!("decide, {what}, {keys} keys, {servers} servers, {} tools", servers * tools_per_server);
+    let name = |what| format!("decide, {what}, {scale}");
     let view = Rc::clone(&policy);
     let caller = rules::principal("key_000000");
     vec![

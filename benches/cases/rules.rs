@@ -2,6 +2,7 @@
 //!
 //! An agent's matrix covers five servers, a key reaches twenty: what a caller may do does not grow with the whole.
 
+use std::fmt;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -71,6 +72,13 @@ impl Scale {
                 .unwrap();
         }
         text
+    }
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, servers, tools_per_server } = self;
+        write!(formatter, "{keys} keys, {servers} servers, {} tools", servers * tools_per_server)
     }
 }
 

@@ -10,12 +10,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::cases::decide;
 use crate::toolchain::Toolchain;
 
 /// The part of the instructions by which an operation may differ.
 const WORSE: f64 = 0.03;
 /// Averages of many runs are compared: what is nearer to one allocation more than to none is one more.
 const ALLOCATION: f64 = 0.5;
+/// What a decision may cost under the large configuration, beside the small one: it must not grow with it.
+const GROWTH: f64 = 0.05;
 
 /// What one run of an operation costs.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,17 @@ pub(crate) struct Counts {
     pub(crate) instructions: f64,
     /// How many times memory is asked for.
     pub(crate) allocations: f64,
+}
+
+/// The smaller counts of two measurements.
+pub(crate) fn least(mut first: Vec<Counts>, second: &[Counts]) -> Vec<Counts> {
+    for counts in &mut first {
+        if let Some(again) = second.iter().find(|again| again.name == counts.name) {
+            counts.instructions = counts.instructions.min(again.instructions);
+            counts.allocations = counts.allocations.min(again.allocations);
+        }
+    }
+    first
 }
 
 /// What was counted before, and with what.
@@ -105,12 +119,34 @@ impl Baseline {
         }
         let is_measured = |then: &Counts| measured.iter().any(|now| now.name == then.name);
         let gone = self.counts.iter().filter(|then| only.is_none() && !is_measured(then));
+        comparison.worse.extend(grown(measured));
         comparison.worse.extend(gone.map(|then| format!("{}: no longer measured; write the baseline anew", then.name)));
         comparison
     }
 }
 
+/// Decisions that cost more where there are more keys, servers and tools.
+fn grown(measured: &[Counts]) -> Vec<String> {
+    let (small, large) = (decide::SMALL.to_string(), decide::LARGE.to_string());
+    let pairs = measured.iter().filter_map(|of_small| {
+        let name = of_small.name.replace(&small, &large);
+        Some((of_small, measured.iter().find(|counts| of_small.name != name && counts.name == name)?))
+    });
+    let grown = pairs.filter(|(small, large)| large.instructions > small.instructions * (1.0 + GROWTH));
+    grown
+        .map(|(small, large)| {
+            let (was, is) = (small.instructions, large.instructions);
+            format!("{}: grows with the configuration, from {was:.0} to {is:.0} instructions", large.name)
+        })
+        .collect()
+}
+
 impl Comparison {
+    /// Whether anything got worse.
+    pub(crate) fn is_worse(&self) -> bool {
+        !self.worse.is_empty()
+    }
+
     fn add(&mut self, then: &Counts, now: &Counts) {
         let more = now.instructions / then.instructions - 1.0;
         let allocations = now.allocations - then.allocations;
@@ -123,9 +159,9 @@ impl Comparison {
             // Not a negative nothing.
             if allocations.abs() < 0.005 { 0.0 } else { allocations }
         );
-        if more > WORSE || allocations > ALLOCATION {
+        if now.instructions > then.instructions * (1.0 + WORSE) || allocations > ALLOCATION {
             self.worse.push(line.clone());
-        } else if more < -WORSE || allocations < -ALLOCATION {
+        } else if now.instructions < then.instructions * (1.0 - WORSE) || allocations < -ALLOCATION {
             self.better.push(line.clone());
         }
         self.lines.push(line);
@@ -149,7 +185,7 @@ impl Comparison {
             self.worse.iter().for_each(|line| println!("{line}"));
         }
         println!("\n{} passed, {} failed", self.lines.len() - self.worse.len().min(self.lines.len()), self.worse.len());
-        self.worse.is_empty()
+        !self.is_worse()
     }
 }
 
@@ -184,6 +220,20 @@ mod tests {
         let other = [Counts { name: "another".into(), instructions: 1.0, allocations: 0.0 }];
         assert_eq!(baseline().compare(&other, None).worse.len(), 2);
         assert_eq!(baseline().compare(&other, Some("another")).worse.len(), 1);
+    }
+
+    #[test]
+    fn a_decision_that_costs_more_in_a_larger_configuration_is_told() {
+        let at =
+            |scale: String, instructions| Counts { name: format!("decide, {scale}"), instructions, allocations: 0.0 };
+        let found =
+            |large| grown(&[at(decide::SMALL.to_string(), 1_000.0), at(decide::LARGE.to_string(), large)]).len();
+        assert_eq!((found(1_050.0), found(1_051.0)), (0, 1));
+    }
+
+    #[test]
+    fn of_two_measurements_the_smaller_counts() {
+        assert_eq!(least(counts(1_100.0, 4.0), &counts(1_000.0, 5.0)), counts(1_000.0, 4.0));
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Counted {
             .arg(format!("--callgrind-out-file={}", out.display()))
             .arg(std::env::current_exe().unwrap())
             .args(arguments)
+            .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -1,7 +1,7 @@
 //! Does anything cost more than it did? `scripts/test guard`
 //!
 //! `portcullis-guard` counts instructions (under callgrind) and allocations of each operation, and of whole requests
-//! through the gateway, and compares them with `baseline.toml`. README.md says how to read what it says. The program runs
+//! through the gateway, and compares them with `baseline.toml`, or the file that `BASELINE` names. README.md says how to read what it says. The program runs
 //! itself as its own children: `operations` is what is measured one by one, `run --config FILE` is the gateway.
 //!
 //! Exit code: 0 nothing got worse, 1 something did, 77 this machine cannot say.
@@ -44,22 +44,20 @@ fn main() -> ExitCode {
 
 /// Measures, compares, tells. `only`: a part of the names of what is to be measured.
 fn check(only: Option<&str>) -> ExitCode {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml");
+    let committed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml");
+    let path = std::env::var_os("BASELINE").map_or_else(committed, PathBuf::from);
     let here = Toolchain::here();
     let writes = std::env::var_os("WRITE_BASELINE").is_some_and(|value| value == "1");
-    let baseline = if writes { None } else { Some(Baseline::read(&path)) };
-    if let Some(differences) = baseline.as_ref().map(|baseline| baseline.toolchain.differences(&here)) {
-        if !differences.is_empty() {
-            println!(
-                "\n*** SKIPPED: the baseline was written with another toolchain, whose counts are not this one's:"
-            );
-            differences.iter().for_each(|difference| println!("***   {difference}"));
-            println!("*** `WRITE_BASELINE=1 scripts/test guard` before and after a change tells what it costs here.\n");
-            return ExitCode::from(SKIPPED);
-        }
-    }
     if here.valgrind.is_none() {
         println!("\n*** SKIPPED: valgrind is not installed, so no instruction can be counted.\n");
+        return ExitCode::from(SKIPPED);
+    }
+    let baseline = (!writes).then(|| Baseline::read(&path));
+    let differences = baseline.as_ref().map(|baseline| baseline.toolchain.differences(&here)).unwrap_or_default();
+    if !differences.is_empty() {
+        println!("\n*** SKIPPED: the baseline was written with another toolchain, whose counts are not this one's:");
+        differences.iter().for_each(|difference| println!("***   {difference}"));
+        println!("*** load-tests/guard/README.md says how to compare two trees here all the same.\n");
         return ExitCode::from(SKIPPED);
     }
     let measured = measure(only);
@@ -69,7 +67,12 @@ fn check(only: Option<&str>) -> ExitCode {
         println!("wrote {}", path.display());
         return ExitCode::SUCCESS;
     };
-    if baseline.compare(&measured, only).tell() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut comparison = baseline.compare(&measured, only);
+    if comparison.is_worse() {
+        println!("something seems worse: measuring once more, the smaller counts");
+        comparison = baseline.compare(&baseline::least(measured, &measure(only)), only);
+    }
+    if comparison.tell() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn measure(only: Option<&str>) -> Vec<Counts> {
