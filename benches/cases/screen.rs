@@ -37,7 +37,7 @@ allowed_tools = ["search_*"]
 pub(crate) fn cases() -> Vec<Case> {
     let policy = Rc::new(rules::compile(CONFIG));
     let mut cases = Vec::new();
-    for (tools, repeat) in [(100, 20), (1_000, 5)] {
+    for (tools, repeat) in [(100, 20), (1_000, 10)] {
         for (key, what) in [("everything", "all seen"), ("some", "half seen")] {
             cases.push(case(&format!("screen, {tools} tools, {what}"), repeat, &policy, key, list(tools)));
         }

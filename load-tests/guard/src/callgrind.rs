@@ -30,6 +30,8 @@ impl Counted {
             .arg(std::env::current_exe().unwrap())
             .args(arguments)
             .env_remove("RUST_LOG")
+            // The allocator gives memory back when a time has passed, and time passes differently on each run.
+            .env("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -32,6 +32,9 @@ static ALLOCATOR: allocations::Counting = allocations::Counting;
 /// What a step of the tests says by its exit code when it cannot run here.
 const SKIPPED: u8 = 77;
 
+/// What differs from run to run only ever adds: of so many measurements the smallest counts are what is compared.
+const MEASUREMENTS_MAX: usize = 3;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
@@ -60,17 +63,24 @@ fn check(only: Option<&str>) -> ExitCode {
         println!("*** load-tests/guard/README.md says how to compare two trees here all the same.\n");
         return ExitCode::from(SKIPPED);
     }
-    let measured = measure(only);
+    let mut measured = measure(only);
     let Some(baseline) = baseline else {
         assert!(only.is_none(), "a baseline is written whole");
+        for _ in 1..MEASUREMENTS_MAX {
+            measured = baseline::least(measured, &measure(only));
+        }
         Baseline { toolchain: here, counts: measured }.write(&path);
         println!("wrote {}", path.display());
         return ExitCode::SUCCESS;
     };
     let mut comparison = baseline.compare(&measured, only);
-    if comparison.is_worse() {
+    for _ in 1..MEASUREMENTS_MAX {
+        if !comparison.is_worse() {
+            break;
+        }
         println!("something seems worse: measuring once more, the smaller counts");
-        comparison = baseline.compare(&baseline::least(measured, &measure(only)), only);
+        measured = baseline::least(measured, &measure(only));
+        comparison = baseline.compare(&measured, only);
     }
     if comparison.tell() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
