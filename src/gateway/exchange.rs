@@ -112,7 +112,7 @@ pub(crate) async fn run(exchange: &mut Exchange<'_>) -> Result<Option<Resume>, R
         (Door::SseStream, true) => sse::relay(exchange, upstream).await.map(|()| None),
         (Door::SseStream, false) => sse::stand(exchange, upstream).await.map(|()| None),
         (Door::SseMessage, true) => exchange.post(upstream).await.map(|()| None),
-        (Door::Streamable, true) => hub::run(exchange, upstream).await.map(|()| None),
+        (Door::Streamable, true) => Box::pin(hub::run(exchange, upstream)).await.map(|()| None),
     }
 }
 
@@ -196,7 +196,9 @@ impl Exchange<'_> {
         }
         let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path };
         let modern = self.conversation.is_modern();
-        let sent = self.client.watched(modern, upstream.send(&endpoint, &self.permitted, dispatch)).await;
+        // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
+        let sending = std::pin::pin!(upstream.send(&endpoint, &self.permitted, dispatch));
+        let sent = self.client.watched(modern, sending).await;
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent.map_err(|Gone| Refusal::ClientGone)?;
         self.entry.attempts = sent.as_ref().map_or_else(|error| error.attempts(), |answer| answer.attempts);

@@ -132,11 +132,11 @@ pub(crate) async fn handle(
 
     let headers = exchange::forwarded_headers(&session.req_header().headers, &conversation, active);
     match asked {
-        Asked::Batch(items) => batches::run(session, entry, &caller, (conversation, headers), items).await,
+        Asked::Batch(items) => Box::pin(batches::run(session, entry, &caller, (conversation, headers), items)).await,
         Asked::One(action) => {
             let ask = Ask { conversation, action, headers, awaited: None };
             match inbound.door {
-                Door::SseMessage => sse::take(session, entry, &caller, ask).await,
+                Door::SseMessage => Box::pin(sse::take(session, entry, &caller, ask)).await,
                 Door::Streamable | Door::SseStream => {
                     carry_out(Client::Http(session), entry, &caller, ask).await.map(drop)
                 }

@@ -357,7 +357,11 @@ impl<'p> Pump<'p> {
     }
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
-    async fn finish(mut self, exchange: &mut Exchange<'_>, broken: Option<Refusal>) -> Result<Option<Resume>, Refusal> {
+    async fn finish(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        broken: Option<Refusal>,
+    ) -> Result<Option<Resume>, Refusal> {
         let Some(refusal) = broken else {
             let ended = exchange.client.end().await;
             let ending = if ended.is_ok() { self.ended.unwrap_or(Ending::Ok) } else { Ending::ClientGone };

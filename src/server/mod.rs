@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::listeners::L4BufferSettings;
+use pingora::listeners::ListenerConfig;
 use pingora::server::RunArgs;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
@@ -208,11 +210,13 @@ impl Prepared {
         let open = self.runtime.metrics.connections().clone();
         let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
         let mut service = Service::new("data".into(), edge);
-        match self.data.strip_prefix("unix:") {
+        let listener = match self.data.strip_prefix("unix:") {
             // Who may connect is for the directory's permissions to say.
-            Some(path) => service.add_uds(path, None),
-            None => service.add_tcp(&self.data),
-        }
+            Some(path) => ListenerConfig::uds(path),
+            None => ListenerConfig::tcp(&self.data),
+        };
+        // The gate reads into its own buffer; Pingora's would take 64 KiB of every connection.
+        service.add_listener(listener.l4_buffer(L4BufferSettings::default().read(0)));
         server.add_service(service);
 
         let reload = reload::Reload {

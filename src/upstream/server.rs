@@ -127,7 +127,7 @@ impl Upstream {
             attempts += 1;
         }
         let open_by = deadline.min(Instant::now() + self.plan.connect_timeout);
-        let dialled = self.dialer.dial(endpoint, open_by).await;
+        let dialled = Box::pin(self.dialer.dial(endpoint, open_by)).await;
         let connection = dialled.map_err(|mishap| mishap.at(&endpoint.target.origin, attempts, false))?;
         let answered = exchange::exchange(connection, request, endpoint, attempts, deadline).await;
         answered.map_err(|unanswered| unanswered.at(endpoint, attempts))
