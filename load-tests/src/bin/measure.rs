@@ -1,0 +1,2 @@
+//! What does the gateway cost?
+fn main() {}
