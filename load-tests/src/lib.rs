@@ -6,6 +6,7 @@
 pub mod client;
 pub mod generate;
 pub mod http;
+pub mod measure;
 pub mod messages;
 pub mod upstream;
 
