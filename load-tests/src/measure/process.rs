@@ -91,8 +91,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) else { return };
         let began = Instant::now();
-        // The child was not waited for, so its id is still its own.
-        let _ = rustix::process::kill_process(pid, Signal::INT);
+        // At once, with what it has written on disk; SIGTERM would drain. The upstream has nothing to lose, and no handler:
+        // where this program runs in the background it would not hear SIGINT. Not waited for, its id is still its own.
+        let signal = if self.name == "upstream" { Signal::TERM } else { Signal::INT };
+        let _ = rustix::process::kill_process(pid, signal);
         while let Ok(None) = self.child.try_wait() {
             if began.elapsed() > END_MAX {
                 let _ = self.child.kill();
