@@ -111,6 +111,8 @@ pub struct Target {
     pub path: String,
     /// The API key, if there is one.
     pub key: Option<String>,
+    /// What a gateway puts before the names of tools; ours puts nothing.
+    pub tool_prefix: String,
 }
 
 impl Target {
@@ -171,7 +173,7 @@ impl Target {
         );
         let more = match era {
             Era::Modern => {
-                let name = tool.map(|tool| format!("Mcp-Name: {tool}\r\n")).unwrap_or_default();
+                let name = tool.as_ref().map(|tool| format!("Mcp-Name: {tool}\r\n")).unwrap_or_default();
                 format!("MCP-Protocol-Version: {MODERN}\r\nMcp-Method: {method}\r\n{name}")
             }
             Era::Plain | Era::Session => legacy_headers(session),
@@ -221,7 +223,12 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { host: "localhost".to_owned(), path: "/mcp".to_owned(), key: Some("k".to_owned()) }
+        Target {
+            host: "localhost".to_owned(),
+            path: "/mcp".to_owned(),
+            key: Some("k".to_owned()),
+            tool_prefix: String::new(),
+        }
     }
 
     fn body(bytes: &[u8]) -> serde_json::Value {

@@ -28,6 +28,9 @@ struct Options {
     /// The API key, from this environment variable.
     #[arg(long, global = true)]
     key_env: Option<String>,
+    /// What the gateway puts before the names of tools.
+    #[arg(long, global = true, default_value = "")]
+    tool_prefix: String,
     /// How is spoken.
     #[arg(long, global = true, value_enum, default_value = "plain")]
     era: Era,
@@ -83,7 +86,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     assert!(options.address.ip().is_loopback(), "this load stays on loopback");
     let key = options.key_env.as_deref().map(|name| std::env::var(name).expect("the variable of --key-env"));
-    let target = Target { host: options.address.to_string(), path: options.path.clone(), key };
+    let target =
+        Target { host: options.address.to_string(), path: options.path.clone(), key, tool_prefix: options.tool_prefix };
     let load = Load {
         address: options.address,
         target,

@@ -101,7 +101,12 @@ mod tests {
         });
         let load = Load {
             address,
-            target: Target { host: "localhost".to_owned(), path: "/mcp".to_owned(), key: None },
+            target: Target {
+                host: "localhost".to_owned(),
+                path: "/mcp".to_owned(),
+                key: None,
+                tool_prefix: String::new(),
+            },
             era: Era::Plain,
             mix: Mix::new(Name::Call, 0, 0),
             connections: 1,

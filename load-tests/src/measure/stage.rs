@@ -219,6 +219,7 @@ argument_constraints.watch_table = [
             host: towards.address.to_string(),
             path: towards.path.clone(),
             key: key.or_else(|| towards.key.clone()),
+            tool_prefix: String::new(),
         };
         let mut connection = Connection::new(towards.address, Duration::from_secs(10));
         let mut ask = |ask: Ask, key: Option<String>, expected: Expected, era: Era| {
