@@ -500,12 +500,14 @@ fn modules_use_lower_layers_only() {
 #[test]
 fn imports_name_one_item_a_line() {
     hold("src", import_findings);
+    hold("load-tests", import_findings);
 }
 
 #[test]
 fn every_file_says_what_it_is_for_and_stays_small() {
     hold("src", file_findings);
     hold("tests", file_findings);
+    hold("load-tests", file_findings);
 }
 
 #[test]
