@@ -84,7 +84,7 @@ impl Mailbox {
         self.events.closed().await;
     }
 
-    /// A place among the requests under way, until it is dropped; `None` while there are [`CALLS_MAX`].
+    /// A place among the requests under way, until it is dropped; `None` while there are as many as are allowed.
     pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.calls).try_acquire_owned().ok()
     }
