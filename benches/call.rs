@@ -49,7 +49,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("upstream") => serve_upstream(arguments[2].parse().unwrap()),
-        Some("bare") => serve_bare(&arguments[2], arguments[3].parse().unwrap()),
+        Some("bare") => serve_bare(&arguments[2], arguments[3].parse().unwrap(), None),
         _ => compare(),
     }
 }

@@ -105,7 +105,7 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["upstream", listen] => serve_upstream(listen.parse().unwrap()),
-        ["bare", listen, upstream] => serve_bare(listen, upstream.parse().unwrap()),
+        ["bare", listen, upstream] => serve_bare(listen, upstream.parse().unwrap(), None),
         _ => compare(&arguments),
     }
 }

@@ -3,6 +3,8 @@
 //! The yardstick is a Pingora proxy with nothing but a peer, on the same allocator and runtime as the gateway. Both run
 //! in processes of their own beside one upstream, and what is measured of one is measured of the other in the same round.
 
+mod bare;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -14,12 +16,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use async_trait::async_trait;
-use pingora::prelude::HttpPeer;
-use pingora::server::Server;
-use pingora::server::configuration::ServerConf;
-use pingora_proxy::ProxyHttp;
-use pingora_proxy::Session;
+pub(crate) use bare::serve_bare;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -64,31 +61,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The yardstick: Pingora with nothing but a peer.
-struct Bare(SocketAddr);
-
-#[async_trait]
-impl ProxyHttp for Bare {
-    type CTX = ();
-
-    fn new_ctx(&self) -> Self::CTX {}
-
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Self::CTX) -> pingora::Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
-    }
-}
-
-/// Serves the yardstick for ever.
-pub(crate) fn serve_bare(listen: &str, upstream: SocketAddr) {
-    let threads = thread::available_parallelism().map_or(2, usize::from);
-    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
-    server.bootstrap();
-    let mut service = pingora_proxy::http_proxy_service(&server.configuration, Bare(upstream));
-    service.add_tcp(listen);
-    server.add_service(service);
-    server.run_forever();
 }
 
 /// The length of the request that `held` begins with, once it is whole.

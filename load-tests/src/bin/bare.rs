@@ -3,15 +3,12 @@
 //! Of the gateway's Pingora, allocator, TLS provider, thread count and build profile. It looks at nothing, so whatever the
 //! gateway costs more is the gateway's own.
 
+#[path = "../../../benches/support/bare.rs"]
+mod bare;
+
 use std::net::SocketAddr;
 
-use async_trait::async_trait;
 use clap::Parser;
-use pingora::prelude::HttpPeer;
-use pingora::server::Server;
-use pingora::server::configuration::ServerConf;
-use pingora_proxy::ProxyHttp;
-use pingora_proxy::Session;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -33,29 +30,9 @@ struct Options {
     seconds_max: u64,
 }
 
-struct Bare(SocketAddr);
-
-#[async_trait]
-impl ProxyHttp for Bare {
-    type CTX = ();
-
-    fn new_ctx(&self) -> Self::CTX {}
-
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Self::CTX) -> pingora::Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
-    }
-}
-
 fn main() {
     let options = Options::parse();
     assert!(options.listen.ip().is_loopback(), "this proxy listens on loopback alone");
     load_tests::end_after(options.seconds_max);
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
-    let conf = ServerConf { threads, max_retries: 1, ..ServerConf::default() };
-    let mut server = Server::new_with_opt_and_conf(None, conf);
-    server.bootstrap();
-    let mut service = pingora_proxy::http_proxy_service(&server.configuration, Bare(options.upstream));
-    service.add_tcp(&options.listen.to_string());
-    server.add_service(service);
-    server.run_forever();
+    bare::serve_bare(&options.listen.to_string(), options.upstream, options.threads);
 }
