@@ -36,12 +36,13 @@ pub(crate) enum Client<'c> {
 impl Client<'_> {
     /// Waits for `future`, but no longer than the client is there.
     ///
-    /// In 2026-07-28 (`modern`) a client cancels by leaving, and the end of what it sends is enough. In the older revisions a
-    /// client that half-closed still waits for its answer; only a broken connection says that nobody does.
-    pub(crate) async fn watched<F: Future>(&mut self, modern: bool, future: F) -> Result<F::Output, Gone> {
+    /// In 2026-07-28 a client cancels by leaving, and who only reads a stream leaves it so: the end of what it sends is
+    /// enough (`ends_on_close`). A call of the older revisions whose client half-closed is still waited for; only a broken
+    /// connection says that nobody does.
+    pub(crate) async fn watched<F: Future>(&mut self, ends_on_close: bool, future: F) -> Result<F::Output, Gone> {
         match self {
             Self::Http(session) | Self::Batch(session, _) => {
-                session.as_downstream_mut().set_abort_on_close(modern);
+                session.as_downstream_mut().set_abort_on_close(ends_on_close);
                 tokio::select! {
                     biased;
                     output = future => Ok(output),

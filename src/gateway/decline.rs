@@ -75,7 +75,7 @@ fn prepare(exchange: &mut Exchange<'_>, upstream: &Upstream, body: Bytes) -> Opt
     let message = Message::read(body, &Limits::default()).ok()?;
     let mut entry = exchange.entry.child();
     entry.note_message(&message);
-    entry.note_own(http::Method::POST);
+    entry.http_method = http::Method::POST;
     entry.endpoint = exchange.entry.endpoint;
     let server = Arc::clone(&exchange.permitted.call().server);
     let mut headers = exchange::own_headers(exchange.conversation.revision);

@@ -194,12 +194,9 @@ impl Entry {
 
     /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
     pub(crate) fn judged_under(&mut self, active: &Arc<Active>) {
-        self.active = Arc::clone(active);
-    }
-
-    /// What the record calls the HTTP request that the gateway makes of its own for this caller.
-    pub(crate) fn note_own(&mut self, http_method: http::Method) {
-        self.http_method = http_method;
+        if !Arc::ptr_eq(&self.active, active) {
+            self.active = Arc::clone(active);
+        }
     }
 
     /// By which transport the client came.

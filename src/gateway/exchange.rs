@@ -418,7 +418,7 @@ impl Exchange<'_> {
             },
             catalog: &self.runtime.catalog,
             server,
-            target: active.fleet.get(server).map(|upstream| upstream.plan().target()).unwrap_or_default(),
+            fleet: &active.fleet,
         }
     }
 

@@ -85,7 +85,7 @@ pub(crate) async fn run(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -
 async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
     let id = exchange::fresh_id()?;
     let mut entry = exchange.entry.child();
-    entry.note_own(Method::GET);
+    entry.http_method = Method::GET;
     let opened = open(exchange, upstream, &mut entry).await;
     let (hub, answer, splitter) = match opened {
         Ok(opened) => opened,

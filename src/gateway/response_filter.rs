@@ -36,6 +36,7 @@ use crate::runtime::Catalog;
 use crate::seal::Keyring;
 use crate::session;
 use crate::session::Task;
+use crate::upstream::Fleet;
 
 use super::refusal::Refusal;
 
@@ -49,10 +50,17 @@ pub(crate) struct Judge<'a> {
     /// Whether the caller showed nothing, so that what it sees is what everybody sees.
     pub(crate) is_anybody: bool,
     pub(crate) tasks: TaskSealer<'a>,
-    /// Where tool schemas are kept, and the server's place there.
+    /// Where tool schemas are kept, and whose.
     pub(crate) catalog: &'a Catalog,
     pub(crate) server: &'a Arc<str>,
-    pub(crate) target: u64,
+    pub(crate) fleet: &'a Fleet,
+}
+
+impl Judge<'_> {
+    /// What the server's name stands for. Worked out only where the catalog is asked, which is not for each event.
+    fn target(&self) -> u64 {
+        self.fleet.get(self.server).map(|upstream| upstream.plan().target()).unwrap_or_default()
+    }
 }
 
 /// What makes a client's token of a server's task id.
@@ -300,7 +308,7 @@ impl Screen {
                     return Verdict::Drop(reason);
                 }
             }
-            "notifications/tools/list_changed" => judge.catalog.forget(judge.server, judge.target),
+            "notifications/tools/list_changed" => judge.catalog.forget(judge.server, judge.target()),
             "notifications/message" if self.modern.as_ref().is_some_and(|modern| !modern.wants_logs) => {
                 return Verdict::Drop("log_unasked");
             }
@@ -351,7 +359,7 @@ impl Screen {
         match self.asked {
             Asked::List(kind) => {
                 if kind == ListKind::Tools && self.revision.era() == Era::Modern {
-                    judge.catalog.learn(judge.server, judge.target, result);
+                    judge.catalog.learn(judge.server, judge.target(), result);
                 }
                 splices = cuts(result, kind, judge)?;
             }

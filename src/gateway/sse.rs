@@ -52,17 +52,16 @@ use super::reply;
 use super::reply::Gone;
 use super::reply::Reply;
 use super::response_filter::Screen;
+use super::stream::PAUSE;
+use super::stream::PAUSE_MAX;
 use super::stream::Pump;
 
 /// The type of the event that tells a client where to post.
 const ENDPOINT: &str = "endpoint";
 /// Header by which a proxy in front says what it took off the path.
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
-/// How long a server is left alone before a stream is gone on with, at least and at most.
+/// How long a server is left alone at least before a stream is gone on with.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// The same for a standing stream, where the server does not say.
-const REOPEN: Duration = Duration::from_secs(1);
 /// After so many streams in a row that ended without a word, the answer is given up.
 const SILENT_ROUNDS_MAX: u32 = 16;
 
@@ -107,7 +106,7 @@ pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
     // The stream was the session: nobody can use what is left of it on the server.
     if let Some(session) = mailbox.session().filter(|session| !session.upstream_id.is_empty()) {
         let mut entry = exchange.entry.child();
-        entry.note_own(Method::DELETE);
+        entry.http_method = Method::DELETE;
         let own = Own::of(exchange.runtime, &exchange.principal, &session.server);
         let conversation = conversation_of(session);
         tokio::spawn(async move {
@@ -372,7 +371,7 @@ impl Own {
                 return;
             }
             let mut entry = parent.child();
-            entry.note_own(Method::GET);
+            entry.http_method = Method::GET;
             // An error in the answer's place goes under the request's id.
             entry.id = message.id().map(Box::from);
             if is_given_up {
@@ -392,7 +391,7 @@ impl Own {
         let mut pace = Pace::default();
         loop {
             let mut entry = parent.child();
-            entry.note_own(Method::GET);
+            entry.http_method = Method::GET;
             let action = Action::Listen(Listen { last_event_id: last_event_id.clone() });
             let opened = Instant::now();
             let (has_said, pause) =
@@ -401,8 +400,8 @@ impl Own {
                         last_event_id = Some(after);
                         (has_said, pause)
                     }
-                    Ok(None) => (false, REOPEN),
-                    Err(refusal) if may_pass(&refusal) => (false, REOPEN),
+                    Ok(None) => (false, PAUSE),
+                    Err(refusal) if may_pass(&refusal) => (false, PAUSE),
                     Err(_) => return,
                 };
             drop(entry);

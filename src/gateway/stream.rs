@@ -43,9 +43,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The comment.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// How long a client waits by itself before it takes up a stream again.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a server may ask for.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often a stream that is to end looks whether everything on it was answered.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// How long the end of an answer may follow the answer itself before the connection is given up.
