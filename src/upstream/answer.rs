@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
+use crate::upstream::connection::Connection;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::pool::Connection;
 
 /// A server's answer, read as far as its head.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl Body {
     /// error, and `None` from then on. Dropping the future loses nothing.
     pub async fn next(&mut self, deadline: Instant) -> Option<Result<Bytes, UpstreamError>> {
         loop {
-            let incoming = match self.rest.as_mut()? {
-                Source::Connection(incoming, _) => incoming,
+            let (incoming, connection) = match self.rest.as_mut()? {
+                Source::Connection(incoming, connection) => (incoming, connection),
                 Source::Relay(bytes) => match timeout_at(deadline, bytes.recv()).await {
                     Ok(Some(bytes)) => return Some(Ok(bytes)),
                     Ok(None) => {
@@ -86,7 +86,7 @@ impl Body {
                     Err(_) => return Some(Err(self.paused())),
                 },
             };
-            let mishap = match timeout_at(deadline, incoming.frame()).await {
+            let mishap = match timeout_at(deadline, connection.drive(incoming.frame())).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Some(Ok(data)),
                     // Trailers say nothing that MCP uses.

@@ -2,14 +2,12 @@
 //!
 //! TCP to one of the name's addresses, then TLS where the URL says so, then hyper's HTTP/1.1 with the limits of an
 //! answer's head. TLS is always verified, against the system's root certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR`
-//! name others). The connection's task runs on the runtime that dialled.
+//! name others).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use pingora::tls::ClientConfig;
 use pingora::tls::RootCertStore;
 use pingora::tls::ServerName;
@@ -21,17 +19,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
+use crate::upstream::connection::Connection;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
-use crate::upstream::pool::Connection;
-
-/// Header lines of one answer.
-pub const ANSWER_HEADERS_MAX: usize = 64;
-/// Bytes of one answer's head.
-pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes read from a connection at once. Larger than a head may be, so that large answers need few reads.
-const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Opens connections.
 pub(crate) struct Dialer {
@@ -130,14 +121,5 @@ fn prepare(tcp: &TcpStream) {
 
 /// Begins HTTP/1.1 on a stream.
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<Connection, Mishap> {
-    let handshake = http1::Builder::new()
-        .max_headers(ANSWER_HEADERS_MAX)
-        .max_header_size(ANSWER_HEAD_BYTES_MAX)
-        .max_buf_size(READ_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await;
-    let (sender, connection) = handshake.map_err(|error| Mishap::of_hyper(&error))?;
-    // What goes wrong on the connection is told to whoever waits for its answer.
-    tokio::spawn(connection);
-    Ok(sender)
+    Connection::open(stream).await.map_err(|error| Mishap::of_hyper(&error))
 }

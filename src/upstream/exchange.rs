@@ -4,9 +4,13 @@
 //! not permit, and no byte goes to a second connection once one went to a first: only a kept connection that turns
 //! out closed before anything was written is replaced, once.
 
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,7 +26,6 @@ use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -30,11 +33,11 @@ use crate::call::Action;
 use crate::policy::Permitted;
 use crate::upstream::answer::Answer;
 use crate::upstream::answer::Body;
+use crate::upstream::connection::Connection;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::pool::Connection;
 use crate::upstream::server::Dispatch;
 use crate::upstream::target::Target;
 
@@ -68,8 +71,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
 pub(crate) fn request(target: &Target, permitted: &Permitted, dispatch: Dispatch<'_>) -> Request<Full<Bytes>> {
     let Dispatch { mut headers, credential, path } = dispatch;
-    for name in OWN_HEADERS {
-        headers.remove(name);
+    // Callers bring a handful of lines, all of which may stay: looking at those costs less than looking for all of these.
+    if headers.keys().any(|name| OWN_HEADERS.contains(name)) {
+        for name in OWN_HEADERS {
+            headers.remove(name);
+        }
     }
     let (method, body) = match &permitted.call().action {
         Action::Message(_) => {
@@ -118,20 +124,22 @@ pub(crate) async fn exchange(
 ) -> Result<Answer, Unanswered> {
     let unanswered = |mishap| Unanswered { mishap, unsent: None };
     let interim = Interim::counted_for(&mut request);
-    let response = tokio::select! {
-        biased;
-        () = interim.too_many.notified() => {
-            return Err(unanswered(Mishap::new(Failure::Protocol, "it has too many interim answers")));
-        }
-        response = timeout_at(deadline, connection.try_send_request(request)) => response,
+    let response = {
+        let mut sending = pin!(timeout_at(deadline, connection.send(request)));
+        let unless_flooded = poll_fn(|cx| match sending.as_mut().poll(cx) {
+            _ if interim.are_too_many() => Poll::Ready(None),
+            response => response.map(Some),
+        });
+        unless_flooded.await
     };
     let response = match response {
-        Ok(Ok(response)) => response,
-        Ok(Err(mut error)) => {
+        Some(Ok(Ok(response))) => response,
+        Some(Ok(Err(mut error))) => {
             let unsent = error.take_message();
             return Err(Unanswered { mishap: Mishap::of_hyper(&error.into_error()), unsent });
         }
-        Err(_) => return Err(unanswered(Mishap::new(Failure::Timeout, "its answer's head is missing"))),
+        Some(Err(_)) => return Err(unanswered(Mishap::new(Failure::Timeout, "its answer's head is missing"))),
+        None => return Err(unanswered(Mishap::new(Failure::Protocol, "it has too many interim answers"))),
     };
     framed(&response).map_err(|detail| unanswered(Mishap::new(Failure::Protocol, detail)))?;
     let (mut head, incoming) = response.into_parts();
@@ -144,22 +152,21 @@ pub(crate) async fn exchange(
 }
 
 /// Interim answers to one request. hyper skips any number of them.
-#[derive(Default)]
-struct Interim {
-    seen: AtomicUsize,
-    too_many: Notify,
-}
+#[derive(Clone, Default)]
+struct Interim(Arc<AtomicUsize>);
 
 impl Interim {
-    fn counted_for(request: &mut Request<Full<Bytes>>) -> Arc<Self> {
-        let interim = Arc::new(Self::default());
-        let counted = Arc::clone(&interim);
+    fn counted_for(request: &mut Request<Full<Bytes>>) -> Self {
+        let interim = Self::default();
+        let counted = interim.clone();
         on_informational(request, move |_| {
-            if counted.seen.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS_MAX {
-                counted.too_many.notify_one();
-            }
+            counted.0.fetch_add(1, Ordering::Relaxed);
         });
         interim
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > INTERIM_ANSWERS_MAX
     }
 }
 

@@ -57,9 +57,9 @@ impl Probe {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = path.clone();
         request.headers_mut().insert(header::HOST, endpoint.target.authority.clone());
-        let answered = timeout_at(deadline, connection.send_request(request)).await;
+        let answered = timeout_at(deadline, connection.send(request)).await;
         let answer = answered.map_err(|_| Mishap::new(Failure::Timeout, "no answer to the health check"))?;
-        let status = answer.map_err(|error| Mishap::of_hyper(&error))?.status();
+        let status = answer.map_err(|error| Mishap::of_hyper(&error.into_error()))?.status();
         if status.is_success() {
             Ok(())
         } else {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod balance;
+mod connection;
 mod credential;
 mod dial;
 mod endpoint;
@@ -25,10 +26,10 @@ mod tests;
 
 pub use crate::upstream::answer::Answer;
 pub use crate::upstream::answer::Body;
+pub use crate::upstream::connection::ANSWER_HEAD_BYTES_MAX;
+pub use crate::upstream::connection::ANSWER_HEADERS_MAX;
 pub use crate::upstream::credential::CREDENTIAL_HEADERS_MAX;
 pub use crate::upstream::credential::UpstreamCredential;
-pub use crate::upstream::dial::ANSWER_HEAD_BYTES_MAX;
-pub use crate::upstream::dial::ANSWER_HEADERS_MAX;
 pub use crate::upstream::endpoint::Endpoint;
 pub use crate::upstream::error::Failure;
 pub use crate::upstream::error::UpstreamError;

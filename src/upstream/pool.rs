@@ -8,18 +8,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
-
-/// One open connection, ready for one request at a time. Dropping it closes the connection.
-pub(crate) type Connection = SendRequest<Full<Bytes>>;
+use crate::upstream::connection::Connection;
 
 /// Idle connections kept for one endpoint; what is beyond is closed.
 pub(crate) const IDLE_CONNECTIONS_MAX: usize = 256;
 /// Servers commonly close an idle connection after 5 s. Being earlier avoids writing into one that is being closed.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long connections that just ended an answer may take to become ready again, altogether.
+/// How long a connection that just ended an answer may take to become ready again.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The idle connections to one endpoint.
@@ -42,13 +37,8 @@ impl Pool {
 
     /// A connection that can carry a request now. The youngest is taken, so that the others age and are closed.
     pub(crate) async fn take(&self) -> Option<Connection> {
-        let settled_by = tokio::time::Instant::now() + SETTLE_TIMEOUT;
         while let Some(mut connection) = self.pop() {
-            if connection.is_ready() {
-                return Some(connection);
-            }
-            // It was put back the moment its answer ended, which its own task may not have finished noticing.
-            if let Ok(Ok(())) = tokio::time::timeout_at(settled_by, connection.ready()).await {
+            if connection.settle(SETTLE_TIMEOUT).await {
                 return Some(connection);
             }
         }
@@ -69,7 +59,7 @@ impl Pool {
     /// Keeps a connection whose answer has ended.
     pub(crate) fn put(&self, connection: Connection) {
         let mut state = self.state();
-        if !state.closed && !connection.is_closed() && state.idle.len() < IDLE_CONNECTIONS_MAX {
+        if !state.closed && !connection.has_ended() && state.idle.len() < IDLE_CONNECTIONS_MAX {
             state.idle.push((Instant::now(), connection));
         }
     }
@@ -77,7 +67,7 @@ impl Pool {
     /// Closes what idled too long.
     pub(crate) fn sweep(&self) {
         let idle_timeout = self.idle_timeout;
-        self.state().idle.retain(|(since, connection)| since.elapsed() < idle_timeout && !connection.is_closed());
+        self.state().idle.retain_mut(|(since, connection)| since.elapsed() < idle_timeout && !connection.is_over());
     }
 
     /// Closes every idle connection and keeps none from now on.
