@@ -21,7 +21,20 @@ const PATH_BYTES_MAX: usize = 256;
 
 /// Bytes turned into digits at a time: a whole digest.
 const HEX_CHUNK_BYTES: usize = 32;
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The digits of every byte.
+static HEX: [[u8; 2]; 256] = hex_digits();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated when this is compiled")]
+const fn hex_digits() -> [[u8; 2]; 256] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        digits[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    digits
+}
 
 /// An object being written at the end of a buffer. Names of fields are ours and need no escaping.
 #[derive(Debug)]
@@ -43,11 +56,8 @@ impl<'b> Line<'b> {
     }
 
     fn name(&mut self, name: &str) {
-        if !self.first {
-            self.buffer.push(b',');
-        }
+        self.buffer.extend_from_slice(if self.first { b"\"" } else { b",\"" });
         self.first = false;
-        self.buffer.push(b'"');
         self.buffer.extend_from_slice(name.as_bytes());
         self.buffer.extend_from_slice(b"\":");
     }
@@ -235,9 +245,9 @@ fn push_char(buffer: &mut Vec<u8>, character: char) {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "four bits index sixteen digits")]
+#[expect(clippy::indexing_slicing, reason = "a byte is an index of 256 places")]
 fn hex(byte: u8) -> [u8; 2] {
-    [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]
+    HEX[usize::from(byte)]
 }
 
 /// Digits go through an array, so that the buffer's room is asked for once.
@@ -268,16 +278,27 @@ fn push_time(buffer: &mut Vec<u8>, micros: u64) {
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
-    push_number(buffer, year, 4);
-    for (mark, number) in
-        [(b'-', month), (b'-', day), (b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
-    {
-        buffer.push(mark);
-        push_number(buffer, number, 2);
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    // Where each number ends; its digits go from there to the left, as far as it has any.
+    let numbers = [
+        (4, year),
+        (7, month),
+        (10, day),
+        (13, second / 3600),
+        (16, second / 60 % 60),
+        (19, second % 60),
+        (26, micros),
+    ];
+    for (end, mut number) in numbers {
+        for digit in text.iter_mut().take(end).rev() {
+            if number == 0 {
+                break;
+            }
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
     }
-    buffer.push(b'.');
-    push_number(buffer, micros, 6);
-    buffer.push(b'Z');
+    buffer.extend_from_slice(&text);
 }
 
 /// Year, month and day of a day since 1970-01-01, by eras of 400 years that begin in March.

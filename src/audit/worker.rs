@@ -1,6 +1,7 @@
 //! What does the log's own thread do?
 //!
-//! It hands batches to the kernel and the disk (`durable`, `queued`), puts full segments on the disk, and after an
+//! It hands batches to the kernel and the disk (`durable`, `queued`), results nobody else took along to the kernel
+//! (`written`), puts full segments on the disk, and after an
 //! error begins a new segment as soon as one can be written, whether or not anybody calls. While it works on
 //! segments it does not hold the state.
 
@@ -22,6 +23,9 @@ use crate::audit::writer::link;
 use crate::clock;
 use crate::config::model::AuditLevel;
 use crate::disk::append::AppendFile;
+
+/// How long a result may wait at `written` for a line that takes it along.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// The thread's life: ends when the log is shut down and everything is written.
 pub(super) fn run(writer: &Writer, retry: Duration) {
@@ -71,6 +75,8 @@ enum Job {
 /// Waits for something to do.
 fn next_job(writer: &Writer, attempts: &mut Attempts) -> Job {
     let mut state = writer.state();
+    // The last number given when results that gather were last looked after.
+    let mut seen = state.tip.seq;
     loop {
         let mut wait = Duration::MAX;
         if !state.finished.is_empty() {
@@ -85,6 +91,17 @@ fn next_job(writer: &Writer, attempts: &mut Attempts) -> Job {
             }
         } else if !state.batch.lines.is_empty() && !writer.is_inline(&state) {
             return Job::Write(state.take_batch());
+        } else if state.attended {
+            if !state.batch.lines.is_empty() {
+                // A failure is for the next round to deal with.
+                let _ = writer.write_inline(&mut state);
+                continue;
+            }
+            // While lines come, the next results find this thread waiting and need not wake it.
+            state.attended = mem::replace(&mut seen, state.tip.seq) != state.tip.seq;
+            if state.attended {
+                wait = GATHER;
+            }
         }
         if state.stopping {
             state.drained = true;

@@ -1,8 +1,9 @@
 //! In which order do records reach the disk?
 //!
-//! Numbers and links are given under one lock, so the order of lines is the order of the chain. At `written` the
-//! line is handed to the kernel under that lock; otherwise the thread (`worker`) takes whatever has gathered. An error
-//! ends the segment: numbers given until then are not used again, and the thread begins new segments until one holds.
+//! Numbers and links are given under one lock, so the order of lines is the order of the chain. At `written` intents
+//! and refusals are handed to the kernel under that lock, and with them the results that have gathered: nobody waits for a
+//! result, so it goes with the next line that somebody waits for, or soon by itself. Otherwise the thread (`worker`)
+//! takes whatever has gathered. An error ends the segment: numbers given until then are not used again, and the thread begins new segments until one holds.
 //!
 //! Locks are taken in the order state, segments.
 
@@ -57,6 +58,9 @@ impl Unavailable {
     }
 }
 
+/// Bytes of results that may gather at `written` before one is handed over by whoever brings it.
+pub(super) const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
 /// Lines that go to the kernel together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -102,6 +106,8 @@ pub(super) struct State {
     /// Segments that have their size, to be put on the disk by the thread.
     pub(super) finished: Vec<AppendFile>,
     pub(super) failure: Option<Failure>,
+    /// The thread looks after results that gather at `written`, so nobody need wake it.
+    pub(super) attended: bool,
     /// No more intents; the thread ends when nothing is left to do.
     pub(super) stopping: bool,
     /// The thread has ended: lines are handed to the kernel by whoever brings them.
@@ -141,6 +147,7 @@ impl Writer {
             in_flight: 0,
             finished: Vec::new(),
             failure: None,
+            attended: false,
             stopping: false,
             drained: false,
         };
@@ -176,6 +183,14 @@ impl Writer {
         }
         let bytes = state.push(kind, now_micros, fields);
         let seq = state.tip.seq;
+        if self.may_gather(&state, kind) {
+            let attended = mem::replace(&mut state.attended, true);
+            drop(state);
+            if !attended {
+                self.work.notify_one();
+            }
+            return Ok(Appended { seq, bytes, kept: None });
+        }
         if self.is_inline(&state) {
             self.write_inline(&mut state)?;
             return Ok(Appended { seq, bytes, kept: None });
@@ -217,7 +232,21 @@ impl Writer {
         state.drained || self.level == AuditLevel::Written
     }
 
-    fn write_inline(&self, state: &mut State) -> Result<(), Unavailable> {
+    /// Whether a line at `written` may wait for the next: a result, while somebody is there who sees to it.
+    fn may_gather(&self, state: &State, kind: Kind) -> bool {
+        let is_served = !state.drained && !state.stopping;
+        let has_room = state.batch.lines.len() <= GATHERED_BYTES_MAX;
+        self.level == AuditLevel::Written && kind == Kind::Result && is_served && has_room
+    }
+
+    /// Bytes of results that wait for a line to take them along.
+    #[cfg(test)]
+    pub(super) fn gathered_bytes(&self) -> usize {
+        if self.level == AuditLevel::Written { self.state().batch.lines.len() } else { 0 }
+    }
+
+    /// Hands everything that has gathered to the kernel.
+    pub(super) fn write_inline(&self, state: &mut State) -> Result<(), Unavailable> {
         let written = self.segments().append(&state.batch.lines, state.batch.first_seq);
         match written {
             Ok(finished) => {
@@ -326,6 +355,7 @@ impl Writer {
         if state.phase != Phase::Dead {
             self.up.store(false, Ordering::Release);
             state.phase = Phase::Dead;
+            self.tally.lose(Counts { intents: 0, ..state.batch.counts });
             state.batch.clear();
             tracing::error!("the audit log broke: calls are refused until the gateway is started again");
         }

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::audit::writer::GATHERED_BYTES_MAX;
 
 #[test]
 fn every_level_keeps_every_record_across_restarts() {
@@ -45,15 +46,39 @@ fn many_threads_make_one_chain() {
 }
 
 #[test]
-fn written_records_are_in_the_file_when_the_call_returns() {
+fn written_intents_and_refusals_are_in_the_file_when_the_call_returns() {
     let directory = Fresh::new();
     let log = directory.open(AuditLevel::Written);
     let receipt = intent(&log).unwrap();
     assert_eq!(directory.records().len(), 1);
     log.result(receipt, &Outcome::of(Ending::Ok), NOW);
-    assert_eq!(directory.records().len(), 2);
     log.refused(&Request::default(), &refusal("blocked_tool"), NOW).unwrap();
-    assert_eq!(directory.records().len(), 3);
+    assert_eq!(directory.records().len(), 3, "the result went with the refusal");
+}
+
+#[test]
+fn a_written_result_is_in_the_file_soon_though_nothing_follows_it() {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    for records in [2, 4, 6] {
+        let receipt = intent(&log).unwrap();
+        log.result(receipt, &Outcome::of(Ending::Ok), NOW);
+        eventually("the result", || directory.records().len() == records);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn results_that_gather_do_not_pile_up() {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    let receipts: Vec<Receipt> = (0..1_000).map(|_| intent(&log).unwrap()).collect();
+    for receipt in receipts {
+        log.result(receipt, &Outcome::of(Ending::Ok), NOW);
+        assert!(log.writer.gathered_bytes() <= GATHERED_BYTES_MAX);
+    }
+    log.shutdown(NOW);
+    assert_eq!(directory.verified().records, 2_000);
 }
 
 #[test]

@@ -87,11 +87,12 @@ fn intent(log: &Log) -> Result<Receipt, Unavailable> {
     wait(log.intent(&request, &ALLOWED, NOW))
 }
 
-/// One call from intent to result; its intent's number.
+/// One call from intent to result, which is no longer gathering; its intent's number.
 fn call(log: &Log) -> Result<u64, Unavailable> {
     let receipt = intent(log)?;
     let seq = receipt.seq();
     log.result(receipt, &Outcome::of(Ending::Ok), NOW);
+    eventually("the result's turn", || log.writer.gathered_bytes() == 0);
     Ok(seq)
 }
 
