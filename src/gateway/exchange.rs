@@ -19,6 +19,7 @@ use crate::call::Action;
 use crate::call::EventId;
 use crate::clock;
 use crate::mcp::document::Limits;
+use crate::mcp::document::Value;
 use crate::mcp::error;
 use crate::mcp::headers;
 use crate::mcp::message::Message;
@@ -293,8 +294,8 @@ impl Exchange<'_> {
         let screened = response_filter::screened_error(&message, &self.judge(self.active)).map_err(Refusal::Answer)?;
         let Some(message) = screened.map_or(Some(message), error_of) else { return Ok(None) };
         let body = message.error().and_then(|error| {
-            let code = std::str::from_utf8(error.get("code")?.raw()).ok()?.parse().ok()?;
-            let data = error.get("data").and_then(|data| std::str::from_utf8(data.raw()).ok());
+            let code = error.get("code")?.raw_text().parse().ok()?;
+            let data = error.get("data").map(Value::raw_text);
             Some(error::error_body(id, code, error.get("message")?.text()?, data))
         });
         Ok(body)

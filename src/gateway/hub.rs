@@ -16,6 +16,7 @@ use crate::audit::Ending;
 use crate::call::Action;
 use crate::call::Listen;
 use crate::mcp::document::Limits;
+use crate::mcp::document::Value;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::sse;
@@ -165,7 +166,7 @@ async fn ask(
     let message = exchange.permitted.call().message();
     let id = message.and_then(Message::id).ok_or(Refusal::Internal("no_message"))?;
     let token = message.and_then(Message::meta).and_then(|meta| meta.get("progressToken"));
-    let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
+    let token = token.map(Value::raw_text);
     let (events, _reads) = hub.wait(id, token).map_err(unread)?;
     if !post(exchange, upstream, hub).await? {
         return Ok(());
@@ -292,7 +293,7 @@ impl Reader {
             return;
         };
         let token = message.params().and_then(|params| params.get("progressToken"));
-        let token = token.and_then(|token| std::str::from_utf8(token.raw()).ok());
+        let token = token.map(Value::raw_text);
         let about = match (message.kind(), message.id(), token) {
             (MessageKind::Response, Some(id), _) => About::Answer(id),
             (MessageKind::Response, None, _) => return,

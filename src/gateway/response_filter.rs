@@ -151,10 +151,10 @@ struct Modern {
 impl Modern {
     fn of(message: &Message) -> Box<Self> {
         let meta = message.meta();
-        let raw = |value: Value<'_>| std::str::from_utf8(value.raw()).ok().map(Box::from);
+        let raw = |value: Value<'_>| Box::<str>::from(value.raw_text());
         let is_subscription = message.method() == Some(subscription::LISTEN);
         Box::new(Self {
-            progress_token: meta.and_then(|meta| meta.get("progressToken")).and_then(raw),
+            progress_token: meta.and_then(|meta| meta.get("progressToken")).map(raw),
             wants_logs: meta.is_some_and(|meta| meta.get("io.modelcontextprotocol/logLevel").is_some()),
             has_tasks: meta.is_some_and(results::tasks_declared),
             subscription: is_subscription.then(|| Subscription::read(message).ok()).flatten(),
@@ -314,7 +314,7 @@ impl Screen {
             }
             "notifications/progress" => {
                 let token = self.modern.as_ref().map(|modern| modern.progress_token.as_deref());
-                let told = param("progressToken").and_then(|token| std::str::from_utf8(token.raw()).ok());
+                let told = param("progressToken").map(Value::raw_text);
                 if token.is_some_and(|token| token != told) {
                     return Verdict::Drop("progress_token");
                 }

@@ -75,7 +75,7 @@ impl Constraint {
     fn judge_scalar(&self, value: Value<'_>) -> Result<(), Mismatch> {
         let text = match value.kind() {
             Kind::String => value.text(),
-            Kind::Number | Kind::True | Kind::False => std::str::from_utf8(value.raw()).ok(),
+            Kind::Number | Kind::True | Kind::False => Some(value.raw_text()),
             Kind::Null => return Err(Mismatch::Null),
             Kind::Object | Kind::Array => return Err(Mismatch::NotScalar),
         };

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::mcp::agree;
 use crate::mcp::fault::Fault;
@@ -85,7 +86,8 @@ pub enum Kind {
 /// A strictly read JSON document together with the bytes it was read from.
 #[derive(Debug)]
 pub struct Document {
-    body: Bytes,
+    /// Known to be UTF-8, so that a string in it is a matter of looking up and not of proving it again.
+    body: ByteString,
     /// INVARIANT: not empty, in pre-order, spans within `body`.
     nodes: Box<[Node]>,
     /// The texts of all strings that have escapes, one after the other.
@@ -95,9 +97,9 @@ pub struct Document {
 impl Document {
     /// Reads a whole body. What is accepted has one meaning to every JSON reader that follows the grammar.
     pub fn read(body: Bytes, limits: &Limits) -> Result<Document, ReadError> {
-        check_encoding(&body)?;
+        let body = checked(body)?;
         let (nodes, decoded) = SCRATCH.with_borrow_mut(|scratch| {
-            let read = scratch.read(&body, limits);
+            let read = scratch.read(body.as_bytes(), limits);
             scratch.shrink();
             read
         })?;
@@ -108,7 +110,7 @@ impl Document {
 
     /// The bytes as they were received.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        self.body.as_bytes()
     }
 
     /// The outermost value.
@@ -128,7 +130,7 @@ impl Document {
     /// The bytes of a string node's text, escapes resolved.
     fn text_bytes(&self, node: Node) -> &[u8] {
         match node.shape {
-            Shape::Plain => self.body.get(node.start as usize + 1..(node.end as usize).saturating_sub(1)),
+            Shape::Plain => self.body().get(plain(node)),
             Shape::Escaped { from, to } => self.decoded.as_bytes().get(from as usize..to as usize),
             _ => None,
         }
@@ -138,12 +140,16 @@ impl Document {
     /// A string node's text, escapes resolved.
     fn text(&self, node: Node) -> Option<&str> {
         match node.shape {
-            // The body as a whole is known to be UTF-8; proving it again for one string costs a few nanoseconds.
-            Shape::Plain => std::str::from_utf8(self.text_bytes(node)).ok(),
+            Shape::Plain => self.body.get(plain(node)),
             Shape::Escaped { from, to } => self.decoded.get(from as usize..to as usize),
             _ => None,
         }
     }
+}
+
+/// Where the text of a string without escapes stands.
+fn plain(node: Node) -> Range<usize> {
+    node.start as usize + 1..(node.end as usize).saturating_sub(1)
 }
 
 /// A value in a document. Cheap to copy.
@@ -175,6 +181,11 @@ impl<'d> Value<'d> {
 
     /// Its exact bytes; of a string, with the quotes and as written.
     pub fn raw(self) -> &'d [u8] {
+        self.raw_text().as_bytes()
+    }
+
+    /// Its exact bytes as text.
+    pub fn raw_text(self) -> &'d str {
         self.document.body.get(self.span()).unwrap_or_default()
     }
 
@@ -242,15 +253,15 @@ impl<'d> Value<'d> {
     }
 }
 
-/// The first things wrong with a body: a byte order mark, or bytes that are not UTF-8.
-fn check_encoding(body: &[u8]) -> Result<(), ReadError> {
+/// A body as text. The first things wrong with one are a byte order mark, and bytes that are not UTF-8.
+fn checked(body: Bytes) -> Result<ByteString, ReadError> {
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(ReadError { fault: Fault::ByteOrderMark, at: 0 });
     }
     if u32::try_from(body.len()).is_err() {
         return Err(ReadError { fault: Fault::TooLong, at: 0 });
     }
-    std::str::from_utf8(body).map(|_| ()).map_err(|error| ReadError { fault: Fault::NotUtf8, at: error.valid_up_to() })
+    ByteString::try_from(body).map_err(|error| ReadError { fault: Fault::NotUtf8, at: error.valid_up_to() })
 }
 
 /// Buffers that a thread keeps between documents.

@@ -122,7 +122,7 @@ impl Message {
 
     /// The id as written, so that digits and escapes stay what they are: `7`, `"7"`.
     pub fn id(&self) -> Option<&str> {
-        self.part(self.parts.id).and_then(|id| std::str::from_utf8(id.raw()).ok())
+        self.part(self.parts.id).map(Value::raw_text)
     }
 
     /// The method of a request or notification.
@@ -194,7 +194,7 @@ pub struct MessageError {
 impl MessageError {
     fn new(flaw: Flaw, document: &Document) -> Self {
         let id = document.root().get("id").filter(|id| envelope::is_id(*id));
-        let id = id.and_then(|id| std::str::from_utf8(id.raw()).ok()).map(Box::from);
+        let id = id.map(|id| Box::from(id.raw_text()));
         Self { code: flaw.code, text: format!("{} at byte {}", flaw.text, flaw.at), id, name: flaw.name }
     }
 }
