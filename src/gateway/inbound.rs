@@ -86,11 +86,19 @@ fn verb(method: &Method, door: Door) -> Result<Verb, Refusal> {
     }
 }
 
+/// What clients of MCP say they take, letter for letter in most cases.
+const USUAL: &str = "application/json, text/event-stream";
 const JSON_RANGES: [&str; 3] = ["application/json", "application/*", "*/*"];
 const EVENT_RANGES: [&str; 3] = [EVENT_STREAM, "text/*", "*/*"];
 
 /// The client must take what MCP answers with; one that says nothing takes anything.
 fn check_accept(headers: &HeaderMap, wanted: &[&[&str; 3]]) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(header::ACCEPT).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => return Ok(()),
+        (Some(only), None) if only == USUAL => return Ok(()),
+        _ => {}
+    }
     // Of the ranges that fit, the narrowest says whether the type is taken: a weight of nothing rules it out.
     let accepts = |ranges: &[&str; 3]| {
         let weight_of = |wanted: &str| {
@@ -103,8 +111,7 @@ fn check_accept(headers: &HeaderMap, wanted: &[&[&str; 3]]) -> Result<(), Refusa
         };
         ranges.iter().find_map(|wanted| weight_of(wanted)).unwrap_or(false)
     };
-    let silent = !headers.contains_key(header::ACCEPT);
-    if silent || wanted.iter().all(|ranges| accepts(ranges)) { Ok(()) } else { Err(Refusal::NotAcceptable) }
+    if wanted.iter().all(|ranges| accepts(ranges)) { Ok(()) } else { Err(Refusal::NotAcceptable) }
 }
 
 /// Whether a parameter of a media range is a weight of zero.
@@ -137,6 +144,9 @@ pub(crate) fn is_event_stream(media_type: &str) -> bool {
 
 /// Whether a media type is JSON in UTF-8.
 pub(crate) fn is_json(media_type: &str) -> bool {
+    if media_type == "application/json" {
+        return true;
+    }
     let mut parts = media_type.split(';').map(str::trim);
     let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
     json && parts.all(|parameter| match parameter.split_once('=') {

@@ -154,7 +154,7 @@ fn judge_request_line(line: &[u8]) -> Result<&[u8], Refusal> {
     }
     let method_is_token = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
     // Origin-form only: this is no forward proxy, and an absolute target is a second place for a host.
-    let target_is_path = target.first() == Some(&b'/') && target.iter().all(|byte| is_target_byte(*byte));
+    let target_is_path = target.first() == Some(&b'/') && are(TARGET, target);
     if method_is_token && target_is_path { Ok(method) } else { Err(REQUEST_LINE) }
 }
 
@@ -172,12 +172,12 @@ impl Facts {
             return Err(FOLDED);
         }
         let (name, value) = memchr(b':', line).and_then(|at| line.split_at_checked(at)).ok_or(NAME)?;
-        if name.is_empty() || !name.iter().all(|byte| is_name_byte(*byte)) {
+        if name.is_empty() || !are(TOKEN, name) {
             return Err(NAME);
         }
         let value = value.get(1..).unwrap_or_default();
         // Before trimming: a form feed around a value is white space to some and part of it to others.
-        if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+        if !are(TEXT, value) {
             return Err(VALUE);
         }
         self.note(name, value.trim_ascii())
@@ -187,7 +187,7 @@ impl Facts {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
-                if self.hosts > 1 || value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
+                if self.hosts > 1 || value.is_empty() || !are(HOST_NAME, value) {
                     return Err(HOST);
                 }
             }
@@ -230,22 +230,59 @@ impl Facts {
 }
 
 /// A byte that may stand in a path or query of RFC 3986. What may not, some parsers refuse and others rewrite.
-fn is_target_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte)
-}
-
+const TARGET: u8 = 1;
 /// A byte of a host name, an address or a port.
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)
+const HOST_NAME: u8 = 2;
+/// A token byte of RFC 9110, without the underscore: `Content_Length` is `Content-Length` to many servers.
+const TOKEN: u8 = 4;
+/// A byte of a header value: no control character but the tab.
+const TEXT: u8 = 8;
+
+/// What each byte may stand in. Every byte of every head is asked about, and looking up costs less than comparing.
+static CLASSES: [u8; 256] = classes();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated when this is compiled")]
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte <= 255 {
+        let letter = (byte as u8).is_ascii_alphanumeric();
+        let target = matches!(byte as u8, b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'?' | b'[' | b']' | b'@')
+            || matches!(byte as u8, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%');
+        let host = matches!(byte as u8, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+        let token = matches!(byte as u8, b'-' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
+            || matches!(byte as u8, b'.' | b'^' | b'`' | b'|' | b'~');
+        let text = (byte >= 0x20 && byte != 0x7f) || byte as u8 == b'\t';
+        if letter || target {
+            classes[byte] |= TARGET;
+        }
+        if letter || host {
+            classes[byte] |= HOST_NAME;
+        }
+        if letter || token {
+            classes[byte] |= TOKEN;
+        }
+        if text {
+            classes[byte] |= TEXT;
+        }
+        byte += 1;
+    }
+    classes
 }
 
-/// A token byte of RFC 9110, without the underscore: `Content_Length` is `Content-Length` to many servers.
+#[expect(clippy::indexing_slicing, reason = "a byte is an index of 256 places")]
+fn is(class: u8, byte: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// Whether every byte of a text may stand there. Without an early end, so that several are looked at together.
+fn are(class: u8, text: &[u8]) -> bool {
+    text.iter().fold(true, |all, byte| all & is(class, *byte))
+}
+
+/// A byte of a header's name.
 pub(super) fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'.' | b'^' | b'`' | b'|' | b'~'
-        )
+    is(TOKEN, byte)
 }
 
 /// A plain decimal number of at most 18 digits: no sign, no list, no white space inside.
