@@ -52,7 +52,6 @@ const IN_FILE_TEST_LINES_MAX: usize = 150;
 /// Crates the product is built on: direct dependencies, and named in the source.
 const FOUNDATIONS: &[&str] = &[
     "pingora",
-    "pingora-proxy",
     "pingora-load-balancing",
     "serde_json",
     "simd-json",

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use bytes::BytesMut;
 use http::HeaderMap;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use crate::call::Action;
 use crate::mcp::batch::Item;
@@ -89,7 +89,7 @@ impl Gathering {
 /// # Errors
 /// A batch that is refused as a whole, which is still to be answered and put on record.
 pub(crate) async fn run(
-    session: &mut Session,
+    session: &mut ServerSession,
     entry: &mut Entry,
     caller: &Caller<'_>,
     (conversation, headers): (Conversation, HeaderMap),
@@ -133,7 +133,7 @@ pub(crate) async fn run(
 
 /// Carries one item out, as if it had come alone.
 async fn carry_out(
-    session: &mut Session,
+    session: &mut ServerSession,
     gathering: &mut Gathering,
     entry: &mut Entry,
     caller: &Caller<'_>,
@@ -176,7 +176,7 @@ fn check(items: &[Item]) -> Result<(), Refusal> {
 }
 
 /// Writes the one answer: as JSON, or as the last event where others had to go ahead of it.
-async fn answer(session: &mut Session, gathering: Gathering) -> Result<(), Gone> {
+async fn answer(session: &mut ServerSession, gathering: Gathering) -> Result<(), Gone> {
     let begun = reply::is_begun(session);
     match (gathering.finish(), begun) {
         (Some(body), false) => reply::whole(session, Reply { status: 200, body, headers: &[] }).await,

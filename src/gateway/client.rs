@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -26,9 +26,9 @@ const SMALL_ANSWER: usize = 64 * 1024;
 /// Where an answer goes.
 pub(crate) enum Client<'c> {
     /// Back on the request.
-    Http(&'c mut Session),
+    Http(&'c mut ServerSession),
     /// Into the one answer to a batch.
-    Batch(&'c mut Session, &'c mut Gathering),
+    Batch(&'c mut ServerSession, &'c mut Gathering),
     /// Onto the stream of an HTTP+SSE client, and the turn to read an answer that is large.
     Stream(Arc<Mailbox>, Option<OwnedSemaphorePermit>),
 }
@@ -42,12 +42,12 @@ impl Client<'_> {
     pub(crate) async fn watched<F: Future>(&mut self, ends_on_close: bool, future: F) -> Result<F::Output, Gone> {
         match self {
             Self::Http(session) | Self::Batch(session, _) => {
-                session.as_downstream_mut().set_abort_on_close(ends_on_close);
+                session.set_abort_on_close(ends_on_close);
                 tokio::select! {
                     biased;
                     output = future => Ok(output),
                     // Ready only when the client is gone: what it sends early is held back by the gate.
-                    _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Gone),
+                    _ = session.read_body_or_idle(true) => Err(Gone),
                 }
             }
             Self::Stream(mailbox, _) => {

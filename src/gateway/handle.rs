@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use crate::call::Action;
 use crate::call::Call;
@@ -99,7 +99,7 @@ pub(crate) struct Ask {
 /// # Errors
 /// The refusal that is still to be answered and put on record.
 pub(crate) async fn handle(
-    session: &mut Session,
+    session: &mut ServerSession,
     entry: &mut Entry,
     runtime: &Arc<Runtime>,
     active: &Arc<Active>,
@@ -289,7 +289,7 @@ fn check_repeated_arguments(
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(session: &Session, inbound: &Inbound, active: &Active) -> Result<Arc<Principal>, Refusal> {
+fn authenticate(session: &ServerSession, inbound: &Inbound, active: &Active) -> Result<Arc<Principal>, Refusal> {
     let snapshot = &active.snapshot;
     let head = session.req_header();
     match snapshot.keys.authenticate(&head.headers, head.uri.query()) {
@@ -300,7 +300,7 @@ fn authenticate(session: &Session, inbound: &Inbound, active: &Active) -> Result
     }
 }
 
-async fn read_body(session: &mut Session, active: &Active) -> Result<Bytes, Refusal> {
+async fn read_body(session: &mut ServerSession, active: &Active) -> Result<Bytes, Refusal> {
     let body = body::read_whole(session, active.snapshot.body_bytes_max, active.snapshot.body_timeout)
         .await
         .map_err(Refusal::Body)?;
@@ -316,7 +316,7 @@ enum Asked {
     Batch(Vec<Item>),
 }
 
-fn read_asked(session: &Session, inbound: &Inbound, body: Bytes, entry: &mut Entry) -> Result<Asked, Refusal> {
+fn read_asked(session: &ServerSession, inbound: &Inbound, body: Bytes, entry: &mut Entry) -> Result<Asked, Refusal> {
     match inbound.verb {
         Verb::Delete => Ok(Asked::One(Action::EndSession)),
         Verb::Get => {
@@ -340,7 +340,7 @@ fn read_asked(session: &Session, inbound: &Inbound, body: Bytes, entry: &mut Ent
     }
 }
 
-fn converse(session: &Session, asked: &Asked, door: Door, caller: &Caller<'_>) -> Result<Conversation, Refusal> {
+fn converse(session: &ServerSession, asked: &Asked, door: Door, caller: &Caller<'_>) -> Result<Conversation, Refusal> {
     let asker = Asker {
         principal: &caller.principal.id,
         server: &caller.server,
@@ -395,7 +395,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
 }
 
 /// Answers a refused request, if its client can still be answered, and closes its entry.
-pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, active: &Active, refusal: &Refusal) {
+pub(crate) async fn answer_refusal(session: &mut ServerSession, entry: &mut Entry, active: &Active, refusal: &Refusal) {
     if reply::is_begun(session) || matches!(refusal, Refusal::ClientGone) {
         // Nothing honest can follow what was written already but the end of the connection.
         session.set_keepalive(None);
@@ -406,7 +406,7 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
         return;
     }
     // A body that was not read whole cannot be told from a next request; one that broke counts as done for Pingora.
-    let unread = matches!(refusal, Refusal::Body(_)) || !session.as_downstream_mut().is_body_done();
+    let unread = matches!(refusal, Refusal::Body(_)) || !session.is_body_done();
     if unread {
         session.set_keepalive(None);
     }
@@ -421,7 +421,7 @@ pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, act
 }
 
 /// Answers a load balancer's probe: 200 while new requests are welcome, 503 on the way out.
-pub(crate) async fn answer_health(session: &mut Session, draining: bool) {
+pub(crate) async fn answer_health(session: &mut ServerSession, draining: bool) {
     let (status, body): (u16, &'static [u8]) =
         if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
     // A prober that left needs no answer.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use crate::mcp::error;
 use crate::mcp::revision::Era;
@@ -24,7 +24,7 @@ pub(crate) struct Reply<'r> {
 }
 
 /// Whether the answer has begun. A `100 Continue` is none: the answer is still to come.
-pub(crate) fn is_begun(session: &Session) -> bool {
+pub(crate) fn is_begun(session: &ServerSession) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn is_begun(session: &Session) -> bool {
 ///
 /// # Errors
 /// The client is gone.
-pub(crate) async fn whole(session: &mut Session, reply: Reply<'_>) -> Result<(), Gone> {
+pub(crate) async fn whole(session: &mut ServerSession, reply: Reply<'_>) -> Result<(), Gone> {
     let mut head = ResponseHeader::build(reply.status, Some(4)).map_err(|_| Gone)?;
     let length = reply.body.len();
     // A 202 to a notification has no body and no media type.
@@ -43,16 +43,15 @@ pub(crate) async fn whole(session: &mut Session, reply: Reply<'_>) -> Result<(),
     for (name, value) in reply.headers {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
-    let downstream = session.as_downstream_mut();
-    downstream.write_response_header(Box::new(head)).await.map_err(|_| Gone)?;
-    downstream.write_response_body(reply.body, true).await.map_err(|_| Gone)
+    session.write_response_header(Box::new(head)).await.map_err(|_| Gone)?;
+    session.write_response_body(reply.body, true).await.map_err(|_| Gone)
 }
 
 /// Writes the head of an event stream.
 ///
 /// # Errors
 /// The client is gone.
-pub(crate) async fn stream_head(session: &mut Session, headers: &[(&'static str, &str)]) -> Result<(), Gone> {
+pub(crate) async fn stream_head(session: &mut ServerSession, headers: &[(&'static str, &str)]) -> Result<(), Gone> {
     let mut head = ResponseHeader::build(200, Some(6)).map_err(|_| Gone)?;
     let fixed = [
         ("content-type", "text/event-stream"),
@@ -63,23 +62,23 @@ pub(crate) async fn stream_head(session: &mut Session, headers: &[(&'static str,
     for (name, value) in fixed.iter().chain(headers) {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
-    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|_| Gone)
+    session.write_response_header(Box::new(head)).await.map_err(|_| Gone)
 }
 
 /// Writes and flushes a piece of an event stream.
 ///
 /// # Errors
 /// The client is gone.
-pub(crate) async fn stream_piece(session: &mut Session, piece: Bytes) -> Result<(), Gone> {
-    session.as_downstream_mut().write_response_body(piece, false).await.map_err(|_| Gone)
+pub(crate) async fn stream_piece(session: &mut ServerSession, piece: Bytes) -> Result<(), Gone> {
+    session.write_response_body(piece, false).await.map_err(|_| Gone)
 }
 
 /// Ends an event stream.
 ///
 /// # Errors
 /// The client is gone.
-pub(crate) async fn stream_end(session: &mut Session) -> Result<(), Gone> {
-    session.as_downstream_mut().write_response_body(Bytes::new(), true).await.map_err(|_| Gone)
+pub(crate) async fn stream_end(session: &mut ServerSession) -> Result<(), Gone> {
+    session.write_response_body(Bytes::new(), true).await.map_err(|_| Gone)
 }
 
 /// The body of a refusal: a JSON-RPC error, or a tool result that says the same where the operator chose that form.

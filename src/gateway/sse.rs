@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http::Method;
 use http::header;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
 
 use crate::call::Action;
@@ -192,7 +192,7 @@ pub(crate) async fn first_event(
 /// # Errors
 /// The refusal that is still to be answered and put on record.
 pub(crate) async fn take(
-    session: &mut Session,
+    session: &mut ServerSession,
     entry: &mut Entry,
     caller: &Caller<'_>,
     ask: Ask,
@@ -238,7 +238,7 @@ async fn refuse_on(mailbox: &Mailbox, entry: &mut Entry, caller: &Caller<'_>, re
 /// requests, which are answered in their own time. A server that lost the session ends the client's stream: HTTP+SSE
 /// clients begin anew in no other case.
 async fn take_for(
-    session: &mut Session,
+    session: &mut ServerSession,
     entry: &mut Entry,
     caller: &Caller<'_>,
     ask: Ask,

@@ -204,11 +204,9 @@ impl Prepared {
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
         let keeper = Arc::new(Keeper::new(Arc::clone(&self.runtime)));
-        let mut proxy =
-            pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
-        proxy.handle_init_modules();
+        let gateway = Arc::new(Gateway::new(Arc::clone(&self.runtime)));
         let open = self.runtime.metrics.connections().clone();
-        let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
+        let edge = Edge::new(gateway, keeper, self.limits.connections_max, open);
         let mut service = Service::new("data".into(), edge);
         let listener = match self.data.strip_prefix("unix:") {
             // Who may connect is for the directory's permissions to say.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 /// Bytes read and thrown away after a refusal, so that the client reads the answer instead of a reset.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -64,21 +64,20 @@ impl Gathered {
 ///
 /// # Errors
 /// See [`BodyError`]; nothing of the body is kept.
-pub async fn read_whole(session: &mut Session, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+pub async fn read_whole(session: &mut ServerSession, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
     let length = content_length(session);
     if length.is_some_and(|length| length > bytes_max as u64) {
         return Err(BodyError::TooLarge);
     }
     if session.req_header().headers.contains_key(http::header::EXPECT) {
-        let downstream = session.as_downstream_mut();
-        let kept = downstream.get_keepalive();
-        downstream.write_continue_response().await.map_err(|_| BodyError::Broken)?;
+        let kept = session.get_keepalive();
+        session.write_continue_response().await.map_err(|_| BodyError::Broken)?;
         // Pingora takes it for an answer ahead of the request's end, after which it would close the connection.
-        downstream.set_keepalive(kept);
+        session.set_keepalive(kept);
     }
     let read = async {
         let mut whole = Gathered::default();
-        while let Some(chunk) = session.as_downstream_mut().read_request_body().await.map_err(|_| BodyError::Broken)? {
+        while let Some(chunk) = session.read_request_body().await.map_err(|_| BodyError::Broken)? {
             if whole.len() + chunk.len() > bytes_max {
                 return Err(BodyError::TooLarge);
             }
@@ -90,10 +89,10 @@ pub async fn read_whole(session: &mut Session, bytes_max: usize, timeout: Durati
 }
 
 /// Reads and drops what is left of a refused request's body, within bounds.
-pub async fn drain(session: &mut Session) {
+pub async fn drain(session: &mut ServerSession) {
     let read = async {
         let mut read = 0;
-        while let Ok(Some(chunk)) = session.as_downstream_mut().read_request_body().await {
+        while let Ok(Some(chunk)) = session.read_request_body().await {
             read += chunk.len();
             if read > DRAIN_BYTES_MAX {
                 break;
@@ -104,7 +103,7 @@ pub async fn drain(session: &mut Session) {
     let _ = tokio::time::timeout(DRAIN, read).await;
 }
 
-fn content_length(session: &Session) -> Option<u64> {
+fn content_length(session: &ServerSession) -> Option<u64> {
     session.req_header().headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

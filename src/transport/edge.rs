@@ -1,12 +1,15 @@
-//! Connections on the data listener: counted, bounded, gated, and handed to Pingora's proxy.
+//! Connections on the data listener: counted, bounded, gated, and served one request after the other.
 //!
 //! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
-//! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours.
+//! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours. Requests are read
+//! and answers written by Pingora's session; its proxy, whose every phase would be part of each request's future, is not asked.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::apps::HttpServerApp;
+use pingora::ErrorType;
+use pingora::apps::HttpPersistentSettings;
 use pingora::apps::ReusedHttpStream;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -17,29 +20,36 @@ use tokio::sync::Semaphore;
 use crate::telemetry::metrics::Level;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
+use crate::transport::connection::Stage;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::head;
 
-/// The application on the data listener: wraps every connection in the gate and lets `proxy` serve it.
-pub struct Edge<P, G> {
-    proxy: Arc<P>,
+/// What answers requests.
+pub trait Answerer: Send + Sync + 'static {
+    /// Answers the request whose head was read, or ends the connection by cutting it.
+    fn answer(&self, session: &mut ServerSession) -> impl Future<Output = ()> + Send;
+}
+
+/// The application on the data listener: wraps every connection in the gate and lets `answerer` answer what comes on it.
+pub struct Edge<A, G> {
+    answerer: Arc<A>,
     keeper: Arc<G>,
     permits: Arc<Semaphore>,
     open: Level,
 }
 
-impl<P, G> Edge<P, G> {
+impl<A, G> Edge<A, G> {
     /// Serves at most `connections_max` connections at once, counted in `open`; further ones get 503 and are closed.
-    pub fn new(proxy: Arc<P>, keeper: Arc<G>, connections_max: usize, open: Level) -> Self {
-        Self { proxy, keeper, permits: Arc::new(Semaphore::new(connections_max)), open }
+    pub fn new(answerer: Arc<A>, keeper: Arc<G>, connections_max: usize, open: Level) -> Self {
+        Self { answerer, keeper, permits: Arc::new(Semaphore::new(connections_max)), open }
     }
 }
 
 #[async_trait]
-impl<P, G> ServerApp for Edge<P, G>
+impl<A, G> ServerApp for Edge<A, G>
 where
-    P: HttpServerApp + Send + Sync + 'static,
+    A: Answerer,
     G: Gatekeeper,
 {
     /// Never gives a stream back: the connection's own task serves it to its end.
@@ -57,24 +67,46 @@ where
             return None;
         };
         let counted = (permit, self.open.hold());
-        let served = serve(Arc::clone(&self.proxy), Box::new(io), shutdown.clone());
+        let served = serve(Arc::clone(&self.answerer), Arc::clone(&connection), Box::new(io), shutdown.clone());
         tokio::spawn(CURRENT.scope(connection, async move {
             served.await;
             drop(counted);
         }));
         None
     }
+}
 
-    async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
+/// Serves one request after the other, until the connection ends or the process is on its way out.
+async fn serve<A: Answerer>(answerer: Arc<A>, connection: Arc<Connection>, io: Stream, mut shutdown: ShutdownWatch) {
+    let mut session = first_session(io, &shutdown);
+    while read_head(&mut session, &mut shutdown).await {
+        answerer.answer(&mut session).await;
+        connection.enter(Stage::Head);
+        let settings = HttpPersistentSettings::for_session(&session);
+        let Ok(Some(reusable)) = session.finish().await else { return };
+        session = next_session(ReusedHttpStream::from_reusable_stream(reusable, settings));
     }
 }
 
-/// Serves one request after the other.
-async fn serve<P: HttpServerApp>(proxy: Arc<P>, io: Stream, shutdown: ShutdownWatch) {
-    let mut served = proxy.process_new_http(first_session(io, &shutdown), &shutdown).await;
-    while let Some(reused) = served {
-        served = proxy.process_new_http(next_session(reused), &shutdown).await;
+/// Reads a request's head; `false` when there is none to answer.
+async fn read_head(session: &mut ServerSession, shutdown: &mut ShutdownWatch) -> bool {
+    let read = tokio::select! {
+        biased;
+        read = session.read_request() => read,
+        // Whoever was to know that connections end has been told: an idle one ends here.
+        _ = shutdown.wait_for(|is_over| *is_over) => return false,
+    };
+    match read {
+        Ok(is_there) => is_there,
+        Err(error) => {
+            tracing::debug!(reason = error.etype().as_str(), "a request cannot be read");
+            // The gate refuses what cannot be read, and answers; this is about what Pingora alone finds wrong.
+            if *error.etype() == ErrorType::InvalidHTTPHeader {
+                let _ = session.respond_error(400).await;
+            }
+            session.shutdown().await;
+            false
+        }
     }
 }
 
