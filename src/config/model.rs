@@ -76,6 +76,8 @@ pub struct Listen {
     pub header_block_bytes_max: usize,
     /// Bytes of one header line, and of the request line.
     pub header_line_bytes_max: usize,
+    /// Bytes of the request target: path and query.
+    pub target_bytes_max: usize,
     /// From the end of the header block to the end of the body.
     pub body_timeout_ms: u64,
     /// Bytes of one request body.
@@ -104,6 +106,7 @@ impl Default for Listen {
             header_count_max: 64,
             header_block_bytes_max: 16 * 1024,
             header_line_bytes_max: 8 * 1024,
+            target_bytes_max: 4 * 1024,
             body_timeout_ms: 30_000,
             body_bytes_max: 4 * 1024 * 1024,
             keepalive_timeout_ms: 60_000,
