@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::principal::Principal;
 use crate::seal;
 use crate::seal::Keyring;
+use crate::transport::admission;
 use crate::transport::gate_io;
 use crate::transport::head;
 use crate::transport::origin::OriginRules;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub keyring: Option<Keyring>,
     /// Limits of one request head.
     pub gate: gate_io::Limits,
+    /// Requests on one connection.
+    pub requests_per_connection_max: u64,
     /// Bytes of one request body.
     pub body_bytes_max: usize,
     /// From the end of the head to the end of the body.
@@ -78,6 +81,10 @@ impl Snapshot {
             plans: Plans::compile(config, problems),
             keyring: compile_keyring(config, problems),
             gate: gate_io::Limits {
+                address: admission::Limits {
+                    per_address_max: listen.connections_per_address_max,
+                    accepts_per_second_max: listen.accepts_per_address_max,
+                },
                 head: head::Limits {
                     count_max: listen.header_count_max,
                     block_bytes_max: listen.header_block_bytes_max,
@@ -88,6 +95,7 @@ impl Snapshot {
                 idle: Duration::from_millis(listen.keepalive_timeout_ms),
                 write: Duration::from_millis(listen.write_timeout_ms),
             },
+            requests_per_connection_max: listen.requests_per_connection_max,
             body_bytes_max: listen.body_bytes_max,
             body_timeout: Duration::from_millis(listen.body_timeout_ms),
             write_timeout: Duration::from_millis(listen.write_timeout_ms),
@@ -137,6 +145,9 @@ fn check_limits(config: &Config, problems: &mut Problems) {
         ("drain_timeout_ms", listen.drain_timeout_ms, hour_ms),
         ("threads", listen.threads.map_or(1, |threads| threads as u64), 1024),
         ("connections_max", listen.connections_max.map_or(1, |max| max as u64), 10_000_000),
+        ("connections_per_address_max", listen.connections_per_address_max.map_or(1, |max| max as u64), 10_000_000),
+        ("accepts_per_address_max", listen.accepts_per_address_max.into(), 1_000_000),
+        ("requests_per_connection_max", listen.requests_per_connection_max, 1_000_000_000),
         ("streams_max", listen.streams_max.map_or(1, |max| max as u64), 10_000_000),
     ];
     for (key, value, most) in limits {

@@ -65,6 +65,13 @@ pub struct Listen {
     pub threads: Option<usize>,
     /// Open connections at once. Default: what the descriptor limit allows, at most 20,000. Changing it needs a restart.
     pub connections_max: Option<usize>,
+    /// Open connections at once from one IPv4 address or one IPv6 /64; further ones get 429. Default: three quarters of
+    /// `connections_max`. Listeners on Unix sockets have no such limit.
+    pub connections_per_address_max: Option<usize>,
+    /// New connections a second from one IPv4 address or one IPv6 /64, and as many at once; further ones get 429.
+    pub accepts_per_address_max: u32,
+    /// Requests on one connection; the answer to the last one closes it.
+    pub requests_per_connection_max: u64,
     /// Event streams open at once; while there are as many, requests are refused with 503, as any may be answered by a
     /// stream. Default: what the descriptor limit allows, at most 10,000.
     pub streams_max: Option<usize>,
@@ -101,6 +108,9 @@ impl Default for Listen {
             allowed_origins: None,
             threads: None,
             connections_max: None,
+            connections_per_address_max: None,
+            accepts_per_address_max: 1_000,
+            requests_per_connection_max: 100_000,
             streams_max: None,
             header_timeout_ms: 10_000,
             header_count_max: 64,

@@ -43,6 +43,8 @@ pub const REFUSALS: &[&str] = &[
     "head_too_large",
     "head_timeout",
     "connections_max",
+    "connections_per_address_max",
+    "accepts_per_address_max",
     "no_route",
     "method_not_served",
     "host_not_allowed",

@@ -201,8 +201,8 @@ impl Refusal {
     /// The single table from reasons to the wire. `modern`: the request is of 2026-07-28; `named`: the tool it names.
     pub(crate) fn wire(&self, modern: bool, named: Option<&str>) -> Wire {
         match self {
-            Self::Head(refusal) if refusal.status == 503 => {
-                Wire::new(503, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1")
+            Self::Head(refusal) if matches!(refusal.status, 429 | 503) => {
+                Wire::new(refusal.status, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1")
             }
             Self::Head(refusal) => Wire::new(refusal.status, code::INVALID_REQUEST, refusal.text),
             Self::NoRoute => Wire::new(404, code::INVALID_REQUEST, "no MCP server is reached on this path"),

@@ -52,6 +52,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Settings;
+use crate::transport::admission::Admission;
 use crate::transport::edge::Edge;
 use crate::upstream::Upstreams;
 
@@ -208,7 +209,7 @@ impl Prepared {
             pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         let open = self.runtime.metrics.connections().clone();
-        let edge = Edge::new(Arc::new(proxy), keeper, self.limits.connections_max, open);
+        let edge = Edge::new(Arc::new(proxy), keeper, Admission::new(self.limits.connections_max), open);
         let mut service = Service::new("data".into(), edge);
         let listener = match self.data.strip_prefix("unix:") {
             // Who may connect is for the directory's permissions to say.

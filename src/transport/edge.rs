@@ -1,8 +1,9 @@
-//! Connections on the data listener: counted, bounded, gated, and handed to Pingora's proxy.
+//! Connections on the data listener: admitted, counted, gated, and handed to Pingora's proxy.
 //!
 //! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
 //! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,24 +16,49 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
 use crate::telemetry::metrics::Level;
+use crate::transport::admission::Admission;
+use crate::transport::admission::Place;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
-use crate::transport::head;
+use crate::transport::head::Refusal;
+
+/// Connections that are told why they are not served, at once; what is beyond is closed without a word.
+const TURNED_AWAY_MAX: usize = 64;
 
 /// The application on the data listener: wraps every connection in the gate and lets `proxy` serve it.
 pub struct Edge<P, G> {
     proxy: Arc<P>,
     keeper: Arc<G>,
-    permits: Arc<Semaphore>,
+    admission: Arc<Admission>,
+    turned_away: Semaphore,
     open: Level,
 }
 
 impl<P, G> Edge<P, G> {
-    /// Serves at most `connections_max` connections at once, counted in `open`; further ones get 503 and are closed.
-    pub fn new(proxy: Arc<P>, keeper: Arc<G>, connections_max: usize, open: Level) -> Self {
-        Self { proxy, keeper, permits: Arc::new(Semaphore::new(connections_max)), open }
+    /// Serves the connections that `admission` lets in, counted in `open`; the others are told why not and closed.
+    pub fn new(proxy: Arc<P>, keeper: Arc<G>, admission: Arc<Admission>, open: Level) -> Self {
+        Self { proxy, keeper, admission, turned_away: Semaphore::new(TURNED_AWAY_MAX), open }
+    }
+}
+
+impl<P, G: Gatekeeper> Edge<P, G> {
+    /// A place for a connection from this address, which a Unix socket has not.
+    fn admit(&self, peer: Option<SocketAddr>) -> Result<Place, Refusal> {
+        let mut place = self.admission.open()?;
+        if let Some(peer) = peer {
+            place.count_for(peer.ip(), &self.keeper.limits().address)?;
+        }
+        Ok(place)
+    }
+
+    /// Tells a client why it is not served, if not too many are being told just now.
+    async fn turn_away(&self, io: GateIo<G>, refusal: &Refusal) {
+        match self.turned_away.try_acquire() {
+            Ok(_told) => io.turn_away(refusal).await,
+            Err(_) => io.cut_off(refusal),
+        }
     }
 }
 
@@ -52,11 +78,14 @@ where
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
         let connection = Arc::new(Connection::new(peer));
         let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            io.turn_away(&head::BUSY).await;
-            return None;
+        let place = match self.admit(peer) {
+            Ok(place) => place,
+            Err(refusal) => {
+                self.turn_away(io, &refusal).await;
+                return None;
+            }
         };
-        let counted = (permit, self.open.hold());
+        let counted = (place, self.open.hold());
         let served = serve(Arc::clone(&self.proxy), Box::new(io), shutdown.clone());
         tokio::spawn(CURRENT.scope(connection, async move {
             served.await;

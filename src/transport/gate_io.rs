@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::task::ready;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::transport::admission;
 use crate::transport::chunks::Chunks;
 use crate::transport::chunks::Malformed;
 use crate::transport::connection::Connection;
@@ -62,10 +64,12 @@ pub trait Gatekeeper: Send + Sync + 'static {
     fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Vec<u8>;
 }
 
-/// Limits of one head.
+/// Limits of a connection and of one head on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// What it may measure.
+    /// What one address may have.
+    pub address: admission::Limits,
+    /// What a head may measure.
     pub head: head::Limits,
     /// From the first byte to the last.
     pub timeout: Duration,
@@ -128,6 +132,15 @@ impl<G: Gatekeeper> GateIo<G> {
         self.refuse(refusal);
         // The client may be gone already.
         let _ = poll_fn(|cx| self.poll_refuse(cx)).await;
+    }
+
+    /// Ends a connection that is not served without waiting for anything: what the socket takes at once is all that its
+    /// client may read.
+    pub fn cut_off(mut self, refusal: &Refusal) {
+        let answer = self.keeper.refused(&self.connection, refusal, &self.held);
+        let mut context = Context::from_waker(Waker::noop());
+        // A client that does not take it loses the reason and nothing else.
+        let _ = Pin::new(&mut self.inner).poll_write(&mut context, &answer);
     }
 
     /// Reads more of a head; ready once it was let through (bytes are held and open) or the connection is at its end.

@@ -73,6 +73,18 @@ pub const TIMEOUT: Refusal =
 /// More connections than the gateway may hold.
 pub const BUSY: Refusal =
     Refusal { status: 503, reason: "connections_max", text: "too many connections; try again shortly" };
+/// More connections of one address than it may have.
+pub const TOO_MANY: Refusal = Refusal {
+    status: 429,
+    reason: "connections_per_address_max",
+    text: "too many connections from this address; close some or try again shortly",
+};
+/// Connections of one address faster than it may open them.
+pub const TOO_FAST: Refusal = Refusal {
+    status: 429,
+    reason: "accepts_per_address_max",
+    text: "this address opens connections too fast; keep them open and try again shortly",
+};
 
 /// Where the head ends in `bytes` (just behind the empty line), if it is there already.
 ///
