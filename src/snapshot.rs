@@ -16,11 +16,16 @@ use crate::principal::Principal;
 use crate::seal;
 use crate::seal::Keyring;
 use crate::transport::admission;
+use crate::transport::body;
 use crate::transport::gate_io;
 use crate::transport::head;
 use crate::transport::origin::OriginRules;
+use crate::transport::pace::Pace;
 use crate::transport::route::Routes;
 use crate::upstream::Plans;
+
+/// For how long a request body may come as slowly as it likes.
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The compiled configuration.
 pub struct Snapshot {
@@ -46,12 +51,12 @@ pub struct Snapshot {
     pub gate: gate_io::Limits,
     /// Requests on one connection.
     pub requests_per_connection_max: u64,
-    /// Bytes of one request body.
-    pub body_bytes_max: usize,
-    /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
-    /// How long one write to a client may take.
-    pub write_timeout: Duration,
+    /// Limits of one request body.
+    pub body: body::Limits,
+    /// Bytes held for clients and servers, all together.
+    pub buffered_bytes_max: usize,
+    /// For how long work may wait for a worker thread.
+    pub queue_delay_max: Duration,
     /// Event streams open at once, where configured.
     pub streams_max: Option<usize>,
     /// How a refused tool call is answered.
@@ -93,12 +98,19 @@ impl Snapshot {
                 },
                 timeout: Duration::from_millis(listen.header_timeout_ms),
                 idle: Duration::from_millis(listen.keepalive_timeout_ms),
-                write: Duration::from_millis(listen.write_timeout_ms),
+                write: Pace {
+                    patience: Duration::from_millis(listen.write_timeout_ms),
+                    bytes_per_second_min: listen.answer_bytes_per_second_min,
+                },
             },
             requests_per_connection_max: listen.requests_per_connection_max,
-            body_bytes_max: listen.body_bytes_max,
-            body_timeout: Duration::from_millis(listen.body_timeout_ms),
-            write_timeout: Duration::from_millis(listen.write_timeout_ms),
+            body: body::Limits {
+                bytes_max: listen.body_bytes_max,
+                timeout: Duration::from_millis(listen.body_timeout_ms),
+                pace: Pace { patience: BODY_PATIENCE, bytes_per_second_min: listen.body_bytes_per_second_min },
+            },
+            buffered_bytes_max: listen.buffered_bytes_max,
+            queue_delay_max: Duration::from_millis(listen.queue_delay_ms_max),
             streams_max: listen.streams_max,
             denial_form: config.policy.denial_form,
             explain_to_client: config.policy.explain_to_client,
@@ -140,6 +152,10 @@ fn check_limits(config: &Config, problems: &mut Problems) {
         ("target_bytes_max", listen.target_bytes_max as u64, 1024 * 1024),
         ("body_timeout_ms", listen.body_timeout_ms, hour_ms),
         ("body_bytes_max", listen.body_bytes_max as u64, 256 * 1024 * 1024),
+        ("body_bytes_per_second_min", listen.body_bytes_per_second_min.into(), 1 << 30),
+        ("answer_bytes_per_second_min", listen.answer_bytes_per_second_min.into(), 1 << 30),
+        ("buffered_bytes_max", listen.buffered_bytes_max as u64, 1 << 40),
+        ("queue_delay_ms_max", listen.queue_delay_ms_max, 60_000),
         ("keepalive_timeout_ms", listen.keepalive_timeout_ms, hour_ms),
         ("write_timeout_ms", listen.write_timeout_ms, hour_ms),
         ("drain_timeout_ms", listen.drain_timeout_ms, hour_ms),

@@ -89,10 +89,21 @@ pub struct Listen {
     pub body_timeout_ms: u64,
     /// Bytes of one request body.
     pub body_bytes_max: usize,
+    /// Bytes a second that a request body must bring on average, the first 5 seconds left out.
+    pub body_bytes_per_second_min: u32,
+    /// Bytes held for clients and servers at once: heads and bodies that come in, requests under way, answers, and what waits
+    /// for a reader. Requests are refused with 503 from three quarters of it on, new sessions, lists and streams from half.
+    pub buffered_bytes_max: usize,
+    /// For how long work may wait for a worker thread. While it waits longer, requests are refused with 503; new sessions,
+    /// lists and streams from half of it on.
+    pub queue_delay_ms_max: u64,
     /// How long an idle connection is kept for its next request.
     pub keepalive_timeout_ms: u64,
-    /// How long one write to a client that does not read may take.
+    /// How long a client may take nothing of what is written to it.
     pub write_timeout_ms: u64,
+    /// Bytes a second that a client must take on average of an answer that has to wait for it, the first `write_timeout_ms`
+    /// left out.
+    pub answer_bytes_per_second_min: u32,
     /// How long calls in flight may take to finish after SIGTERM, beside the 2 seconds in which the gateway announces its end
     /// and still accepts. Changing it needs a restart.
     pub drain_timeout_ms: u64,
@@ -119,8 +130,12 @@ impl Default for Listen {
             target_bytes_max: 4 * 1024,
             body_timeout_ms: 30_000,
             body_bytes_max: 4 * 1024 * 1024,
+            body_bytes_per_second_min: 1024,
+            buffered_bytes_max: 256 * 1024 * 1024,
+            queue_delay_ms_max: 500,
             keepalive_timeout_ms: 60_000,
             write_timeout_ms: 30_000,
+            answer_bytes_per_second_min: 16 * 1024,
             drain_timeout_ms: 30_000,
         }
     }

@@ -40,7 +40,10 @@ impl Gateway {
         let is_last = self.runtime.is_draining() || requests >= active.snapshot.requests_per_connection_max;
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
         session.set_keepalive(if is_last { None } else { Some(0) });
-        session.as_downstream_mut().set_write_timeout(Some(active.snapshot.write_timeout));
+        // Under HTTP/1.1 the gate sees to it, which also sees a client that takes a little now and then.
+        if session.as_downstream().is_http2() {
+            session.as_downstream_mut().set_write_timeout(Some(active.snapshot.gate.write.patience));
+        }
         let mut entry = Entry::open(&self.runtime, Arc::clone(&active), source, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();

@@ -209,7 +209,9 @@ impl Prepared {
             pingora_proxy::HttpProxy::new(Gateway::new(Arc::clone(&self.runtime)), Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         let open = self.runtime.metrics.connections().clone();
-        let edge = Edge::new(Arc::new(proxy), keeper, Admission::new(self.limits.connections_max), open);
+        let admission = Admission::new(self.limits.connections_max);
+        let delay = Arc::clone(&self.runtime.delay);
+        let edge = Edge::new(Arc::new(proxy), keeper, admission, delay, open);
         let mut service = Service::new("data".into(), edge);
         let listener = match self.data.strip_prefix("unix:") {
             // Who may connect is for the directory's permissions to say.

@@ -20,6 +20,7 @@ use crate::transport::admission::Admission;
 use crate::transport::admission::Place;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
+use crate::transport::delay::Delay;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::head::Refusal;
@@ -33,13 +34,15 @@ pub struct Edge<P, G> {
     keeper: Arc<G>,
     admission: Arc<Admission>,
     turned_away: Semaphore,
+    delay: Arc<Delay>,
     open: Level,
 }
 
 impl<P, G> Edge<P, G> {
-    /// Serves the connections that `admission` lets in, counted in `open`; the others are told why not and closed.
-    pub fn new(proxy: Arc<P>, keeper: Arc<G>, admission: Arc<Admission>, open: Level) -> Self {
-        Self { proxy, keeper, admission, turned_away: Semaphore::new(TURNED_AWAY_MAX), open }
+    /// Serves the connections that `admission` lets in, counted in `open`; the others are told why not and closed. As
+    /// long as there are any, `delay` is measured on the runtime that serves them.
+    pub fn new(proxy: Arc<P>, keeper: Arc<G>, admission: Arc<Admission>, delay: Arc<Delay>, open: Level) -> Self {
+        Self { proxy, keeper, admission, turned_away: Semaphore::new(TURNED_AWAY_MAX), delay, open }
     }
 }
 
@@ -86,6 +89,8 @@ where
             }
         };
         let counted = (place, self.open.hold());
+        let open = self.open.clone();
+        self.delay.watch(move || open.value() > 0);
         let served = serve(Arc::clone(&self.proxy), Box::new(io), shutdown.clone());
         tokio::spawn(CURRENT.scope(connection, async move {
             served.await;

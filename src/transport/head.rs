@@ -73,6 +73,12 @@ pub const TIMEOUT: Refusal =
 /// More connections than the gateway may hold.
 pub const BUSY: Refusal =
     Refusal { status: 503, reason: "connections_max", text: "too many connections; try again shortly" };
+/// A head, or what was sent ahead of an answer, for which there is no room.
+pub const NO_ROOM: Refusal = Refusal {
+    status: 503,
+    reason: "buffered_bytes_max",
+    text: "the gateway holds as many bytes as it may; nothing was done; try again shortly",
+};
 /// More connections of one address than it may have.
 pub const TOO_MANY: Refusal = Refusal {
     status: 429,
