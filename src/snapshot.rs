@@ -175,6 +175,15 @@ fn check_limits(config: &Config, problems: &mut Problems) {
             );
         }
     }
+    // What there is room for at three quarters.
+    let needed = listen.body_bytes_max.saturating_add(listen.body_bytes_max / 2);
+    if listen.buffered_bytes_max < needed {
+        problems.error(
+            &at.key("buffered_bytes_max"),
+            "there is no room for a single request of `body_bytes_max`",
+            format!("write at least {needed}, or lower `body_bytes_max`"),
+        );
+    }
 }
 
 fn compile_keyring(config: &Config, problems: &mut Problems) -> Option<Keyring> {

@@ -260,7 +260,7 @@ async fn take_for(
         let ask = Ask { conversation: conversation.clone(), action: ask.action, headers, awaited: None };
         let listener = entry.template();
         let taken = handle::carry_out(Client::Http(session), entry, caller, ask).await;
-        if matches!(taken, Err(Refusal::UnknownSession)) {
+        if matches!(taken, Err(Refusal::UnknownSession)) && mailbox.begins_to_end() {
             let mailbox = Arc::clone(mailbox);
             // What still waits on the stream may take its time.
             tokio::spawn(async move { mailbox.end().await });

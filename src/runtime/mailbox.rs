@@ -36,6 +36,7 @@ pub struct Mailbox {
     session: Mutex<Option<Session>>,
     calls: Arc<Semaphore>,
     listens: AtomicBool,
+    ends: AtomicBool,
 }
 
 impl Mailbox {
@@ -49,6 +50,7 @@ impl Mailbox {
             session: Mutex::default(),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             listens: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
         };
         (mailbox, receiver)
     }
@@ -96,6 +98,12 @@ impl Mailbox {
         !self.listens.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether to end the stream: true the first time that this is asked, however often a client goes on in a session that
+    /// is gone.
+    pub fn begins_to_end(&self) -> bool {
+        !self.ends.swap(true, Ordering::Relaxed)
+    }
+
     /// Whether a request waits for its answer.
     pub fn is_asked(&self) -> bool {
         self.calls.available_permits() < CALLS_MAX
@@ -141,9 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_listened_for_once() {
+    fn a_client_is_listened_for_and_ended_once() {
         let (mailbox, _events) = Mailbox::new(&Buffers::new(usize::MAX));
         assert!(mailbox.begins_to_listen() && !mailbox.begins_to_listen());
+        assert!(mailbox.begins_to_end() && !mailbox.begins_to_end());
     }
 
     #[tokio::test]

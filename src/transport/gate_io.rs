@@ -31,6 +31,7 @@ use pingora::protocols::UniqueID;
 use pingora::protocols::UniqueIDType;
 use pingora::protocols::raw_connect::ProxyDigest;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
@@ -54,7 +55,7 @@ use crate::transport::pace::Pace;
 const READ_BYTES: usize = 4096;
 /// Bytes a client may send ahead of the answer to its last request before the gateway stops reading.
 const EARLY_BYTES_MAX: usize = 64 * 1024;
-/// Bytes read and thrown away after a refused head, so that the refusal is not lost in a reset.
+/// Bytes read and thrown away after the last answer on a connection, so that it is not lost in a reset.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long that may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -386,6 +387,18 @@ impl<G: Gatekeeper> GateIo<G> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Reads and throws away a bounded rest of what the client sends.
+    async fn waste(&mut self) {
+        let mut left = LINGER_BYTES_MAX;
+        let mut chunk = [0_u8; READ_BYTES];
+        while let Ok(read) = self.inner.read(&mut chunk).await {
+            if read == 0 || read > left {
+                return;
+            }
+            left -= read;
+        }
+    }
+
     /// Whether anything may still be written.
     fn check_writable(&self) -> io::Result<()> {
         match () {
@@ -467,6 +480,10 @@ impl<G: Gatekeeper> Shutdown for GateIo<G> {
         if self.check_writable().is_ok() {
             // Dropping the stream ends it as well.
             let _ = tokio::time::timeout(wait, self.inner.shutdown()).await;
+            // A client that sends ahead may be sending still: a reset would take the last answer from it.
+            if !self.held.is_empty() {
+                let _ = tokio::time::timeout(LINGER, self.waste()).await;
+            }
         }
     }
 }

@@ -82,6 +82,25 @@ fn assert_answers_marker(answer: Option<Answer>, number: usize, name: &str) {
     assert_eq!((answer.status, answer.json()["id"].clone()), (200, json!(9_000_000 + number)), "{name}");
 }
 
+/// Sends a marker behind what was answered, on the same connection if that is kept, or else on a new one.
+async fn follow_with_marker(gateway: &Gateway, connection: &mut Connection, number: usize, name: &str) {
+    connection.write(marker_call(number)).await;
+    if let Some(answer) = connection.answer().await {
+        return assert_answers_marker(Some(answer), number, name);
+    }
+    let mut other = Connection::open(gateway.data).await;
+    other.write(marker_call(number)).await;
+    assert_answers_marker(other.answer().await, number, name);
+}
+
+/// Whether nothing but these markers reached the server.
+#[track_caller]
+fn assert_only_markers(upstream: &Upstream, count: usize) {
+    let ids: Vec<Value> = upstream.requests().iter().map(|request| request.json()["id"].clone()).collect();
+    assert_eq!(ids, (0..count).map(|number| json!(9_000_000 + number)).collect::<Vec<_>>());
+    assert_nothing_beside(upstream);
+}
+
 /// Sends each vector on a connection of its own; holds it to one answer in JSON-RPC, the end of the connection, and one
 /// record. A call from somebody else follows each of them, and gets its own answer; of everything that was sent, only
 /// these calls reach the server, each as one well-formed request and with nothing beside them.
@@ -111,11 +130,9 @@ async fn all_refused(vectors: Vec<Vector>) {
             vector.name
         );
     }
+    assert_only_markers(&upstream, vectors.len());
     let requests = upstream.requests();
-    let ids: Vec<Value> = requests.iter().map(|request| request.json()["id"].clone()).collect();
-    assert_eq!(ids, (0..vectors.len()).map(|number| json!(9_000_000 + number)).collect::<Vec<_>>());
     assert!(requests.iter().all(|request| request.head == requests[0].head), "one form");
-    assert_nothing_beside(&upstream);
     assert!(gateway.is_alive());
 }
 
@@ -1145,9 +1162,10 @@ async fn a_path_that_leads_nowhere_is_404_in_json_rpc() {
         let expected = if names_nobody.contains(path) { 401 } else { 404 };
         let expected = if *path == "/MCP/open" { 404 } else { expected };
         assert_eq!((answer.status, answer.code()), (expected, Some(-32600)), "{path}");
+        follow_with_marker(&gateway, &mut connection, number, path).await;
     }
     gateway.wait_for_records("refused", paths.len());
-    assert_eq!(upstream.connections().len(), 0);
+    assert_only_markers(&upstream, paths.len());
 }
 
 #[tokio::test]
@@ -1320,8 +1338,10 @@ async fn only_plain_json_is_read_and_both_forms_of_answer_must_be_welcome() {
             let source = client::source(number).to_string();
             gateway.wait_for_record("refused", |record| record["source"] == source && record["reason"] == *reason);
         }
+        follow_with_marker(&gateway, &mut connection, number, &lines).await;
     }
-    assert_eq!(upstream.requests().len(), 7);
+    assert_eq!(upstream.requests().len(), 7 + rows.len());
+    assert_nothing_beside(&upstream);
     gateway.wait_for_records("refused", rows.len() - 7);
 }
 
