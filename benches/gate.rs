@@ -3,7 +3,12 @@
 //! The head of a call judged on its raw bytes; the same call read from a stream in memory, with the gate around it and
 //! without; and what a connection costs before anything is read. Budget: a request through the gate costs 1 µs more.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod cases;
 
@@ -92,7 +97,7 @@ fn judging() -> Vec<Case> {
 /// Reading a call from a stream in memory: as it is, and through the gate.
 fn streams() -> [Case; 2] {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let executor = executor();
+    let executor = fresh_executor();
     let mut bare: Stream = Box::new(server);
     let sent = call();
     let mut received = vec![0; sent.len()];
@@ -101,7 +106,7 @@ fn streams() -> [Case; 2] {
     });
 
     let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let executor = executor();
+    let executor = fresh_executor();
     let connection = Arc::new(Connection::new(None));
     let guard = executor.enter();
     let mut gated: Stream =
@@ -117,7 +122,7 @@ fn streams() -> [Case; 2] {
     [unjudged, judged]
 }
 
-fn executor() -> Runtime {
+fn fresh_executor() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 

@@ -175,8 +175,8 @@ fn check_limits(config: &Config, problems: &mut Problems) {
             );
         }
     }
-    // What there is room for at three quarters.
-    let needed = listen.body_bytes_max.saturating_add(listen.body_bytes_max / 2);
+    // Requests may use three quarters of it.
+    let needed = listen.body_bytes_max.div_ceil(3).saturating_mul(4);
     if listen.buffered_bytes_max < needed {
         problems.error(
             &at.key("buffered_bytes_max"),

@@ -591,7 +591,7 @@ fn limits_that_refuse_everything_or_nothing_are_mistakes_where_they_stand() {
         (
             "buffered_bytes_max = 1000",
             "there is no room for a single request of `body_bytes_max`",
-            "write at least 6291456, or lower `body_bytes_max`",
+            "write at least 5592408, or lower `body_bytes_max`",
         ),
     ] {
         let problems = load_block(&format!("[listen]\n{lines}\n"), compile);

@@ -697,9 +697,7 @@ async fn what_is_taken_goes_upstream_in_one_form() {
         connection.write(bytes).await;
         let answer = connection.answer().await.unwrap_or_else(|| panic!("{name}: no answer"));
         assert_eq!((answer.status, answer.json()["id"].clone()), (200, json!(1)), "{name}: {}", answer.text());
-        // On the same connection, which is kept.
-        connection.write(marker_call(number)).await;
-        assert_answers_marker(connection.answer().await, number, name);
+        follow_with_marker(&gateway, &mut connection, number, name).await;
     }
     let (requests, markers): (Vec<_>, Vec<_>) =
         upstream.requests().into_iter().partition(|request| request.json()["id"] == 1);

@@ -218,7 +218,7 @@ async fn a_flood_of_refused_connections_takes_few_descriptors_and_each_is_counte
 
 #[tokio::test]
 async fn many_heads_of_the_most_bytes_cost_little_and_nobody_else_waits() {
-    let (_upstream, gateway) = start_with("header_timeout_ms = 4000").await;
+    let (_upstream, gateway) = start_with("header_timeout_ms = 20000").await;
     let before = gateway.peak_memory_bytes();
     // The largest heads that are not whole yet.
     let head =
@@ -232,7 +232,7 @@ async fn many_heads_of_the_most_bytes_cost_little_and_nobody_else_waits() {
     wait_for_buffered(&gateway, 400.0 * head.len() as f64).await;
     let asked = Instant::now();
     assert_eq!(client::send(gateway.data, call()).await.status, 200);
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     let grown = gateway.peak_memory_bytes() - before;
     assert!(grown < 48 * MIB, "{} KiB for 400 heads", grown / 1024);
     drop(open);
@@ -301,7 +301,7 @@ fn assert_put_off(answer: &Answer, text: &str) {
 
 #[tokio::test]
 async fn under_pressure_new_work_is_put_off_first_then_calls_and_probes_and_pings_never() {
-    let (upstream, gateway) = start_with("buffered_bytes_max = 1000000\nbody_bytes_max = 700000").await;
+    let (upstream, gateway) = start_with("buffered_bytes_max = 1000000\nbody_bytes_max = 650000").await;
     let status = |body: &'static str| {
         let gateway = &gateway;
         async move { gateway.post("/mcp/open", &[], body).await }
@@ -347,13 +347,16 @@ async fn what_is_sent_ahead_of_an_answer_is_counted() {
     wait_for_buffered(&gateway, CALL.len() as f64).await;
     connection.write("x".repeat(40_000)).await;
     wait_for_buffered(&gateway, (CALL.len() + 40_000) as f64).await;
-    drop(connection);
+    // Without lingering, closing resets: a client that merely half-closed would be waited for.
+    let socket = TcpSocket::from_std_stream(connection.stream.into_std().unwrap());
+    socket.set_zero_linger().unwrap();
+    drop(socket);
     wait_for_buffered(&gateway, 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_large_bodies_stays_within_its_bound_and_everybody_is_told() {
-    let (upstream, mut gateway) = start_with("buffered_bytes_max = 33554432").await;
+    let (upstream, mut gateway) = start_with("buffered_bytes_max = 16777216").await;
     upstream.on("*", Reply::text("fine").delay(Duration::from_millis(300)));
     let pieces = format!("\"{}\",", "x".repeat(60_000)).repeat(66);
     let body = CALL.replace("{}}}", &format!("{{\"a\":[{pieces}\"\"]}}}}}}"));
@@ -364,18 +367,18 @@ async fn a_flood_of_large_bodies_stays_within_its_bound_and_everybody_is_told() 
         connection.write(request.as_bytes()).await;
         connection.answer().await.map(|answer| answer.status)
     };
-    let asked: Vec<_> = (0..120).map(|_| tokio::spawn(ask(Arc::clone(&request), gateway.data))).collect();
+    let asked: Vec<_> = (0..48).map(|_| tokio::spawn(ask(Arc::clone(&request), gateway.data))).collect();
     let mut statuses = Vec::new();
     for one in asked {
         statuses.push(one.await.unwrap().expect("everybody is told"));
     }
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
-    assert!(served >= 1 && served < 120, "{served}");
+    assert!(served >= 1 && served < 48, "{served}");
     assert_eq!(upstream.requests().len(), served, "who was refused was refused before anything was sent");
     let grown = gateway.peak_memory_bytes() - before;
-    println!("{served} of 120 served, {} MiB more at the peak", grown / MIB);
-    assert!(grown < 4 * 32 * MIB, "{} MiB", grown / MIB);
+    println!("{served} of 48 served, {} MiB more at the peak", grown / MIB);
+    assert!(grown < 4 * 16 * MIB, "{} MiB", grown / MIB);
     wait_for_buffered(&gateway, 0.0).await;
     assert_eq!(client::send(gateway.data, call()).await.status, 200);
     assert!(gateway.is_alive());
@@ -451,10 +454,10 @@ async fn pour(mut stream: TcpStream, media_type: &str, parts: Arc<Vec<Arc<str>>>
     }
 }
 
-/// A connection that takes little at once, on which the call was sent.
-async fn slow_reader(gateway: &Gateway) -> TcpStream {
+/// A connection on which the call was sent, and that takes so many bytes of the answer before they are read.
+async fn reader(gateway: &Gateway, bytes: u32) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    socket.set_recv_buffer_size(bytes).unwrap();
     let mut stream = socket.connect(gateway.data).await.unwrap();
     stream.write_all(call().as_bytes()).await.unwrap();
     stream
@@ -469,7 +472,7 @@ async fn slow_readers_hold_up_their_servers_and_cost_little_memory_and_little_ti
     let before = gateway.peak_memory_bytes();
     let mut open = Vec::new();
     for _ in 0..readers {
-        open.push(slow_reader(&gateway).await);
+        open.push(reader(&gateway, 8 * 1024).await);
     }
     let mut sent = 0;
     loop {
@@ -486,13 +489,14 @@ async fn slow_readers_hold_up_their_servers_and_cost_little_memory_and_little_ti
     );
     assert!(sent < readers as u64 * 9 * MIB, "the server is held up: {sent}");
     // What the sockets hold is the kernel's; of what is the gateway's, an event, a read, and the stream itself.
-    assert!(grown < readers as u64 * 256 * 1024 + 16 * MIB, "{} KiB each", grown / 1024 / readers as u64);
     let started = Instant::now();
     while gateway.metric("portcullis_connections").await != Some(0.0) {
         assert!(started.elapsed() < Duration::from_secs(15), "they are ended");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     wait_for_buffered(&gateway, 0.0).await;
+    let most = gateway.peak_memory_bytes() - before;
+    assert!(most < readers as u64 * 256 * 1024 + 16 * MIB, "{} KiB each", most / 1024 / readers as u64);
     let records = gateway.wait_for_records("result", readers);
     assert!(records.iter().all(|record| record["outcome"] == "client_gone"), "{:?}", records[0]);
 }
@@ -512,18 +516,20 @@ async fn read_slowly(mut stream: TcpStream, bytes: usize, pause: Duration) -> (u
 #[tokio::test]
 async fn a_reader_that_keeps_the_pace_gets_all_of_a_large_answer_and_one_that_trickles_is_ended() {
     let fountain = Fountain::of_json(14 * 1024 * 1024).await;
-    let gateway = start_in_front_of(&fountain.url(), "write_timeout_ms = 1000\nanswer_bytes_per_second_min = 1048576");
-    let (keeps, trickles) = (slow_reader(&gateway).await, slow_reader(&gateway).await);
-    let ((whole, whole_took), (part, part_took)) = tokio::join!(
-        read_slowly(keeps, 64 * 1024, Duration::from_millis(10)),
-        read_slowly(trickles, 1024, Duration::from_millis(20))
-    );
+    let gateway = start_in_front_of(&fountain.url(), "write_timeout_ms = 1000\nanswer_bytes_per_second_min = 262144");
+    let started = Instant::now();
+    let (keeps, trickles) = (reader(&gateway, 64 * 1024).await, reader(&gateway, 8 * 1024).await);
+    let trickle = tokio::spawn(read_slowly(trickles, 1024, Duration::from_millis(20)));
+    let (whole, whole_took) = read_slowly(keeps, 64 * 1024, Duration::from_millis(10)).await;
     assert!(whole as u64 + 64 * 1024 > 13 * MIB, "{whole} bytes in {whole_took:?}");
     assert!(whole_took > Duration::from_millis(1200), "longer than it may take nothing: {whole_took:?}");
-    assert!((part as u64) < 13 * MIB && part_took < Duration::from_secs(120), "{part} bytes in {part_took:?}");
     let records = gateway.wait_for_records("result", 2);
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let outcomes: Vec<&Value> = records.iter().map(|record| &record["outcome"]).collect();
     assert!(outcomes.contains(&&json!("ok")) && outcomes.contains(&&json!("client_gone")), "{outcomes:?}");
+    // What the kernel has taken is still read.
+    assert!(!trickle.is_finished());
+    trickle.abort();
     wait_for_buffered(&gateway, 0.0).await;
 }
 
@@ -534,22 +540,23 @@ async fn answers_that_nobody_takes_stay_within_the_bound_and_who_gets_none_is_to
     let before = gateway.peak_memory_bytes();
     let mut open = Vec::new();
     for _ in 0..40 {
-        open.push(slow_reader(&gateway).await);
+        open.push(reader(&gateway, 8 * 1024).await);
     }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    gateway::wait_until("some are refused", || {
+        refused(&gateway, "answer_no_room") + refused(&gateway, "buffered_bytes_max") > 10
+    });
     let held = gateway.metric("portcullis_buffered_bytes").await.unwrap();
     assert!(held <= 16_777_216.0 + 40.0 * CALL.len() as f64, "{held}");
     let grown = gateway.peak_memory_bytes() - before;
     println!("{held} bytes held, {} MiB more at the peak", grown / MIB);
     assert!(grown < 4 * 16 * MIB, "{} MiB", grown / MIB);
-    let reasons: Vec<String> = gateway
+    let expected = ["answer_no_room", "buffered_bytes_max", "client_gone"];
+    let others: Vec<Value> = gateway
         .records()
-        .iter()
-        .filter_map(|record| record["reason"].as_str().map(String::from))
-        .filter(|reason| reason != "answer_no_room" && reason != "buffered_bytes_max")
+        .into_iter()
+        .filter(|record| record["reason"].as_str().is_some_and(|reason| !expected.contains(&reason)))
         .collect();
-    assert_eq!(reasons, Vec::<String>::new());
-    assert!(refused(&gateway, "answer_no_room") + refused(&gateway, "buffered_bytes_max") > 10);
+    assert_eq!(others, Vec::<Value>::new());
     drop(open);
     wait_for_buffered(&gateway, 0.0).await;
     let answer = client::send(gateway.data, call()).await;
