@@ -1,8 +1,9 @@
 //! How long does work wait for a worker thread?
 //!
 //! A task among all others sleeps for a moment, again and again, and sees how late it is woken. What counts is the delay
-//! that stands: the least one of a while, as a burst is worked off and a queue that stays is not. While nobody is
-//! connected nothing is measured.
+//! that stands: the least one of a while, as a burst is worked off and a queue that stays is not. Where the task is not
+//! woken at all, whoever asks notices it, and the delay stands as long as that goes on. While nobody is connected nothing
+//! is measured.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,17 +21,48 @@ const STANDS: Duration = Duration::from_millis(100);
 /// Looks that are remembered.
 const LOOKS_MAX: usize = 16;
 
-/// The delay that stands.
-#[derive(Debug, Default)]
+/// The delay that stands. Times are in microseconds since `start`; 0 is none.
+#[derive(Debug)]
 pub struct Delay {
-    micros: AtomicU64,
+    start: Instant,
+    /// What was seen last.
+    seen: AtomicU64,
+    /// When the task is to be woken, and when somebody noticed first that it was not.
+    due: AtomicU64,
+    noticed: AtomicU64,
     is_watched: AtomicBool,
+}
+
+impl Default for Delay {
+    fn default() -> Self {
+        let none = || AtomicU64::new(0);
+        Self { start: Instant::now(), seen: none(), due: none(), noticed: none(), is_watched: AtomicBool::new(false) }
+    }
 }
 
 impl Delay {
     /// What stands at this moment.
     pub fn standing(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+        let (now, due) = (self.micros(Instant::now()), self.due.load(Ordering::Relaxed));
+        let since = if due != 0 && due < now {
+            // Whoever comes first after a pause of the whole process notices it, and it is over before it stands.
+            let noticed = self.noticed.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            now.saturating_sub(noticed.err().unwrap_or(now))
+        } else {
+            0
+        };
+        Duration::from_micros(since.max(self.seen.load(Ordering::Relaxed)))
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes what was seen, and when the next look is due; `None` when there is none.
+    fn note(&self, seen: Duration, due: Option<Instant>) {
+        self.seen.store(u64::try_from(seen.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.due.store(due.map_or(0, |due| self.micros(due)), Ordering::Relaxed);
+        self.noticed.store(0, Ordering::Relaxed);
     }
 
     /// Begins to measure on the present runtime, unless that is done already; goes on as long as `is_busy`.
@@ -41,14 +73,15 @@ impl Delay {
         let delay = Arc::clone(self);
         tokio::spawn(async move {
             let mut looks = Looks::default();
+            let mut standing = Duration::ZERO;
             while is_busy() {
                 let due = Instant::now() + PAUSE;
+                delay.note(standing, Some(due));
                 tokio::time::sleep_until(due).await;
                 let now = Instant::now();
-                let standing = looks.add(now, now.saturating_duration_since(due));
-                delay.micros.store(u64::try_from(standing.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                standing = looks.add(now, now.saturating_duration_since(due));
             }
-            delay.micros.store(0, Ordering::Relaxed);
+            delay.note(Duration::ZERO, None);
             delay.is_watched.store(false, Ordering::Release);
         });
     }
@@ -90,6 +123,22 @@ mod tests {
             looks.add(start + millis(at), millis(1));
         }
         assert!(looks.0.len() <= LOOKS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_not_woken_is_noticed_by_whoever_asks_and_a_pause_is_none() {
+        let (delay, millis) = (Delay::default(), Duration::from_millis);
+        delay.note(Duration::ZERO, Some(Instant::now() + millis(20)));
+        assert_eq!(delay.standing(), millis(0));
+        tokio::time::advance(millis(500)).await;
+        assert_eq!(delay.standing(), millis(0), "it is noticed now");
+        tokio::time::advance(millis(300)).await;
+        assert_eq!((delay.standing(), delay.standing()), (millis(300), millis(300)));
+        delay.note(millis(7), Some(Instant::now() + millis(20)));
+        assert_eq!(delay.standing(), millis(7));
+        delay.note(millis(0), None);
+        tokio::time::advance(millis(300)).await;
+        assert_eq!(delay.standing(), millis(0));
     }
 
     #[tokio::test]
