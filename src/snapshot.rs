@@ -15,11 +15,17 @@ use crate::policy::Policy;
 use crate::principal::Principal;
 use crate::seal;
 use crate::seal::Keyring;
+use crate::transport::admission;
+use crate::transport::body;
 use crate::transport::gate_io;
 use crate::transport::head;
 use crate::transport::origin::OriginRules;
+use crate::transport::pace::Pace;
 use crate::transport::route::Routes;
 use crate::upstream::Plans;
+
+/// For how long a request body may come as slowly as it likes.
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The compiled configuration.
 pub struct Snapshot {
@@ -43,12 +49,14 @@ pub struct Snapshot {
     pub keyring: Option<Keyring>,
     /// Limits of one request head.
     pub gate: gate_io::Limits,
-    /// Bytes of one request body.
-    pub body_bytes_max: usize,
-    /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
-    /// How long one write to a client may take.
-    pub write_timeout: Duration,
+    /// Requests on one connection.
+    pub requests_per_connection_max: u64,
+    /// Limits of one request body.
+    pub body: body::Limits,
+    /// Bytes held for clients and servers, all together.
+    pub buffered_bytes_max: usize,
+    /// For how long work may wait for a worker thread.
+    pub queue_delay_max: Duration,
     /// Event streams open at once, where configured.
     pub streams_max: Option<usize>,
     /// How a refused tool call is answered.
@@ -78,18 +86,31 @@ impl Snapshot {
             plans: Plans::compile(config, problems),
             keyring: compile_keyring(config, problems),
             gate: gate_io::Limits {
+                address: admission::Limits {
+                    per_address_max: listen.connections_per_address_max,
+                    accepts_per_second_max: listen.accepts_per_address_max,
+                },
                 head: head::Limits {
                     count_max: listen.header_count_max,
                     block_bytes_max: listen.header_block_bytes_max,
                     line_bytes_max: listen.header_line_bytes_max,
+                    target_bytes_max: listen.target_bytes_max,
                 },
                 timeout: Duration::from_millis(listen.header_timeout_ms),
                 idle: Duration::from_millis(listen.keepalive_timeout_ms),
-                write: Duration::from_millis(listen.write_timeout_ms),
+                write: Pace {
+                    patience: Duration::from_millis(listen.write_timeout_ms),
+                    bytes_per_second_min: listen.answer_bytes_per_second_min,
+                },
             },
-            body_bytes_max: listen.body_bytes_max,
-            body_timeout: Duration::from_millis(listen.body_timeout_ms),
-            write_timeout: Duration::from_millis(listen.write_timeout_ms),
+            requests_per_connection_max: listen.requests_per_connection_max,
+            body: body::Limits {
+                bytes_max: listen.body_bytes_max,
+                timeout: Duration::from_millis(listen.body_timeout_ms),
+                pace: Pace { patience: BODY_PATIENCE, bytes_per_second_min: listen.body_bytes_per_second_min },
+            },
+            buffered_bytes_max: listen.buffered_bytes_max,
+            queue_delay_max: Duration::from_millis(listen.queue_delay_ms_max),
             streams_max: listen.streams_max,
             denial_form: config.policy.denial_form,
             explain_to_client: config.policy.explain_to_client,
@@ -128,13 +149,21 @@ fn check_limits(config: &Config, problems: &mut Problems) {
         ("header_count_max", listen.header_count_max as u64, 256),
         ("header_block_bytes_max", listen.header_block_bytes_max as u64, 1024 * 1024),
         ("header_line_bytes_max", listen.header_line_bytes_max as u64, 1024 * 1024),
+        ("target_bytes_max", listen.target_bytes_max as u64, 1024 * 1024),
         ("body_timeout_ms", listen.body_timeout_ms, hour_ms),
         ("body_bytes_max", listen.body_bytes_max as u64, 256 * 1024 * 1024),
+        ("body_bytes_per_second_min", listen.body_bytes_per_second_min.into(), 1 << 30),
+        ("answer_bytes_per_second_min", listen.answer_bytes_per_second_min.into(), 1 << 30),
+        ("buffered_bytes_max", listen.buffered_bytes_max as u64, 1 << 40),
+        ("queue_delay_ms_max", listen.queue_delay_ms_max, 60_000),
         ("keepalive_timeout_ms", listen.keepalive_timeout_ms, hour_ms),
         ("write_timeout_ms", listen.write_timeout_ms, hour_ms),
         ("drain_timeout_ms", listen.drain_timeout_ms, hour_ms),
         ("threads", listen.threads.map_or(1, |threads| threads as u64), 1024),
         ("connections_max", listen.connections_max.map_or(1, |max| max as u64), 10_000_000),
+        ("connections_per_address_max", listen.connections_per_address_max.map_or(1, |max| max as u64), 10_000_000),
+        ("accepts_per_address_max", listen.accepts_per_address_max.into(), 1_000_000),
+        ("requests_per_connection_max", listen.requests_per_connection_max, 1_000_000_000),
         ("streams_max", listen.streams_max.map_or(1, |max| max as u64), 10_000_000),
     ];
     for (key, value, most) in limits {
@@ -145,6 +174,15 @@ fn check_limits(config: &Config, problems: &mut Problems) {
                 format!("write a number from 1 to {most}"),
             );
         }
+    }
+    // Requests may use three quarters of it.
+    let needed = listen.body_bytes_max.div_ceil(3).saturating_mul(4);
+    if listen.buffered_bytes_max < needed {
+        problems.error(
+            &at.key("buffered_bytes_max"),
+            "there is no room for a single request of `body_bytes_max`",
+            format!("write at least {needed}, or lower `body_bytes_max`"),
+        );
     }
 }
 

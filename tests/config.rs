@@ -577,3 +577,27 @@ fn an_import_of_something_else_is_refused() {
     );
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn limits_that_refuse_everything_or_nothing_are_mistakes_where_they_stand() {
+    for (lines, message, help) in [
+        ("target_bytes_max = 0", "`0` is out of range", "write a number from 1 to 1048576"),
+        ("connections_per_address_max = 0", "`0` is out of range", "write a number from 1 to 10000000"),
+        ("accepts_per_address_max = 1000001", "`1000001` is out of range", "write a number from 1 to 1000000"),
+        ("requests_per_connection_max = 0", "`0` is out of range", "write a number from 1 to 1000000000"),
+        ("body_bytes_per_second_min = 0", "`0` is out of range", "write a number from 1 to 1073741824"),
+        ("answer_bytes_per_second_min = 0", "`0` is out of range", "write a number from 1 to 1073741824"),
+        ("queue_delay_ms_max = 60001", "`60001` is out of range", "write a number from 1 to 60000"),
+        (
+            "buffered_bytes_max = 1000",
+            "there is no room for a single request of `body_bytes_max`",
+            "write at least 5592408, or lower `body_bytes_max`",
+        ),
+    ] {
+        let problems = load_block(&format!("[listen]\n{lines}\n"), compile);
+        let place = format!("portcullis.toml:2:{}", lines.find('=').unwrap() + 3);
+        for part in [message, help, &place] {
+            assert!(problems.contains(part), "{lines}: {part}\n{problems}");
+        }
+    }
+}

@@ -14,6 +14,8 @@ use crate::mcp::batch::Item;
 use crate::mcp::error;
 use crate::mcp::message::MessageKind;
 use crate::mcp::sse;
+use crate::transport::buffers::Holder;
+use crate::transport::buffers::Share;
 
 use super::client::Client;
 use super::conversation::Conversation;
@@ -39,13 +41,14 @@ pub(crate) struct Gathering {
     answers: Vec<Bytes>,
     bytes: usize,
     bytes_max: usize,
+    holder: Holder,
     /// Raw JSON of the id of the item that is being carried out.
     id: Option<Box<str>>,
 }
 
 impl Gathering {
-    fn new(bytes_max: usize) -> Self {
-        Self { answers: Vec::new(), bytes: 0, bytes_max, id: None }
+    fn new(bytes_max: usize, holder: Holder) -> Self {
+        Self { answers: Vec::new(), bytes: 0, bytes_max, holder, id: None }
     }
 
     /// Adds the answer to the present item; one that makes the whole too large becomes an error.
@@ -53,12 +56,16 @@ impl Gathering {
         if answer.is_empty() {
             return;
         }
-        let answer = if self.bytes.saturating_add(answer.len()) > self.bytes_max {
-            let wire = Refusal::Answer("answer_too_large").wire(false, None);
-            error::error_body(self.id.as_deref(), wire.code, &wire.text, None)
-        } else {
-            answer
+        let bytes = self.bytes.saturating_add(answer.len());
+        let refusal = match () {
+            () if bytes > self.bytes_max => Some(Refusal::Answer("answer_too_large")),
+            () if self.holder.set(bytes, Share::Answer).is_err() => Some(Refusal::NoRoom),
+            () => None,
         };
+        let answer = refusal.map_or(answer, |refusal| {
+            let wire = refusal.wire(false, None);
+            error::error_body(self.id.as_deref(), wire.code, &wire.text, None)
+        });
         self.bytes = self.bytes.saturating_add(answer.len());
         self.answers.push(answer);
     }
@@ -96,7 +103,8 @@ pub(crate) async fn run(
     items: Vec<Item>,
 ) -> Result<(), Refusal> {
     check(&items)?;
-    let mut gathering = Gathering::new(caller.active.snapshot.body_bytes_max.saturating_mul(ANSWER_FACTOR));
+    let bytes_max = caller.active.snapshot.body.bytes_max.saturating_mul(ANSWER_FACTOR);
+    let mut gathering = Gathering::new(bytes_max, caller.runtime.buffers.holder());
     for item in items {
         // The items before may have taken long.
         let active = caller.runtime.active();

@@ -31,6 +31,7 @@ use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
 use crate::telemetry::metrics::Transport;
+use crate::transport::buffers::Holder;
 use crate::transport::route::Door;
 use crate::upstream::Failure;
 
@@ -64,6 +65,9 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     sent: Option<Digested>,
     pub(crate) received: Digester,
+    /// What the request and its answer take of the process's account of bytes.
+    pub(crate) body: Holder,
+    pub(crate) answer: Holder,
     clock: Stopwatch,
 }
 
@@ -166,6 +170,8 @@ impl Entry {
             attempts: 0,
             sent: None,
             received: Digester::default(),
+            body: runtime.buffers.holder(),
+            answer: runtime.buffers.holder(),
             clock: Stopwatch::start(),
         }
     }

@@ -37,6 +37,8 @@ use crate::session::Kind;
 use crate::telemetry::metrics::Phase;
 use crate::telemetry::metrics::StreamKind;
 use crate::transport::body::Gathered;
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Share;
 use crate::transport::route::Door;
 use crate::upstream;
 use crate::upstream::Choice;
@@ -318,6 +320,7 @@ impl Exchange<'_> {
             if body.len() + chunk.len() > bytes_max {
                 return Err(Refusal::Answer("answer_too_large"));
             }
+            self.entry.answer.set(body.len() + chunk.len(), Share::Answer).map_err(|Full| Refusal::NoRoom)?;
             body.push(chunk);
         }
         Ok(body.finish())

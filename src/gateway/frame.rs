@@ -34,9 +34,14 @@ impl Answerer for Gateway {
         let active = self.runtime.active();
         let connection = Connection::current();
         let source = connection.as_ref().and_then(|connection| connection.peer());
+        let requests = connection.as_ref().map_or(0, |connection| connection.begin_request());
+        let is_last = self.runtime.is_draining() || requests >= active.snapshot.requests_per_connection_max;
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
-        session.set_keepalive(if self.runtime.is_draining() { None } else { Some(0) });
-        session.set_write_timeout(Some(active.snapshot.write_timeout));
+        session.set_keepalive(if is_last { None } else { Some(0) });
+        // Under HTTP/1.1 the gate sees to it, which also sees a client that takes a little now and then.
+        if session.is_http2() {
+            session.set_write_timeout(Some(active.snapshot.gate.write.patience));
+        }
         let mut entry = Entry::open(&self.runtime, Arc::clone(&active), source, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();

@@ -44,6 +44,8 @@ use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
 use crate::transport::route::Door;
 
+use super::admission;
+use super::admission::Urgency;
 use super::batch as batches;
 use super::batch::ITEMS_MAX;
 use super::client::Client;
@@ -117,11 +119,12 @@ pub(crate) async fn handle(
     entry.lap(Phase::Auth);
 
     failpoint!("body");
-    let body = read_body(session, active).await?;
+    let body = read_body(session, entry, active).await?;
     entry.lap(Phase::Body);
 
     failpoint!("parse");
     let asked = read_asked(session, &inbound, body, entry)?;
+    admission::check(asked.urgency(), runtime, active)?;
 
     failpoint!("session");
     let caller = Caller { runtime, active, principal, server: inbound.server };
@@ -300,10 +303,9 @@ fn authenticate(session: &ServerSession, inbound: &Inbound, active: &Active) -> 
     }
 }
 
-async fn read_body(session: &mut ServerSession, active: &Active) -> Result<Bytes, Refusal> {
-    let body = body::read_whole(session, active.snapshot.body_bytes_max, active.snapshot.body_timeout)
-        .await
-        .map_err(Refusal::Body)?;
+async fn read_body(session: &mut ServerSession, entry: &mut Entry, active: &Active) -> Result<Bytes, Refusal> {
+    let read = body::read_whole(session, &active.snapshot.body, &mut entry.body);
+    let body = read.await.map_err(Refusal::Body)?;
     if let Some(connection) = Connection::current() {
         connection.enter(Stage::Answering);
     }
@@ -314,6 +316,15 @@ async fn read_body(session: &mut ServerSession, active: &Active) -> Result<Bytes
 enum Asked {
     One(Action),
     Batch(Vec<Item>),
+}
+
+impl Asked {
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::One(action) => Urgency::of(action),
+            Self::Batch(_) => Urgency::Call,
+        }
+    }
 }
 
 fn read_asked(session: &ServerSession, inbound: &Inbound, body: Bytes, entry: &mut Entry) -> Result<Asked, Refusal> {

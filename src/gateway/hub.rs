@@ -29,6 +29,8 @@ use crate::runtime::Hub;
 use crate::runtime::Kept;
 use crate::runtime::Runtime;
 use crate::runtime::Unread;
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Share;
 use crate::upstream;
 use crate::upstream::Choice;
 use crate::upstream::Dispatch;
@@ -151,7 +153,11 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
         let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
-        Ok((Arc::new(Hub::new(&exchange.principal.id, path, endpoint.id())), answer, splitter))
+        Ok((
+            Arc::new(Hub::new(&exchange.principal.id, path, endpoint.id(), &exchange.runtime.buffers)),
+            answer,
+            splitter,
+        ))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }
@@ -247,6 +253,7 @@ impl Reader {
                     self.hand_out(&event);
                 }
             }
+            self.entry.answer.set(splitter.pending_bytes(), Share::Answer).map_err(|Full| Refusal::NoRoom)?;
             if is_leaving && !self.hub.is_asked() {
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use crate::audit;
 use crate::clock;
 use crate::mcp::error;
 use crate::runtime::Runtime;
+use crate::transport::buffers::Buffers;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::gate_io::Limits;
@@ -32,6 +33,10 @@ impl Gatekeeper for Keeper {
 
     fn limits(&self) -> Limits {
         self.runtime.gate()
+    }
+
+    fn buffers(&self) -> &Arc<Buffers> {
+        &self.runtime.buffers
     }
 
     fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 //! `handle` is the order of steps, `exchange` the way to the upstream and back, `response_filter` what an answer must
 //! be to pass. `refusal` is the one table from reasons to the wire, `entry` the one place that writes the record.
 
+mod admission;
 mod batch;
 mod client;
 mod conversation;
@@ -43,6 +44,8 @@ pub const REFUSALS: &[&str] = &[
     "head_too_large",
     "head_timeout",
     "connections_max",
+    "connections_per_address_max",
+    "accepts_per_address_max",
     "no_route",
     "method_not_served",
     "host_not_allowed",
@@ -52,6 +55,9 @@ pub const REFUSALS: &[&str] = &[
     "not_acceptable",
     "body_too_large",
     "body_timeout",
+    "body_too_slow",
+    "buffered_bytes_max",
+    "queue_delay_ms_max",
     "body_broken",
     "key_missing",
     "key_malformed",
@@ -164,6 +170,7 @@ pub const REFUSALS: &[&str] = &[
     "answer_session",
     "answer_status",
     "answer_too_large",
+    "answer_no_room",
     "answer_twice",
     "answer_endpoint",
     "answer_no_endpoint",

@@ -58,6 +58,10 @@ pub(crate) enum Refusal {
     Denied(Box<Denial>, Option<String>),
     /// The record cannot be kept.
     Record(Unavailable),
+    /// The gateway has too much to do.
+    Overloaded(Pressure),
+    /// There is no room for the answer to what was sent.
+    NoRoom,
     /// Too many event streams are open.
     StreamsBusy,
     /// Too many calls of one conversation are under way.
@@ -76,6 +80,15 @@ pub(crate) enum Refusal {
     Internal(&'static str),
     /// The client went away.
     ClientGone,
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Bytes that are held.
+    Bytes,
+    /// Work that waits for a worker thread.
+    Delay,
 }
 
 /// How a message does not fit its conversation. Always 400, and no error that clients of both eras take for one of
@@ -178,6 +191,8 @@ impl Refusal {
             Self::NotAcceptable => "not_acceptable",
             Self::Body(BodyError::TooLarge) => "body_too_large",
             Self::Body(BodyError::Timeout) => "body_timeout",
+            Self::Body(BodyError::TooSlow) => "body_too_slow",
+            Self::Body(BodyError::NoRoom) | Self::Overloaded(Pressure::Bytes) => "buffered_bytes_max",
             Self::Body(BodyError::Broken) => "body_broken",
             Self::Message(error) => error.name,
             Self::Headers(error) => error.name,
@@ -186,6 +201,8 @@ impl Refusal {
             Self::Misplaced(misplaced) => misplaced.name(),
             Self::Denied(denial, _) => denial.name(),
             Self::Record(unavailable) => unavailable.name(),
+            Self::Overloaded(Pressure::Delay) => "queue_delay_ms_max",
+            Self::NoRoom => "answer_no_room",
             Self::StreamsBusy => "streams_max",
             Self::CallsBusy => "calls_max",
             Self::Upstream(error) => error.name(),
@@ -201,8 +218,8 @@ impl Refusal {
     /// The single table from reasons to the wire. `modern`: the request is of 2026-07-28; `named`: the tool it names.
     pub(crate) fn wire(&self, modern: bool, named: Option<&str>) -> Wire {
         match self {
-            Self::Head(refusal) if refusal.status == 503 => {
-                Wire::new(503, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1")
+            Self::Head(refusal) if matches!(refusal.status, 429 | 503) => {
+                Wire::new(refusal.status, code::INTERNAL_ERROR, refusal.text).with("retry-after", "1")
             }
             Self::Head(refusal) => Wire::new(refusal.status, code::INVALID_REQUEST, refusal.text),
             Self::NoRoute => Wire::new(404, code::INVALID_REQUEST, "no MCP server is reached on this path"),
@@ -241,6 +258,13 @@ impl Refusal {
                 Wire::new(503, code::INTERNAL_ERROR, "too many calls are under way; wait for their answers")
                     .with("retry-after", "1")
             }
+            Self::Overloaded(_) => overloaded_wire(),
+            // No time to try again is named: the call must not be made twice.
+            Self::NoRoom => Wire::new(
+                503,
+                code::INTERNAL_ERROR,
+                "the gateway has no room for the answer; the server may have carried out the request",
+            ),
             Self::StreamsBusy => {
                 Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly")
                     .with("retry-after", "1")
@@ -276,10 +300,18 @@ fn key_wire(error: AuthError) -> Wire {
     if status == 401 { wire.with("www-authenticate", crate::auth::challenge(Some(error))) } else { wire }
 }
 
+/// Of a request of which nothing was done.
+fn overloaded_wire() -> Wire {
+    Wire::new(503, code::INTERNAL_ERROR, "the gateway has too much to do; nothing was done; try again shortly")
+        .with("retry-after", "1")
+}
+
 fn body_wire(error: BodyError) -> Wire {
     match error {
         BodyError::TooLarge => Wire::new(413, code::INVALID_REQUEST, "the request body is too large"),
         BodyError::Timeout => Wire::new(408, code::INVALID_REQUEST, "the request body did not arrive in time"),
+        BodyError::TooSlow => Wire::new(408, code::INVALID_REQUEST, "the request body arrived too slowly"),
+        BodyError::NoRoom => overloaded_wire(),
         BodyError::Broken => {
             Wire::new(400, code::INVALID_REQUEST, "the request body ended early or its chunks are malformed")
         }

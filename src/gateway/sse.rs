@@ -31,6 +31,8 @@ use crate::runtime::Mailbox;
 use crate::runtime::Runtime;
 use crate::session::Kind;
 use crate::telemetry::metrics::StreamKind;
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Share;
 use crate::transport::route;
 use crate::upstream;
 use crate::upstream::Upstream;
@@ -79,7 +81,7 @@ pub(crate) async fn relay(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
     let path = exchange.client.watched(false, opened).await.map_err(|Gone| Refusal::ClientGone)??;
     let token = exchange.sealed(Kind::Sse, path.as_str(), Revision::V2024_11_05)?;
     exchange.message_path = Some(path);
-    let (mailbox, mail) = Mailbox::new();
+    let (mailbox, mail) = Mailbox::new(&exchange.runtime.buffers);
     let _kept = keep(exchange.runtime, &token, Arc::new(mailbox), exchange.active.snapshot.streams_max)?;
     open(exchange, &token).await?;
     let mut screen = Screen::standing(exchange.conversation.revision);
@@ -95,7 +97,7 @@ pub(crate) async fn relay(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
 pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<(), Refusal> {
     let id = exchange::fresh_id()?;
     let token = exchange.sealed(Kind::Pair, &id, Revision::V2024_11_05)?;
-    let (mailbox, mail) = Mailbox::new();
+    let (mailbox, mail) = Mailbox::new(&exchange.runtime.buffers);
     let mailbox = Arc::new(mailbox);
     let kept = keep(exchange.runtime, &id, Arc::clone(&mailbox), exchange.active.snapshot.streams_max)?;
     open(exchange, &token).await?;
@@ -111,7 +113,7 @@ pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
         let conversation = conversation_of(session);
         tokio::spawn(async move {
             // Nobody reads what comes of it, but as long as it could be read it is waited for.
-            let (nobody, _mail) = Mailbox::new();
+            let (nobody, _mail) = Mailbox::new(&own.runtime.buffers);
             let ask = own.ask(conversation, Action::EndSession);
             // A refusal is on record.
             let _ = own.carry_out(&Arc::new(nobody), &mut entry, ask).await;
@@ -174,6 +176,7 @@ pub(crate) async fn first_event(
                 let chunk = chunk.map_err(Refusal::Upstream)?;
                 entry.received.update(&chunk);
                 splitter.feed(&chunk);
+                entry.answer.set(splitter.pending_bytes(), Share::Answer).map_err(|Full| Refusal::NoRoom)?;
             }
             None => return Err(Refusal::Answer("answer_missing")),
         }
@@ -257,7 +260,7 @@ async fn take_for(
         let ask = Ask { conversation: conversation.clone(), action: ask.action, headers, awaited: None };
         let listener = entry.template();
         let taken = handle::carry_out(Client::Http(session), entry, caller, ask).await;
-        if matches!(taken, Err(Refusal::UnknownSession)) {
+        if matches!(taken, Err(Refusal::UnknownSession)) && mailbox.begins_to_end() {
             let mailbox = Arc::clone(mailbox);
             // What still waits on the stream may take its time.
             tokio::spawn(async move { mailbox.end().await });

@@ -25,6 +25,8 @@ use crate::runtime::Mailbox;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics::Held;
 use crate::telemetry::metrics::StreamKind;
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Share;
 use crate::upstream;
 use crate::upstream::Upstream;
 use crate::upstream::UpstreamError;
@@ -183,6 +185,8 @@ impl<'p> Pump<'p> {
                     exchange.entry.received.update(&chunk);
                     self.decide_again(exchange)?;
                     self.splitter.feed(&chunk);
+                    let held = self.splitter.pending_bytes() + self.ready.len();
+                    exchange.entry.answer.set(held, Share::Answer).map_err(|Full| Refusal::NoRoom)?;
                 }
                 Next::End if self.may_end_here(exchange) => {
                     self.ended = Some(if self.kind == StreamKind::Answer { Ending::Accepted } else { Ending::Ok });
@@ -195,6 +199,7 @@ impl<'p> Pump<'p> {
                 Next::Mail(events) => {
                     silent_until = Instant::now() + self.silence_max();
                     self.ready.extend_from_slice(&events);
+                    exchange.entry.answer.set_anyway(self.splitter.pending_bytes() + self.ready.len());
                 }
                 Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
@@ -219,6 +224,7 @@ impl<'p> Pump<'p> {
             self.ready = BytesMut::new();
             self.comment_at = Instant::now() + KEEP_ALIVE;
             exchange.client.events(piece).await.map_err(|Gone| Refusal::ClientGone)?;
+            exchange.entry.answer.set_anyway(self.splitter.pending_bytes());
         }
         if self.ready.len() > self.upstream.plan().answer_bytes_max() {
             return Err(Refusal::Answer("answer_too_large"));

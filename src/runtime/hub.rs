@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::runtime::budget::Budget;
+use crate::transport::buffers::Buffers;
 
 /// Requests of one conversation under way at once.
 const WAITING_MAX: usize = 256;
@@ -84,13 +85,13 @@ struct Waiting {
 
 impl Hub {
     /// A conversation of this principal whose messages go to `path` on an endpoint.
-    pub fn new(principal: &Arc<str>, path: PathAndQuery, endpoint: u64) -> Self {
+    pub fn new(principal: &Arc<str>, path: PathAndQuery, endpoint: u64, buffers: &Arc<Buffers>) -> Self {
         let readers = Readers {
             waiting: HashMap::new(),
             standing: VecDeque::new(),
             unclaimed: VecDeque::new(),
-            asked_for: Budget::new(),
-            unasked: Budget::new(),
+            asked_for: Budget::new(buffers),
+            unasked: Budget::new(buffers),
             is_over: false,
             begun: 0,
             uses: 0,
@@ -307,7 +308,7 @@ mod tests {
     use crate::runtime::budget::QUEUED_BYTES_MAX;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(&"key:ci".into(), PathAndQuery::from_static("/message"), 7))
+        Arc::new(Hub::new(&"key:ci".into(), PathAndQuery::from_static("/message"), 7, &Buffers::new(usize::MAX)))
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::runtime::budget::Budget;
 use crate::session::Session;
+use crate::transport::buffers::Buffers;
 
 /// Events that wait for a client to read them.
 const EVENTS_MAX: usize = 256;
@@ -35,19 +36,21 @@ pub struct Mailbox {
     session: Mutex<Option<Session>>,
     calls: Arc<Semaphore>,
     listens: AtomicBool,
+    ends: AtomicBool,
 }
 
 impl Mailbox {
     /// A mailbox, and what is taken out of it.
-    pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
+    pub fn new(buffers: &Arc<Buffers>) -> (Self, mpsc::Receiver<Bytes>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let mailbox = Self {
             events,
-            queued: Budget::new(),
+            queued: Budget::new(buffers),
             turns: Arc::new(Semaphore::new(LARGE_ANSWERS_MAX)),
             session: Mutex::default(),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             listens: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
         };
         (mailbox, receiver)
     }
@@ -95,6 +98,12 @@ impl Mailbox {
         !self.listens.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether to end the stream: true the first time that this is asked, however often a client goes on in a session that
+    /// is gone.
+    pub fn begins_to_end(&self) -> bool {
+        !self.ends.swap(true, Ordering::Relaxed)
+    }
+
     /// Whether a request waits for its answer.
     pub fn is_asked(&self) -> bool {
         self.calls.available_permits() < CALLS_MAX
@@ -120,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_come_out_in_order_until_the_stream_is_gone() {
-        let (mailbox, mut events) = Mailbox::new();
+        let (mailbox, mut events) = Mailbox::new(&Buffers::new(usize::MAX));
         assert!(mailbox.put("a".into()).await && mailbox.put("b".into()).await);
         assert_eq!((events.recv().await, events.recv().await), (Some("a".into()), Some("b".into())));
         drop(events);
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn no_more_requests_are_under_way_than_the_limit() {
-        let (mailbox, _events) = Mailbox::new();
+        let (mailbox, _events) = Mailbox::new(&Buffers::new(usize::MAX));
         let mut slots: Vec<_> = (0..CALLS_MAX).map(|_| mailbox.slot()).collect();
         assert!(slots.iter().all(Option::is_some) && mailbox.slot().is_none());
         slots.pop();
@@ -140,14 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_listened_for_once() {
-        let (mailbox, _events) = Mailbox::new();
+    fn a_client_is_listened_for_and_ended_once() {
+        let (mailbox, _events) = Mailbox::new(&Buffers::new(usize::MAX));
         assert!(mailbox.begins_to_listen() && !mailbox.begins_to_listen());
+        assert!(mailbox.begins_to_end() && !mailbox.begins_to_end());
     }
 
     #[tokio::test]
     async fn a_full_mailbox_makes_its_writer_wait() {
-        let (mailbox, mut events) = Mailbox::new();
+        let (mailbox, mut events) = Mailbox::new(&Buffers::new(usize::MAX));
         for _ in 0..EVENTS_MAX {
             assert!(mailbox.put("x".into()).await);
         }
@@ -163,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_mailbox_full_of_bytes_makes_its_writers_wait_until_an_event_was_taken_out_or_the_stream_is_gone() {
-        let (mailbox, mut events) = Mailbox::new();
+        let (mailbox, mut events) = Mailbox::new(&Buffers::new(usize::MAX));
         let half = Bytes::from(vec![b'x'; QUEUED_BYTES_MAX / 2]);
         for _ in 0..2 {
             assert_eq!(mailbox.put(half.clone()).now_or_never(), Some(true));
@@ -181,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_large_answer_is_read_at_a_time() {
-        let (mailbox, events) = Mailbox::new();
+        let (mailbox, events) = Mailbox::new(&Buffers::new(usize::MAX));
         let turn = mailbox.turn().await;
         assert!(turn.is_some() && mailbox.turn().now_or_never().is_none());
         drop(turn);

@@ -25,6 +25,8 @@ use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
+use crate::transport::buffers::Buffers;
+use crate::transport::delay::Delay;
 use crate::transport::gate_io;
 use crate::upstream::Fleet;
 use crate::upstream::Upstreams;
@@ -57,6 +59,10 @@ pub struct Runtime {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// The account of bytes that are held for clients and servers.
+    pub buffers: Arc<Buffers>,
+    /// How long work waits for a worker thread.
+    pub delay: Arc<Delay>,
     /// Schemas of tools that repeat arguments in headers.
     pub catalog: Catalog,
     /// Streams of HTTP+SSE clients that are open on this node.
@@ -93,12 +99,15 @@ impl Runtime {
         let catalog = Catalog::default();
         catalog.adopt(targets(&snapshot));
         let changes = watch::Sender::new(snapshot.revision);
+        let buffers = Buffers::new(snapshot.buffered_bytes_max);
         let active = activate(&parts.upstreams, &parts.metrics, snapshot);
         Self {
             active: ArcSwap::from_pointee(active),
             upstreams: parts.upstreams,
             metrics: parts.metrics,
             audit: parts.audit,
+            buffers,
+            delay: Arc::default(),
             catalog,
             mailboxes: Table::default(),
             hubs: Table::default(),
@@ -116,6 +125,7 @@ impl Runtime {
     pub fn adopt(&self, snapshot: Snapshot) {
         let revision = snapshot.revision;
         self.catalog.adopt(targets(&snapshot));
+        self.buffers.limit(snapshot.buffered_bytes_max);
         self.active.store(Arc::new(activate(&self.upstreams, &self.metrics, snapshot)));
         self.changes.send_replace(revision);
     }
@@ -169,6 +179,7 @@ impl Runtime {
         let counted = self.records_counted.fetch_max(records, Ordering::Relaxed);
         self.metrics.audit_records().add(records.saturating_sub(counted));
         self.metrics.audit_unavailable(!self.audit.available());
+        self.metrics.load(self.buffers.held(), self.delay.standing());
         let active = self.active();
         for upstream in active.fleet.iter() {
             let up = upstream.endpoints().iter().any(|endpoint| upstream.is_healthy(endpoint));

@@ -52,6 +52,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Settings;
+use crate::transport::admission::Admission;
 use crate::transport::edge::Edge;
 use crate::upstream::Upstreams;
 
@@ -206,7 +207,9 @@ impl Prepared {
         let keeper = Arc::new(Keeper::new(Arc::clone(&self.runtime)));
         let gateway = Arc::new(Gateway::new(Arc::clone(&self.runtime)));
         let open = self.runtime.metrics.connections().clone();
-        let edge = Edge::new(gateway, keeper, self.limits.connections_max, open);
+        let admission = Admission::new(self.limits.connections_max);
+        let delay = Arc::clone(&self.runtime.delay);
+        let edge = Edge::new(gateway, keeper, admission, delay, open);
         let mut service = Service::new("data".into(), edge);
         let listener = match self.data.strip_prefix("unix:") {
             // Who may connect is for the directory's permissions to say.

@@ -1,17 +1,37 @@
 //! The whole body of a request, or why not.
 //!
-//! Bounded in bytes and under one deadline for all of it, read before anything is sent anywhere.
+//! Bounded in bytes, at a pace, and under one deadline for all of it, read before anything is sent anywhere.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
 use pingora::protocols::http::ServerSession;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Holder;
+use crate::transport::buffers::Share;
+use crate::transport::pace::Pace;
+
+/// The beginning of a body, for which there is always room: a ping and the like are read however much is held.
+const SMALL_BODY_BYTES: usize = 4096;
 /// Bytes read and thrown away after a refusal, so that the client reads the answer instead of a reset.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long that may take.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// Limits of one body.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Its bytes.
+    pub bytes_max: usize,
+    /// From the end of the head to its end.
+    pub timeout: Duration,
+    /// How fast it must come.
+    pub pace: Pace,
+}
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +40,10 @@ pub enum BodyError {
     TooLarge,
     /// It did not arrive in time.
     Timeout,
+    /// It came too slowly to be waited for.
+    TooSlow,
+    /// There is no room for it.
+    NoRoom,
     /// It ended early, or its chunks are malformed.
     Broken,
 }
@@ -60,13 +84,14 @@ impl Gathered {
     }
 }
 
-/// Reads the body of the present request.
+/// Reads the body of the present request; `holder` holds it from now on.
 ///
 /// # Errors
 /// See [`BodyError`]; nothing of the body is kept.
-pub async fn read_whole(session: &mut ServerSession, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+pub async fn read_whole(session: &mut ServerSession, limits: &Limits, holder: &mut Holder) -> Result<Bytes, BodyError> {
+    let began = Instant::now();
     let length = content_length(session);
-    if length.is_some_and(|length| length > bytes_max as u64) {
+    if length.is_some_and(|length| length > limits.bytes_max as u64) {
         return Err(BodyError::TooLarge);
     }
     if session.req_header().headers.contains_key(http::header::EXPECT) {
@@ -75,17 +100,27 @@ pub async fn read_whole(session: &mut ServerSession, bytes_max: usize, timeout: 
         // Pingora takes it for an answer ahead of the request's end, after which it would close the connection.
         session.set_keepalive(kept);
     }
-    let read = async {
-        let mut whole = Gathered::default();
-        while let Some(chunk) = session.read_request_body().await.map_err(|_| BodyError::Broken)? {
-            if whole.len() + chunk.len() > bytes_max {
-                return Err(BodyError::TooLarge);
-            }
-            whole.push(chunk);
+    let mut whole = Gathered::default();
+    loop {
+        let lasts = limits.pace.lasts(whole.len());
+        let next = session.read_request_body();
+        let chunk = match timeout_at(began + lasts.min(limits.timeout), next).await {
+            Ok(chunk) => chunk.map_err(|_| BodyError::Broken)?,
+            Err(_) if lasts < limits.timeout => return Err(BodyError::TooSlow),
+            Err(_) => return Err(BodyError::Timeout),
+        };
+        let Some(chunk) = chunk else { return Ok(whole.finish()) };
+        let bytes = whole.len() + chunk.len();
+        if bytes > limits.bytes_max {
+            return Err(BodyError::TooLarge);
         }
-        Ok(whole.finish())
-    };
-    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Timeout))
+        if bytes <= SMALL_BODY_BYTES {
+            holder.set_anyway(bytes);
+        } else {
+            holder.set(bytes, Share::Request).map_err(|Full| BodyError::NoRoom)?;
+        }
+        whole.push(chunk);
+    }
 }
 
 /// Reads and drops what is left of a refused request's body, within bounds.

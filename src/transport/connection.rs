@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 tokio::task_local! {
@@ -32,12 +33,14 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     stage: AtomicU8,
     cut: AtomicBool,
+    requests: AtomicU64,
 }
 
 impl Connection {
     /// A connection that waits for its first head.
     pub fn new(peer: Option<SocketAddr>) -> Self {
-        Self { peer, stage: AtomicU8::new(Stage::Head as u8), cut: AtomicBool::new(false) }
+        let stage = AtomicU8::new(Stage::Head as u8);
+        Self { peer, stage, cut: AtomicBool::new(false), requests: AtomicU64::new(0) }
     }
 
     /// The client's address; `None` on a Unix socket.
@@ -57,6 +60,11 @@ impl Connection {
     /// Says what arrives next. Only ever called by the task that owns the connection.
     pub fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Counts a request that came on it; the first is 1.
+    pub fn begin_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Ends the connection where it is: an answer that cannot be completed must not look complete.

@@ -1,10 +1,11 @@
-//! Connections on the data listener: counted, bounded, gated, and served one request after the other.
+//! Connections on the data listener: admitted, counted, gated, and served one request after the other.
 //!
 //! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
 //! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours. Requests are read
 //! and answers written by Pingora's session; its proxy, whose every phase would be part of each request's future, is not asked.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,12 +19,18 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
 use crate::telemetry::metrics::Level;
+use crate::transport::admission::Admission;
+use crate::transport::admission::Place;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
+use crate::transport::delay::Delay;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
-use crate::transport::head;
+use crate::transport::head::Refusal;
+
+/// Connections that are told why they are not served, at once; what is beyond is closed without a word.
+const TURNED_AWAY_MAX: usize = 64;
 
 /// What answers requests.
 pub trait Answerer: Send + Sync + 'static {
@@ -35,14 +42,36 @@ pub trait Answerer: Send + Sync + 'static {
 pub struct Edge<A, G> {
     answerer: Arc<A>,
     keeper: Arc<G>,
-    permits: Arc<Semaphore>,
+    admission: Arc<Admission>,
+    turned_away: Semaphore,
+    delay: Arc<Delay>,
     open: Level,
 }
 
 impl<A, G> Edge<A, G> {
-    /// Serves at most `connections_max` connections at once, counted in `open`; further ones get 503 and are closed.
-    pub fn new(answerer: Arc<A>, keeper: Arc<G>, connections_max: usize, open: Level) -> Self {
-        Self { answerer, keeper, permits: Arc::new(Semaphore::new(connections_max)), open }
+    /// Serves the connections that `admission` lets in, counted in `open`; the others are told why not and closed. As
+    /// long as there are any, `delay` is measured on the runtime that serves them.
+    pub fn new(answerer: Arc<A>, keeper: Arc<G>, admission: Arc<Admission>, delay: Arc<Delay>, open: Level) -> Self {
+        Self { answerer, keeper, admission, turned_away: Semaphore::new(TURNED_AWAY_MAX), delay, open }
+    }
+}
+
+impl<A, G: Gatekeeper> Edge<A, G> {
+    /// A place for a connection from this address, which a Unix socket has not.
+    fn admit(&self, peer: Option<SocketAddr>) -> Result<Place, Refusal> {
+        let mut place = self.admission.open()?;
+        if let Some(peer) = peer {
+            place.count_for(peer.ip(), &self.keeper.limits().address)?;
+        }
+        Ok(place)
+    }
+
+    /// Tells a client why it is not served, if not too many are being told just now.
+    async fn turn_away(&self, io: GateIo<G>, refusal: &Refusal) {
+        match self.turned_away.try_acquire() {
+            Ok(_told) => io.turn_away(refusal).await,
+            Err(_) => io.cut_off(refusal),
+        }
     }
 }
 
@@ -62,11 +91,16 @@ where
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
         let connection = Arc::new(Connection::new(peer));
         let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            io.turn_away(&head::BUSY).await;
-            return None;
+        let place = match self.admit(peer) {
+            Ok(place) => place,
+            Err(refusal) => {
+                self.turn_away(io, &refusal).await;
+                return None;
+            }
         };
-        let counted = (permit, self.open.hold());
+        let counted = (place, self.open.hold());
+        let open = self.open.clone();
+        self.delay.watch(move || open.value() > 0);
         let served = serve(Arc::clone(&self.answerer), Arc::clone(&connection), Box::new(io), shutdown.clone());
         tokio::spawn(CURRENT.scope(connection, async move {
             served.await;

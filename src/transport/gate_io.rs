@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::task::ready;
 use std::time::Duration;
 
@@ -31,11 +32,17 @@ use pingora::protocols::UniqueID;
 use pingora::protocols::UniqueIDType;
 use pingora::protocols::raw_connect::ProxyDigest;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::transport::admission;
+use crate::transport::buffers::Buffers;
+use crate::transport::buffers::Full;
+use crate::transport::buffers::Holder;
+use crate::transport::buffers::Share;
 use crate::transport::chunks::Chunks;
 use crate::transport::chunks::Malformed;
 use crate::transport::connection::Connection;
@@ -43,10 +50,13 @@ use crate::transport::connection::Stage;
 use crate::transport::head;
 use crate::transport::head::Framing;
 use crate::transport::head::Refusal;
+use crate::transport::pace::Pace;
 
+/// Bytes read at once.
+const READ_BYTES: usize = 4096;
 /// Bytes a client may send ahead of the answer to its last request before the gateway stops reading.
 const EARLY_BYTES_MAX: usize = 64 * 1024;
-/// Bytes read and thrown away after a refused head, so that the refusal is not lost in a reset.
+/// Bytes read and thrown away after the last answer on a connection, so that it is not lost in a reset.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long that may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -59,21 +69,26 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// The limits for the next head on a connection.
     fn limits(&self) -> Limits;
 
+    /// The account of what is held.
+    fn buffers(&self) -> &Arc<Buffers>;
+
     /// Puts a refused head on record and returns the whole HTTP answer to it.
     fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Vec<u8>;
 }
 
-/// Limits of one head.
+/// Limits of a connection and of one head on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// What it may measure.
+    /// What one address may have.
+    pub address: admission::Limits,
+    /// What a head may measure.
     pub head: head::Limits,
     /// From the first byte to the last.
     pub timeout: Duration,
     /// From the end of one request to the first byte of the next.
     pub idle: Duration,
-    /// How long a client may take nothing of what is written to it.
-    pub write: Duration,
+    /// How fast a client must take what is written to it, and for how long it may take nothing.
+    pub write: Pace,
 }
 
 /// A client's stream with the gate in front of it.
@@ -92,10 +107,41 @@ pub struct GateIo<G> {
     deadline: Option<Pin<Box<Sleep>>>,
     first: bool,
     refusing: Option<Refusing>,
-    /// Runs while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// What `held` takes of the process's account, beyond a first read.
+    holder: Holder,
+    /// What the client has yet to take.
+    owed: Option<Owed>,
     /// The client took nothing for too long: nothing more is written.
     stuck: bool,
+}
+
+/// A write of which the client has not taken everything.
+struct Owed {
+    since: Instant,
+    /// When it last took something, and how much it took since the write waits.
+    last: Instant,
+    taken: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Owed {
+    fn new(now: Instant) -> Self {
+        Self { since: now, last: now, taken: 0, deadline: Box::pin(tokio::time::sleep_until(now)) }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.taken = self.taken.saturating_add(bytes);
+        self.last = Instant::now();
+    }
+
+    /// Ready when nothing was taken for too long, or too little.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>, pace: &Pace) -> Poll<()> {
+        let due = (self.last + pace.patience).min(self.since + pace.lasts(self.taken));
+        if self.deadline.deadline() != due {
+            self.deadline.as_mut().reset(due);
+        }
+        self.deadline.as_mut().poll(cx)
+    }
 }
 
 /// The answer to a refused head on its way out.
@@ -108,6 +154,7 @@ struct Refusing {
 impl<G: Gatekeeper> GateIo<G> {
     /// Puts the gate around a fresh connection.
     pub fn new(inner: Stream, connection: Arc<Connection>, keeper: Arc<G>) -> Self {
+        let holder = keeper.buffers().holder();
         Self {
             inner,
             connection,
@@ -119,7 +166,8 @@ impl<G: Gatekeeper> GateIo<G> {
             deadline: None,
             first: true,
             refusing: None,
-            stalled: None,
+            holder,
+            owed: None,
             stuck: false,
         }
     }
@@ -129,6 +177,15 @@ impl<G: Gatekeeper> GateIo<G> {
         self.refuse(refusal);
         // The client may be gone already.
         let _ = poll_fn(|cx| self.poll_refuse(cx)).await;
+    }
+
+    /// Ends a connection that is not served without waiting for anything: what the socket takes at once is all that its
+    /// client may read.
+    pub fn cut_off(mut self, refusal: &Refusal) {
+        let answer = self.keeper.refused(&self.connection, refusal, &self.held);
+        let mut context = Context::from_waker(Waker::noop());
+        // A client that does not take it loses the reason and nothing else.
+        let _ = Pin::new(&mut self.inner).poll_write(&mut context, &answer);
     }
 
     /// Reads more of a head; ready once it was let through (bytes are held and open) or the connection is at its end.
@@ -151,6 +208,10 @@ impl<G: Gatekeeper> GateIo<G> {
                 continue;
             }
             let before = self.held.len();
+            if self.account().is_err() {
+                self.refuse(&head::NO_ROOM);
+                continue;
+            }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
@@ -192,6 +253,7 @@ impl<G: Gatekeeper> GateIo<G> {
     fn refuse(&mut self, refusal: &Refusal) {
         let answer = self.keeper.refused(&self.connection, refusal, &self.held);
         self.held.clear();
+        self.holder.set_anyway(0);
         self.deadline = Some(Box::pin(tokio::time::sleep(LINGER)));
         self.refusing =
             Some(Refusing { answer: BytesMut::from(answer.as_slice()), linger_bytes: LINGER_BYTES_MAX, shut: false });
@@ -228,11 +290,16 @@ impl<G: Gatekeeper> GateIo<G> {
 
     /// Reads once into `held`; 0 is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut chunk = [MaybeUninit::<u8>::uninit(); 4096];
+        let mut chunk = [MaybeUninit::<u8>::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut chunk);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
         self.held.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Takes what is held beyond a first read from the account.
+    fn account(&mut self) -> Result<(), Full> {
+        if self.held.len() <= READ_BYTES { Ok(()) } else { self.holder.set(self.held.len(), Share::Request) }
     }
 
     /// Ready when the head is late. The clock starts with the head's first byte; before it, the idle limit holds
@@ -267,6 +334,9 @@ impl<G: Gatekeeper> GateIo<G> {
         }
         self.held.advance(count);
         self.close(count);
+        if self.held.is_empty() {
+            self.holder.set_anyway(0);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -290,18 +360,44 @@ impl<G: Gatekeeper> GateIo<G> {
         self.open = self.open.saturating_sub(handed as u64);
     }
 
-    /// Passes on what a write came to, or that the client took nothing for too long. Pingora's own write timeout does not
-    /// cover heads, ends of bodies and flushes.
-    fn unless_stuck<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+    /// Passes on how much of `offered` bytes was written, or that the client takes too little. Pingora's own write timeout
+    /// covers neither heads, ends of bodies and flushes, nor a client that reads on, but hardly.
+    fn unless_stuck(
+        &mut self,
+        cx: &mut Context<'_>,
+        offered: usize,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(taken)) if *taken < offered => {
+                if let Some(owed) = self.owed.as_mut() {
+                    owed.take(*taken);
+                }
+                return written;
+            }
+            Poll::Ready(_) => {
+                self.owed = None;
+                return written;
+            }
+            Poll::Pending => {}
         }
-        let wait = self.keeper.limits().write;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
-        ready!(stalled.as_mut().poll(cx));
+        let pace = self.keeper.limits().write;
+        let owed = self.owed.get_or_insert_with(|| Owed::new(Instant::now()));
+        ready!(owed.poll_overdue(cx, &pace));
         self.stuck = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads and throws away a bounded rest of what the client sends.
+    async fn waste(&mut self) {
+        let mut left = LINGER_BYTES_MAX;
+        let mut chunk = [0_u8; READ_BYTES];
+        while let Ok(read) = self.inner.read(&mut chunk).await {
+            if read == 0 || read > left {
+                return;
+            }
+            left -= read;
+        }
     }
 
     /// Whether anything may still be written.
@@ -320,7 +416,7 @@ impl<G: Gatekeeper> GateIo<G> {
             // The answer may be a stream of hours: it does not keep the room that the request took.
             self.held = BytesMut::new();
         }
-        while self.held.len() < EARLY_BYTES_MAX {
+        while self.held.len() < EARLY_BYTES_MAX && self.account().is_ok() {
             if ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -347,19 +443,19 @@ impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_writable()?;
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.unless_stuck(cx, written)
+        self.unless_stuck(cx, bytes.len(), written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_writable()?;
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.unless_stuck(cx, flushed)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
+        self.unless_stuck(cx, 0, flushed).map_ok(drop)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_writable()?;
-        let ended = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.unless_stuck(cx, ended)
+        let ended = Pin::new(&mut self.inner).poll_shutdown(cx).map_ok(|()| 0);
+        self.unless_stuck(cx, 0, ended).map_ok(drop)
     }
 
     fn poll_write_vectored(
@@ -368,8 +464,9 @@ impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_writable()?;
+        let offered = slices.iter().map(|slice| slice.len()).sum();
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.unless_stuck(cx, written)
+        self.unless_stuck(cx, offered, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -380,10 +477,14 @@ impl<G: Gatekeeper> AsyncWrite for GateIo<G> {
 #[async_trait]
 impl<G: Gatekeeper> Shutdown for GateIo<G> {
     async fn shutdown(&mut self) {
-        let wait = self.keeper.limits().write;
+        let wait = self.keeper.limits().write.patience;
         if self.check_writable().is_ok() {
             // Dropping the stream ends it as well.
             let _ = tokio::time::timeout(wait, self.inner.shutdown()).await;
+            // A client that sends ahead may be sending still: a reset would take the last answer from it.
+            if !self.held.is_empty() {
+                let _ = tokio::time::timeout(LINGER, self.waste()).await;
+            }
         }
     }
 }

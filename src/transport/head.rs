@@ -17,6 +17,8 @@ pub struct Limits {
     pub block_bytes_max: usize,
     /// Bytes of one line.
     pub line_bytes_max: usize,
+    /// Bytes of the request target: path and query.
+    pub target_bytes_max: usize,
 }
 
 /// How a request's body is delimited.
@@ -59,7 +61,7 @@ const BODY: Refusal = bad("head_unexpected_body", "a GET, HEAD or DELETE request
 const UPGRADE: Refusal = bad("head_upgrade", "protocol upgrades are not served here");
 const EXPECT: Refusal =
     Refusal { status: 417, reason: "head_expect", text: "the only expectation served is 100-continue" };
-/// A request target longer than one line may be.
+/// A request target longer than it may be.
 const TARGET_LONG: Refusal =
     Refusal { status: 414, reason: "head_target_long", text: "the request target is too long" };
 /// A header line, or the block, larger than allowed.
@@ -71,18 +73,37 @@ pub const TIMEOUT: Refusal =
 /// More connections than the gateway may hold.
 pub const BUSY: Refusal =
     Refusal { status: 503, reason: "connections_max", text: "too many connections; try again shortly" };
+/// A head, or what was sent ahead of an answer, for which there is no room.
+pub const NO_ROOM: Refusal = Refusal {
+    status: 503,
+    reason: "buffered_bytes_max",
+    text: "the gateway holds as many bytes as it may; nothing was done; try again shortly",
+};
+/// More connections of one address than it may have.
+pub const TOO_MANY: Refusal = Refusal {
+    status: 429,
+    reason: "connections_per_address_max",
+    text: "too many connections from this address; close some or try again shortly",
+};
+/// Connections of one address faster than it may open them.
+pub const TOO_FAST: Refusal = Refusal {
+    status: 429,
+    reason: "accepts_per_address_max",
+    text: "this address opens connections too fast; keep them open and try again shortly",
+};
 
 /// Where the head ends in `bytes` (just behind the empty line), if it is there already.
 ///
-/// A bare line feed that ends the head early counts as its end, so that it is judged, and refused, at once.
+/// An empty line counts as the end whichever way its line and the one before end, as it does for parsers that forgive:
+/// a head with a bare line feed there is judged, and refused, at once.
 pub fn end(bytes: &[u8], searched: usize) -> Option<usize> {
-    let from = searched.saturating_sub(3);
+    let from = searched.saturating_sub(2);
     let tail = bytes.get(from..)?;
-    let strict = memmem::find(tail, b"\r\n\r\n").map(|at| from + at + 4);
-    let loose = memmem::find(tail, b"\n\n").map(|at| from + at + 2);
-    match (strict, loose) {
-        (Some(strict), Some(loose)) => Some(strict.min(loose)),
-        (strict, loose) => strict.or(loose),
+    let with_return = memmem::find(tail, b"\n\r\n").map(|at| from + at + 3);
+    let bare = memmem::find(tail, b"\n\n").map(|at| from + at + 2);
+    match (with_return, bare) {
+        (Some(with_return), Some(bare)) => Some(with_return.min(bare)),
+        (with_return, bare) => with_return.or(bare),
     }
 }
 
@@ -99,7 +120,7 @@ pub fn judge(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
     if request_line.len() > limits.line_bytes_max {
         return Err(TARGET_LONG);
     }
-    let method = judge_request_line(request_line)?;
+    let method = judge_request_line(request_line, limits.target_bytes_max)?;
     let mut facts = Facts::default();
     let mut count = 0;
     for line in lines {
@@ -139,7 +160,7 @@ impl<'h> Iterator for Lines<'h> {
 }
 
 /// Checks `METHOD SP target SP HTTP/1.1` and returns the method.
-fn judge_request_line(line: &[u8]) -> Result<&[u8], Refusal> {
+fn judge_request_line(line: &[u8], target_bytes_max: usize) -> Result<&[u8], Refusal> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -147,6 +168,9 @@ fn judge_request_line(line: &[u8]) -> Result<&[u8], Refusal> {
     };
     if version != b"HTTP/1.1" {
         return Err(if version.starts_with(b"HTTP/") { VERSION } else { REQUEST_LINE });
+    }
+    if target.len() > target_bytes_max {
+        return Err(TARGET_LONG);
     }
     // Pingora answers CONNECT by itself, before anything of ours sees it.
     if method == b"CONNECT" {
@@ -297,7 +321,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { count_max: 4, block_bytes_max: 400, line_bytes_max: 100 };
+    const LIMITS: Limits = Limits { count_max: 4, block_bytes_max: 400, line_bytes_max: 100, target_bytes_max: 60 };
 
     fn reason(head: &str) -> &'static str {
         judge(head.as_bytes(), &LIMITS).map_or_else(|refusal| refusal.reason, |_| "ok")
@@ -398,8 +422,9 @@ mod tests {
         assert_eq!(reason(&long(97)), "ok");
         assert_eq!(reason(&long(98)), "head_too_large");
         let target = |bytes: usize| format!("POST /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(bytes));
-        assert_eq!(reason(&target(85)), "ok");
-        assert_eq!(reason(&target(86)), "head_target_long");
+        assert_eq!(reason(&target(59)), "ok");
+        assert_eq!(reason(&target(60)), "head_target_long");
+        assert_eq!(reason(&target(86)), "head_target_long", "nor is the line longer than a line may be");
     }
 
     #[test]
@@ -411,5 +436,10 @@ mod tests {
             assert_eq!(found, Some(head.len() - 4), "cut at {cut}");
         }
         assert_eq!(end(b"GET / HTTP/1.1\nHost: x\n\n", 0), Some(24));
+        assert_eq!(
+            end(b"GET / HTTP/1.1\r\nHost: x\n\r\nbody\r\n\r\n", 0),
+            Some(26),
+            "a bare line feed before the last line"
+        );
     }
 }

@@ -296,7 +296,8 @@ async fn numbers_shrink_to_the_descriptors_there_are_unless_they_were_asked_for(
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
     // (300 - 128) / 2 = 86 connections.
-    let gateway = gateway::setup(&config(&upstream, &key)).descriptors(300).start();
+    let config = |listen: &str| format!("connections_per_address_max = 86\n{listen}{}", config(&upstream, &key));
+    let gateway = gateway::setup(&config("")).descriptors(300).start();
     let mut open = Vec::new();
     for _ in 0..86 {
         let mut connection = Connection::open(gateway.data).await;
@@ -312,11 +313,11 @@ async fn numbers_shrink_to_the_descriptors_there_are_unless_they_were_asked_for(
     drop(open);
     gateway.wait_for_record("refused", |record| record["reason"] == "connections_max");
     // A number that does not fit is refused, at a reload as at the start.
-    gateway.reload(&format!("streams_max = 87\n{}", config(&upstream, &key)));
+    gateway.reload(&config("streams_max = 87\n"));
     gateway.wait_for_log("was not loaded");
     assert!(gateway.log().contains("`listen.streams_max = 87` does not fit"), "{}", gateway.log());
     assert_eq!(gateway.metric("portcullis_config_last_reload_successful").await, Some(0.0));
-    gateway.reload(&format!("streams_max = 86\n{}", config(&upstream, &key)));
+    gateway.reload(&config("streams_max = 86\n"));
     gateway.wait_for_log("configuration reloaded");
 }
 

@@ -12,7 +12,9 @@ mod server;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use prometheus::Gauge;
 use prometheus::Histogram;
 use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
@@ -90,6 +92,8 @@ struct Inner {
     /// By kind.
     streams_by_kind: Vec<Level>,
     connections: Level,
+    buffered_bytes: IntGauge,
+    queue_delay: Gauge,
     config: ConfigMetrics,
 }
 
@@ -145,6 +149,12 @@ impl Metrics {
                 .collect::<Result<_, prometheus::Error>>()?,
             streams: Level { gauge: streams, total: None },
             connections: Level { gauge: maker.gauge("connections", "Connections open to clients.")?, total: None },
+            buffered_bytes: maker.gauge("buffered_bytes", "Bytes held for clients and servers.")?,
+            queue_delay: maker.one(
+                "queue_delay_seconds",
+                "How long work waits for a worker thread.",
+                Gauge::with_opts,
+            )?,
             config: ConfigMetrics::new(&maker)?,
             registry: maker.registry,
         })))
@@ -219,6 +229,12 @@ impl Metrics {
     /// Notes whether the record can be written.
     pub fn audit_unavailable(&self, unavailable: bool) {
         self.0.audit_unavailable.set(unavailable.into());
+    }
+
+    /// Notes how much the process has on its hands.
+    pub fn load(&self, buffered_bytes: usize, queue_delay: Duration) {
+        self.0.buffered_bytes.set(i64::try_from(buffered_bytes).unwrap_or(i64::MAX));
+        self.0.queue_delay.set(queue_delay.as_secs_f64());
     }
 
     /// Notes a configuration that was taken up.

@@ -38,6 +38,7 @@ fn every_metric_has_its_documented_name() {
     server.upstream_took(Duration::from_millis(3));
     server.upstream_up(true);
     metrics.config_loaded(7, "abcd", 1_700_000_000);
+    metrics.load(5, Duration::from_millis(3));
     let text = metrics.render();
     for name in [
         "requests_total{method=\"tools/call\",outcome=\"ok\",server=\"files\"} 1",
@@ -56,6 +57,8 @@ fn every_metric_has_its_documented_name() {
         "streams_by_kind{kind=\"standing\"} 0",
         "streams_by_kind{kind=\"sse\"} 0",
         "connections 0",
+        "buffered_bytes 5",
+        "queue_delay_seconds 0.003",
         "config_last_reload_successful 1",
         "config_last_reload_success_timestamp_seconds 1700000000",
         "config_revision 7",
