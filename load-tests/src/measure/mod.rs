@@ -10,7 +10,6 @@ mod document;
 mod load;
 mod machine;
 mod outcome;
-mod process;
 mod rounds;
 mod stage;
 mod stats;

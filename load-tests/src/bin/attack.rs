@@ -1,0 +1,2 @@
+//! What do hostile peers achieve?
+fn main() {}
