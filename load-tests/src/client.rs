@@ -30,6 +30,8 @@ pub struct Answer {
     pub status: u16,
     /// The session that was given.
     pub session: Option<String>,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
     /// The body, events and all.
     pub body: Vec<u8>,
     /// When the first bytes of the body were there, if it came as events.
@@ -147,7 +149,7 @@ impl Connection {
     }
 
     fn read_answer(&mut self) -> Result<Answer, Wrong> {
-        let (status, session, framing, is_stream, closes, start) = loop {
+        let (status, session, retry_after, framing, is_stream, closes, start) = loop {
             if let Some(head) = Head::parse(&self.held)? {
                 let status = head.status()?;
                 let framing = if matches!(status, 100..200 | 204 | 304) {
@@ -157,7 +159,8 @@ impl Connection {
                 };
                 let is_stream = head.header("content-type").is_some_and(|media| media.starts_with("text/event-stream"));
                 let session = head.header("mcp-session-id").map(str::to_owned);
-                break (status, session, framing, is_stream, head.closes(), head.bytes);
+                let retry_after = head.header("retry-after").is_some();
+                break (status, session, retry_after, framing, is_stream, head.closes(), head.bytes);
             }
             self.fill()?;
         };
@@ -179,7 +182,7 @@ impl Connection {
         if closes || framing == Framing::Close {
             self.close();
         }
-        Ok(Answer { status, session, body, first_event, whole })
+        Ok(Answer { status, session, retry_after, body, first_event, whole })
     }
 
     /// Moves what is held into the body. Whether that was all of it.
@@ -336,6 +339,7 @@ mod tests {
         let answer = |status, body: &str| Answer {
             status,
             session: None,
+            retry_after: false,
             body: body.as_bytes().to_vec(),
             first_event: None,
             whole: Instant::now(),

@@ -18,3 +18,4 @@ mod syscalls;
 pub use rounds::Plan;
 pub use rounds::Programs;
 pub use rounds::run;
+pub(crate) use stats::median;

@@ -109,7 +109,8 @@ pub(super) fn explanation(entry: &Entry, wrong: Wrong, faults: &[Fault]) -> Opti
         return None;
     }
     let meets = |fault: &&Fault| entry.ended >= fault.began && entry.began <= fault.ended + AFTER;
-    faults.iter().find(meets).map(|fault| fault.kind)
+    // The latest of them: what was before it may still be felt.
+    faults.iter().rev().find(meets).map(|fault| fault.kind)
 }
 
 #[cfg(test)]
