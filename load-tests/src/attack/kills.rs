@@ -155,3 +155,35 @@ impl Reader for Tally {
     }
     fn refused(&mut self, _: &Record<'_>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is claimed of two calls, the second of which was answered, after they arrived on these connections.
+    fn claimed(first: &[u64], second: &[u64]) -> String {
+        let deadly = Deadly::default();
+        {
+            let mut arrived = deadly.arrived();
+            arrived.by_id.insert(1, first.to_vec());
+            arrived.by_id.insert(2, second.to_vec());
+            arrived.answered.insert(2);
+        }
+        let told = BTreeMap::from([(1, Err(Wrong::Status(502))), (2, Ok(()))]);
+        let mut report = Report::new("kills");
+        judged(&mut report, &deadly, &told, 0);
+        report.text()
+    }
+
+    #[test]
+    fn a_call_on_two_connections_or_twice_on_one_is_found() {
+        let once = claimed(&[1], &[2]);
+        assert!(
+            once.contains("ok      no call arrived on two connections")
+                && once.contains("ok      no call arrived twice")
+        );
+        let twice = claimed(&[1, 1], &[2]);
+        assert!(twice.contains("ok      no call arrived on two") && twice.contains("FAILED  no call arrived twice"));
+        assert!(claimed(&[1], &[2, 3]).contains("FAILED  no call arrived on two connections"));
+    }
+}

@@ -50,7 +50,8 @@ impl Seen {
         self.times.get(at).copied().unwrap_or(f64::NAN)
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds what others saw.
+    pub(super) fn add(&mut self, other: Self) {
         self.times.extend(other.times);
         self.times.sort_by(f64::total_cmp);
         self.refused += other.refused;
@@ -108,4 +109,18 @@ fn call(gateway: &Gateway, server: &str, callers: Callers, nth: usize, over: &At
         }
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_time_that_was_seen() {
+        let mut seen = Seen::default();
+        seen.add(Seen { times: vec![3.0, 1.0], ..Seen::default() });
+        seen.add(Seen { times: (4..=10).map(f64::from).chain([2.0]).collect(), ..Seen::default() });
+        assert_eq!((seen.percentile(90), seen.percentile(100), seen.percentile(10)), (9.0, 10.0, 1.0));
+        assert!(Seen::default().percentile(90).is_nan());
+    }
 }

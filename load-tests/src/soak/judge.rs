@@ -201,7 +201,7 @@ fn growth(report: &mut Report, told: &Told, samples: &[Sample]) {
         let slope = fit::slope(&points).unwrap_or(f64::NAN);
         let mut levels: Vec<f64> = points.iter().map(|point| point.1).collect();
         let level = fit::middle(&mut levels).unwrap_or(f64::NAN);
-        report.figure(&format!("mib_per_hour {what}"), slope * 60.0);
+        report.figure(&format!("growth_{}_mib_per_hour", what.replace(' ', "_")), slope * 60.0);
         report.claim(
             format!("memory {what} grows by at most {grown_max} MiB in {minutes:.0} minutes after the warm-up"),
             slope * minutes <= grown_max,
