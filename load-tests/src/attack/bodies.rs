@@ -90,9 +90,9 @@ async fn drip(to: SocketAddr, number: u64, request: &[u8], wait: Duration) -> io
             break;
         }
         // An answer is followed by the end.
-        match tokio::time::timeout(Duration::from_millis(200), stream.read(&mut chunk)).await {
-            Ok(Ok(0) | Err(_)) => break,
-            Ok(Ok(_)) | Err(_) => {}
+        let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut chunk)).await;
+        if matches!(read, Ok(Ok(0) | Err(_))) {
+            break;
         }
     }
     Ok(Some(began.elapsed()))
