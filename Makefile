@@ -2,10 +2,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check conformance soak fuzz bench release
+.PHONY: help demo build test check conformance soak repeat fuzz bench release
 
-# How long `make soak` repeats the tests.
-SOAK_MINUTES ?= 30
+# How long `make soak` soaks; the attacks after it take about 10 minutes.
+SOAK_MINUTES ?= 60
+# How long `make repeat` repeats the tests.
+REPEAT_MINUTES ?= 30
 # How many random inputs `make fuzz` gives each property test, and how long it runs each fuzz target.
 CASES ?= 200000
 FUZZ_SECONDS ?= 300
@@ -30,8 +32,11 @@ check: ## The part of `make test` that runs nothing: format, lints, documentatio
 conformance: ## The official MCP suite and clients through the gateway, with policy on.
 	@scripts/test needs build conformance
 
-soak: ## Repeats the tests for SOAK_MINUTES, until one fails.
+soak: ## Mixed load with faults for SOAK_MINUTES, then every attack: does anything creep, does anything break?
 	@scripts/soak $(SOAK_MINUTES)
+
+repeat: ## Repeats the tests for REPEAT_MINUTES, until one fails.
+	@scripts/repeat $(REPEAT_MINUTES)
 
 fuzz: ## Random inputs: CASES for each property test, FUZZ_SECONDS for each fuzz target.
 	@scripts/fuzz $(CASES) $(FUZZ_SECONDS)

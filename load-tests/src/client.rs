@@ -6,10 +6,15 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::time::Duration;
 use std::time::Instant;
+
+use rustix::net::AddressFamily;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
 
 use crate::http;
 use crate::http::Framing;
@@ -25,6 +30,8 @@ pub struct Answer {
     pub status: u16,
     /// The session that was given.
     pub session: Option<String>,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
     /// The body, events and all.
     pub body: Vec<u8>,
     /// When the first bytes of the body were there, if it came as events.
@@ -84,6 +91,7 @@ impl From<http::Malformed> for Wrong {
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,
+    source: Ipv4Addr,
     timeout: Duration,
     stream: Option<TcpStream>,
     held: Vec<u8>,
@@ -93,7 +101,19 @@ pub struct Connection {
 impl Connection {
     /// A connection to be. Reads and writes may take so long.
     pub fn new(address: SocketAddr, timeout: Duration) -> Self {
-        Self { address, timeout, stream: None, held: Vec::with_capacity(8192), chunk: vec![0; 64 * 1024] }
+        let source = Ipv4Addr::UNSPECIFIED;
+        Self { address, source, timeout, stream: None, held: Vec::with_capacity(8192), chunk: vec![0; 64 * 1024] }
+    }
+
+    /// The same, coming from this address of loopback.
+    #[must_use]
+    pub fn from(self, source: Ipv4Addr) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Whether there is one that was not closed.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// Sends a request, on a new connection if there is none.
@@ -102,12 +122,8 @@ impl Connection {
     /// When it cannot be opened or written to.
     pub fn send(&mut self, request: &[u8]) -> Result<(), Wrong> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(self.timeout))?;
-            stream.set_write_timeout(Some(self.timeout))?;
+            self.stream = Some(connect(self.source, self.address, self.timeout)?);
             self.held.clear();
-            self.stream = Some(stream);
         }
         let sent = self.stream.as_mut().map_or(Ok(()), |stream| stream.write_all(request));
         sent.map_err(|error| self.broken(error.into()))
@@ -133,7 +149,7 @@ impl Connection {
     }
 
     fn read_answer(&mut self) -> Result<Answer, Wrong> {
-        let (status, session, framing, is_stream, closes, start) = loop {
+        let (status, session, retry_after, framing, is_stream, closes, start) = loop {
             if let Some(head) = Head::parse(&self.held)? {
                 let status = head.status()?;
                 let framing = if matches!(status, 100..200 | 204 | 304) {
@@ -143,7 +159,8 @@ impl Connection {
                 };
                 let is_stream = head.header("content-type").is_some_and(|media| media.starts_with("text/event-stream"));
                 let session = head.header("mcp-session-id").map(str::to_owned);
-                break (status, session, framing, is_stream, head.closes(), head.bytes);
+                let retry_after = head.header("retry-after").is_some();
+                break (status, session, retry_after, framing, is_stream, head.closes(), head.bytes);
             }
             self.fill()?;
         };
@@ -165,7 +182,7 @@ impl Connection {
         if closes || framing == Framing::Close {
             self.close();
         }
-        Ok(Answer { status, session, body, first_event, whole })
+        Ok(Answer { status, session, retry_after, body, first_event, whole })
     }
 
     /// Moves what is held into the body. Whether that was all of it.
@@ -210,6 +227,26 @@ impl Connection {
         self.held.extend_from_slice(&self.chunk[..read]);
         if read == 0 { Err(Wrong::Connection) } else { Ok(read) }
     }
+}
+
+/// Connects from one address of loopback to another. Connecting, reads and writes may take so long.
+///
+/// # Errors
+/// When nobody takes the connection.
+pub fn connect(source: Ipv4Addr, to: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    // Not for processes that are started meanwhile: they would keep it open.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    if !source.is_unspecified() {
+        rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
+    }
+    let stream = TcpStream::from(socket);
+    // The limit of writing is that of connecting too.
+    stream.set_write_timeout(Some(timeout))?;
+    stream.set_read_timeout(Some(timeout))?;
+    rustix::net::connect(&stream, &to)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Whether `answer` is the one to request `id`.
@@ -302,6 +339,7 @@ mod tests {
         let answer = |status, body: &str| Answer {
             status,
             session: None,
+            retry_after: false,
             body: body.as_bytes().to_vec(),
             first_event: None,
             whole: Instant::now(),

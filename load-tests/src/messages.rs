@@ -48,6 +48,10 @@ pub enum Ask {
     List,
     /// `ping`, or `server/discover` in the modern era.
     Ping,
+    /// A tool call with so many KiB of arguments.
+    Padded(usize),
+    /// A call of the tool that a configuration permits or not.
+    Toggled,
 }
 
 /// What a right answer has in it.
@@ -74,7 +78,9 @@ impl Ask {
             | Self::Wait(_)
             | Self::ToolError
             | Self::List
-            | Self::Ping => Expected::Result,
+            | Self::Ping
+            | Self::Padded(_)
+            | Self::Toggled => Expected::Result,
         }
     }
 
@@ -98,6 +104,8 @@ impl Ask {
             Self::List => ("tools/list", None, String::new()),
             Self::Ping if era == Era::Modern => ("server/discover", None, String::new()),
             Self::Ping => ("ping", None, String::new()),
+            Self::Padded(kib) => call("list_0", format!(r#""padding":[{}]"#, padding(kib))),
+            Self::Toggled => call("toggled", String::new()),
         }
     }
 }
@@ -122,7 +130,7 @@ impl Target {
         if let Some(key) = &self.key {
             let _ = write!(head, "Authorization: Bearer {key}\r\n");
         }
-        head.push_str("User-Agent: portcullis-load-tests\r\n");
+        let _ = write!(head, "User-Agent: {AGENT}\r\n");
         head.push_str(more);
         head
     }
@@ -183,6 +191,20 @@ impl Target {
         Prepared { bytes, id_at, expected: ask.expected() }
     }
 }
+
+/// Strings of 1 KiB each, frame included.
+fn padding(kib: usize) -> String {
+    vec![format!("\"{}\"", "p".repeat(1021)); kib].join(",")
+}
+
+/// The request as that of a client which calls itself so: its name is found on record.
+pub fn named(request: &[u8], agent: &str) -> Vec<u8> {
+    let Some(at) = memchr::memmem::find(request, AGENT.as_bytes()) else { return request.to_vec() };
+    [&request[..at], agent.as_bytes(), &request[at + AGENT.len()..]].concat()
+}
+
+/// What clients call themselves.
+const AGENT: &str = "portcullis-load-tests";
 
 fn legacy_headers(session: Option<&str>) -> String {
     let session = session.map(|session| format!("Mcp-Session-Id: {session}\r\n")).unwrap_or_default();
@@ -254,6 +276,8 @@ mod tests {
             Ask::Constrained,
             Ask::List,
             Ask::Ping,
+            Ask::Padded(2),
+            Ask::Toggled,
         ];
         for era in [Era::Plain, Era::Session, Era::Modern] {
             for ask in asks {
@@ -263,6 +287,14 @@ mod tests {
                 assert_eq!(body(bytes)["id"], id);
             }
         }
+    }
+
+    #[test]
+    fn a_request_can_have_another_name_and_is_the_same_otherwise() {
+        let request = target().initialize();
+        let other = String::from_utf8(named(&request, "soak/7")).unwrap();
+        assert_eq!(other.replace("soak/7", AGENT).as_bytes(), request);
+        assert!(other.contains("\r\nUser-Agent: soak/7\r\n"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use clap::Parser;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A fixed-answer MCP server for measurements. Tools: `execute_query`, `describe_table`, `read_blob` (`bytes`), `wait`
-/// (`ms`), `watch_table` (`events`, `spacing_ms`), `fail` (`kind`: tool, rpc, status, cut, drop). `GET /counts` says what was asked.
+/// (`ms`), `watch_table` (`events`, `spacing_ms`), `fail` (`kind`: tool, rpc, status, cut, drop). `GET /counts` says what was asked;
+/// `GET /faults/HOW/MS` answers everybody with a fault (reset, cut, refuse) for so long.
 #[derive(Debug, Parser)]
 struct Options {
     /// Loopback address to listen on.

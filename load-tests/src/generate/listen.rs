@@ -87,6 +87,7 @@ async fn first_bytes(stream: &mut TcpStream) -> Result<client::Answer, Wrong> {
                 return Ok(client::Answer {
                     status,
                     session: None,
+                    retry_after: false,
                     body: Vec::new(),
                     first_event: Some(now),
                     whole: now,

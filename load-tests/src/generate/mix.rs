@@ -2,6 +2,7 @@
 //!
 //! Drawn from shares by the request's number alone: every run, and every way that is compared, gets the same ones in the same order.
 
+use crate::chance::scatter;
 use crate::messages::Ask;
 
 /// What is asked, in shares of a thousand.
@@ -78,14 +79,6 @@ impl Mix {
         }
         0
     }
-}
-
-/// A number that looks random (splitmix64).
-fn scatter(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -6,24 +6,23 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::client::Connection;
 use crate::client::judge;
 use crate::measure::audit::Tally;
 use crate::measure::load::Towards;
-use crate::measure::process::Running;
 use crate::measure::rounds::Programs;
 use crate::messages::Ask;
 use crate::messages::Era;
 use crate::messages::Expected;
 use crate::messages::Target;
+use crate::process::Running;
+use crate::stand::Key;
+use crate::stand::free_address;
 
 /// One way to the upstream.
 pub(super) struct Way {
@@ -40,7 +39,7 @@ pub(super) struct Stage {
     pub(super) ways: Vec<Way>,
     pub(super) absent: Vec<String>,
     pub(super) directory: PathBuf,
-    key: Made,
+    key: Key,
     threads: usize,
 }
 
@@ -90,7 +89,7 @@ impl Stage {
             ways: Vec::new(),
             absent: Vec::new(),
             directory: directory.to_owned(),
-            key: make_key(&programs.gateway)?,
+            key: Key::make(&programs.gateway)?,
             threads,
         };
 
@@ -247,18 +246,6 @@ argument_constraints.watch_table = [
     }
 }
 
-#[derive(Deserialize)]
-struct Made {
-    key: String,
-    digest: String,
-}
-
-/// Makes a key as an operator does.
-fn make_key(gateway: &Path) -> io::Result<Made> {
-    let output = Command::new(gateway).args(["keys", "create", "--name", "load", "--json"]).output()?;
-    serde_json::from_slice(&output.stdout).map_err(io::Error::other)
-}
-
 fn nginx_config(listen: SocketAddr, upstream: SocketAddr, workers: usize, directory: &Path) -> String {
     let directory = directory.display();
     format!(
@@ -289,9 +276,4 @@ http {{
 }}
 "
     )
-}
-
-/// A loopback address that nobody listens on.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

@@ -7,21 +7,21 @@ use serde::Serialize;
 
 /// The median of some rounds, and the interval that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Median {
+pub(crate) struct Median {
     /// The middle value.
-    pub(super) median: f64,
+    pub(crate) median: f64,
     /// Lower end of the interval.
-    pub(super) low: f64,
+    pub(crate) low: f64,
     /// Upper end of the interval.
-    pub(super) high: f64,
+    pub(crate) high: f64,
     /// With which probability the interval holds the true median: 95 % or more from six rounds on.
-    pub(super) confidence: f64,
+    pub(crate) confidence: f64,
     /// How many rounds.
-    pub(super) rounds: usize,
+    pub(crate) rounds: usize,
 }
 
 /// The median of `values`, none of which is lost.
-pub(super) fn median(values: &[f64]) -> Median {
+pub(crate) fn median(values: &[f64]) -> Median {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let count = sorted.len();

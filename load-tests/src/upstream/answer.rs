@@ -3,9 +3,12 @@
 //! The same to the same question, whoever asks. What a tool does is in its arguments (bytes, delay, events, failure), what
 //! all of them do beside that is in the settings. It serves both eras: it gives a session to whoever initializes, and needs none.
 
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::arguments::Arguments;
 use super::arguments::Message;
@@ -38,6 +41,18 @@ pub struct Settings {
     error_percent: u64,
     tools: Vec<u8>,
     counts: Counts,
+    fault: Mutex<Option<(Fault, Instant)>>,
+}
+
+/// How everybody is answered for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// With a reset.
+    Reset,
+    /// With half an answer.
+    Cut,
+    /// With status 503.
+    Refuse,
 }
 
 /// What the upstream was asked so far.
@@ -65,6 +80,8 @@ pub(super) enum Reply {
     Stream(Stream),
     /// A beginning, and then the end of the connection.
     Cut(Vec<u8>),
+    /// A reset of the connection.
+    Reset,
 }
 
 /// An answer in events.
@@ -94,6 +111,7 @@ impl Settings {
             error_percent: 0,
             tools: Vec::new(),
             counts: Counts::default(),
+            fault: Mutex::new(None),
         }
         .tools(20)
     }
@@ -155,6 +173,12 @@ impl Settings {
         if asked.path == "/counts" {
             return Reply::json(200, "", &self.counts.to_json(), Duration::ZERO);
         }
+        if let Some(fault) = asked.path.strip_prefix("/faults/") {
+            return self.begin(fault);
+        }
+        if let Some(fault) = self.fault() {
+            return fault.reply();
+        }
         self.counts.requests.fetch_add(1, Relaxed);
         match asked.method {
             "POST" => self.message(asked),
@@ -165,6 +189,26 @@ impl Settings {
             "DELETE" if asked.session.is_some() => Reply::status(204, "No Content"),
             _ => Reply::status(405, "Method Not Allowed"),
         }
+    }
+
+    /// Begins a fault: its name and its milliseconds.
+    fn begin(&self, fault: &str) -> Reply {
+        let Some((name, ms)) = fault.split_once('/') else { return Reply::status(404, "Not Found") };
+        let fault = match name {
+            "reset" => Fault::Reset,
+            "cut" => Fault::Cut,
+            "refuse" => Fault::Refuse,
+            _ => return Reply::status(404, "Not Found"),
+        };
+        let ms = ms.parse().unwrap_or(0).min(DELAY_MS_MAX);
+        let until = Instant::now() + Duration::from_millis(ms);
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, until));
+        Reply::status(200, "OK")
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.filter(|(_, until)| Instant::now() < *until).map(|(fault, _)| fault)
     }
 
     fn message(&self, asked: &Asked<'_>) -> Reply {
@@ -243,6 +287,19 @@ impl Counts {
         let (requests, calls) = (of(&self.requests), of(&self.calls));
         let (sessions, streams) = (of(&self.sessions), of(&self.streams));
         format!(r#"{{"requests":{requests},"calls":{calls},"sessions":{sessions},"streams":{streams}}}"#)
+    }
+}
+
+impl Fault {
+    fn reply(self) -> Reply {
+        match self {
+            Self::Reset => Reply::Reset,
+            Self::Cut => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4096\r\n\r\n";
+                Reply::Cut(format!("{head}{{\"jsonrpc\":\"2.0\",").into_bytes())
+            }
+            Self::Refuse => Reply::status(503, "Service Unavailable"),
+        }
     }
 }
 
@@ -384,6 +441,16 @@ mod tests {
         let settings = Settings::new().error_percent(10);
         let failed = (0..1000).filter(|_| ask(&settings, &blob(1)).1["error"].is_object()).count();
         assert_eq!(failed, 100);
+    }
+
+    #[test]
+    fn a_fault_lasts_as_long_as_was_said() {
+        let settings = Settings::new();
+        let get = |path| settings.answer(&Asked { method: "GET", path, session: None, body: b"" });
+        assert!(matches!(get("/faults/reset/60000"), Reply::Whole { .. }));
+        assert!(matches!(get("/mcp"), Reply::Reset));
+        assert!(matches!(get("/faults/cut/0"), Reply::Whole { .. }));
+        assert!(matches!(get("/mcp"), Reply::Stream(_)));
     }
 
     #[test]

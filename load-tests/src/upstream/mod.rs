@@ -137,6 +137,10 @@ impl Connection {
                 self.write(&bytes).await?;
                 Ok(false)
             }
+            Reply::Reset => {
+                rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?;
+                Ok(false)
+            }
         }
     }
 
