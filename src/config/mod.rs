@@ -10,7 +10,7 @@ pub mod problem;
 pub mod secret;
 pub mod sources;
 
-mod bounded;
+pub(crate) mod bounded;
 mod directories;
 mod files;
 mod include;

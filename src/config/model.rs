@@ -61,6 +61,16 @@ pub struct Listen {
     pub allowed_hosts: Option<Vec<String>>,
     /// Origins accepted from browsers. Default: the gateway's own. A request without `Origin` passes, `null` never does.
     pub allowed_origins: Option<Vec<String>>,
+    /// TLS on the data listener. Without certificates it speaks plain HTTP.
+    pub tls: ListenTls,
+    /// Networks of load balancers whose connections begin with a header of the PROXY protocol, version 1 or 2: from these it
+    /// is required, from others it is not read. `["10.0.0.0/8"]`.
+    pub proxy_protocol_from: Vec<String>,
+    /// Networks of proxies that are believed whom they speak for (`forwarded_header`) and how the client speaks to them. They
+    /// must set the header themselves, or add to it. `["10.0.0.0/8"]`.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which trusted proxies say whom they speak for. The other one is not looked at.
+    pub forwarded_header: ForwardedHeader,
     /// Worker threads of the data listener. Default: one per core. Changing it needs a restart.
     pub threads: Option<usize>,
     /// Open connections at once. Default: what the descriptor limit allows, at most 20,000. Changing it needs a restart.
@@ -97,6 +107,10 @@ impl Default for Listen {
             public_url: None,
             allowed_hosts: None,
             allowed_origins: None,
+            tls: ListenTls::default(),
+            proxy_protocol_from: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             threads: None,
             connections_max: None,
             streams_max: None,
@@ -111,6 +125,68 @@ impl Default for Listen {
             drain_timeout_ms: 30_000,
         }
     }
+}
+
+/// `[listen.tls]`: TLS on the data listener. Reloaded with the configuration; connections that are open go on.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenTls {
+    /// Certificates with their keys. A client is shown the one for the name it asks for, taken from the certificate itself, or
+    /// else the first. Absent: no TLS.
+    #[schemars(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateFiles>,
+    /// PEM file with the certificates of those who vouch for clients. A relative path starts at the file it stands in.
+    pub client_ca_file: Option<String>,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: ClientAuth,
+    /// From the first byte of a connection to the end of its handshake.
+    pub handshake_timeout_ms: u64,
+}
+
+impl Default for ListenTls {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            client_ca_file: None,
+            client_auth: ClientAuth::default(),
+            handshake_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// One certificate of the data listener, and its key. Relative paths start at the file they stand in.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// PEM file: the certificate first, then those of its issuers.
+    pub cert_file: String,
+    /// PEM file with the key, not encrypted.
+    pub key_file: String,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// They are not.
+    #[default]
+    None,
+    /// They may show one; one that is shown must be vouched for.
+    Request,
+    /// Only clients with a certificate that is vouched for are served.
+    Require,
+}
+
+/// The header in which trusted proxies say whom they speak for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto` beside it.
+    #[default]
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// `Forwarded`, as RFC 7239 has it.
+    #[serde(rename = "forwarded")]
+    Forwarded,
 }
 
 /// `[routes]`: which paths lead to which server.

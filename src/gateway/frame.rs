@@ -20,6 +20,7 @@ use super::entry::Entry;
 use super::handle;
 use super::inbound;
 use super::refusal::Refusal;
+use super::whence::Whence;
 
 /// The gateway as Pingora sees it.
 pub struct Gateway {
@@ -34,12 +35,12 @@ impl Gateway {
 
     async fn answer(&self, session: &mut Session) {
         let active = self.runtime.active();
-        let connection = Connection::current();
-        let source = connection.as_ref().and_then(|connection| connection.peer());
+        let headers = &session.req_header().headers;
+        let whence = Whence::of_request(Connection::current(), headers, &active.snapshot.front.proxies);
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
         session.set_keepalive(if self.runtime.is_draining() { None } else { Some(0) });
         session.as_downstream_mut().set_write_timeout(Some(active.snapshot.write_timeout));
-        let mut entry = Entry::open(&self.runtime, Arc::clone(&active), source, session.req_header());
+        let mut entry = Entry::open(&self.runtime, Arc::clone(&active), whence, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();
             handle::answer_health(session, self.runtime.is_draining()).await;

@@ -6,12 +6,14 @@ use crate::audit;
 use crate::clock;
 use crate::mcp::error;
 use crate::runtime::Runtime;
+use crate::transport::arrival::Front;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::gate_io::Limits;
 use crate::transport::head;
 
 use super::refusal::Refusal;
+use super::whence;
 
 /// Answers the gate's questions from the snapshot in force.
 pub struct Keeper {
@@ -34,11 +36,20 @@ impl Gatekeeper for Keeper {
         self.runtime.gate()
     }
 
+    fn front(&self) -> Arc<Front> {
+        self.runtime.front()
+    }
+
+    fn dropped(&self, connection: &Connection, reason: &'static str) {
+        let on_record = audit::Refusal { reason, rule: None, status: None, phases: audit::Phases::default() };
+        self.runtime.audit.refused_before_auth(&whence::of_connection(connection), &on_record, clock::now_micros());
+        self.runtime.metrics.refused(reason);
+    }
+
     fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {
         let wire = Refusal::Head(*refusal).wire(false, None);
         let (method, target) = request_line(bytes);
-        let request =
-            audit::Request { source: connection.peer(), http_method: method, target, ..audit::Request::default() };
+        let request = audit::Request { http_method: method, target, ..whence::of_connection(connection) };
         let on_record = audit::Refusal {
             reason: refusal.reason,
             rule: None,

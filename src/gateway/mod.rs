@@ -19,6 +19,7 @@ mod reply;
 mod response_filter;
 mod sse;
 mod stream;
+mod whence;
 
 pub use frame::Gateway;
 pub use keeper::Keeper;
@@ -43,6 +44,11 @@ pub const REFUSALS: &[&str] = &[
     "head_too_large",
     "head_timeout",
     "connections_max",
+    "proxy_header",
+    "tls_plain_http",
+    "tls_handshake",
+    "tls_timeout",
+    "tls_client_certificate",
     "no_route",
     "method_not_served",
     "host_not_allowed",

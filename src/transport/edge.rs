@@ -3,6 +3,7 @@
 //! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
 //! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
 use crate::telemetry::metrics::Level;
+use crate::transport::arrival;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::GateIo;
@@ -50,23 +52,39 @@ where
         let peer = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
-        let connection = Arc::new(Connection::new(peer));
-        let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
+        let keeper = Arc::clone(&self.keeper);
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            io.turn_away(&head::BUSY).await;
+            self.turn_away(stream, peer).await;
             return None;
         };
         let counted = (permit, self.open.hold());
-        let served = serve(Arc::clone(&self.proxy), Box::new(io), shutdown.clone());
-        tokio::spawn(CURRENT.scope(connection, async move {
-            served.await;
+        let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
+        tokio::spawn(async move {
+            // What a handshake needs is given back before the connection's long life begins.
+            if let Some((stream, connection)) = Box::pin(arrival::arrive(stream, peer, &keeper)).await {
+                let connection = Arc::new(connection);
+                let io = GateIo::new(stream, Arc::clone(&connection), keeper);
+                CURRENT.scope(connection, serve(proxy, Box::new(io), shutdown)).await;
+            }
             drop(counted);
-        }));
+        });
         None
     }
 
     async fn cleanup(&self) {
         self.proxy.http_cleanup().await;
+    }
+}
+
+impl<P, G: Gatekeeper> Edge<P, G> {
+    /// Ends a connection that finds no room. What is to be spoken over TLS is not worth a handshake.
+    async fn turn_away(&self, stream: Stream, peer: Option<SocketAddr>) {
+        let connection = Connection::new(peer);
+        if self.keeper.front().tls.is_some() {
+            self.keeper.dropped(&connection, head::BUSY.reason);
+        } else {
+            GateIo::new(stream, Arc::new(connection), Arc::clone(&self.keeper)).turn_away(&head::BUSY).await;
+        }
     }
 }
 

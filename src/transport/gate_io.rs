@@ -35,6 +35,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::transport::arrival::Front;
 use crate::transport::chunks::Chunks;
 use crate::transport::chunks::Malformed;
 use crate::transport::connection::Connection;
@@ -57,6 +58,12 @@ pub trait Gatekeeper: Send + Sync + 'static {
 
     /// The limits for the next head on a connection.
     fn limits(&self) -> Limits;
+
+    /// Who stands in front of the gateway, and how it is reached, at this moment.
+    fn front(&self) -> Arc<Front>;
+
+    /// Puts a connection on record that ends without an answer.
+    fn dropped(&self, connection: &Connection, reason: &'static str);
 
     /// Puts a refused head on record and returns the whole HTTP answer to it.
     fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Vec<u8>;

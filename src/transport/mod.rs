@@ -1,14 +1,21 @@
 //! How do requests come in?
 //!
-//! [`edge`] accepts connections on Pingora's listeners and puts a [`gate_io`] around each: the strict reading of a
-//! request's head, and of the [`chunks`] of its body, on the raw bytes, before any parser that forgives. [`route`] and
-//! [`origin`] say where a request wants to go and whether a browser may send it; [`body`] reads its body whole.
+//! [`edge`] accepts connections on Pingora's listeners. [`arrival`] is what comes before the first request: the balancer's
+//! word for whom it speaks ([`proxy_protocol`]), and the handshake ([`tls`]). Around what is left goes a [`gate_io`]: the
+//! strict reading of a request's head, and of the [`chunks`] of its body, on the raw bytes, before any parser that forgives.
+//! [`forwarded`] says who sent a request, [`route`] and [`origin`] where it wants to go and whether a browser may send it;
+//! [`body`] reads its body whole.
 
+pub mod arrival;
 pub mod body;
 pub mod chunks;
 pub mod connection;
 pub mod edge;
+pub mod forwarded;
 pub mod gate_io;
 pub mod head;
+pub mod network;
 pub mod origin;
+pub mod proxy_protocol;
 pub mod route;
+pub mod tls;

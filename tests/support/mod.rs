@@ -1,5 +1,6 @@
 //! What the end-to-end tests are made of.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod process;

@@ -91,6 +91,7 @@ struct Inner {
     streams_by_kind: Vec<Level>,
     connections: Level,
     config: ConfigMetrics,
+    certificates: IntGaugeVec,
 }
 
 struct ConfigMetrics {
@@ -146,6 +147,11 @@ impl Metrics {
             streams: Level { gauge: streams, total: None },
             connections: Level { gauge: maker.gauge("connections", "Connections open to clients.")?, total: None },
             config: ConfigMetrics::new(&maker)?,
+            certificates: maker.one(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When a certificate of the data listener expires, in seconds since 1970, by its first name.",
+                |opts| IntGaugeVec::new(opts, &["certificate"]),
+            )?,
             registry: maker.registry,
         })))
     }
@@ -230,6 +236,23 @@ impl Metrics {
         config.info.reset();
         if let Ok(info) = config.info.get_metric_with_label_values(&[sha256]) {
             info.set(1);
+        }
+    }
+
+    /// Notes the certificates of the data listener, each with its name and its end. Of those with one name, the one that ends
+    /// first is shown; their number is that of the configuration.
+    pub fn listener_certificates<'c>(&self, certificates: impl Iterator<Item = (&'c str, i64)>) {
+        let series = &self.0.certificates;
+        series.reset();
+        let mut ends = std::collections::BTreeMap::new();
+        for (name, end) in certificates {
+            let first: &mut i64 = ends.entry(name).or_insert(end);
+            *first = end.min(*first);
+        }
+        for (name, end) in ends {
+            if let Ok(gauge) = series.get_metric_with_label_values(&[name]) {
+                gauge.set(end);
+            }
         }
     }
 
