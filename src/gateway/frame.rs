@@ -19,6 +19,7 @@ use crate::transport::connection::Stage;
 use super::entry::Entry;
 use super::handle;
 use super::inbound;
+use super::page;
 use super::refusal::Refusal;
 use super::whence::Whence;
 
@@ -37,6 +38,7 @@ impl Gateway {
         let active = self.runtime.active();
         let headers = &session.req_header().headers;
         let whence = Whence::of_request(Connection::current(), headers, &active.snapshot.front.proxies);
+        let page = page::take(session.req_header_mut());
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
         session.set_keepalive(if self.runtime.is_draining() { None } else { Some(0) });
         session.as_downstream_mut().set_write_timeout(Some(active.snapshot.write_timeout));
@@ -47,7 +49,7 @@ impl Gateway {
             return;
         }
         let handled =
-            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active)).catch_unwind().await;
+            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active, page)).catch_unwind().await;
         let refusal = match handled {
             Ok(Ok(())) => return,
             Ok(Err(refusal)) => refusal,

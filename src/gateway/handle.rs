@@ -42,6 +42,7 @@ use crate::telemetry::metrics::Phase;
 use crate::transport::body;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
+use crate::transport::cors::Page;
 use crate::transport::route::Door;
 
 use super::batch as batches;
@@ -57,6 +58,7 @@ use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
+use super::page;
 use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
@@ -103,9 +105,15 @@ pub(crate) async fn handle(
     entry: &mut Entry,
     runtime: &Arc<Runtime>,
     active: &Arc<Active>,
+    page: Page,
 ) -> Result<(), Refusal> {
     failpoint!("head");
-    let inbound = inbound::read_head(session.req_header(), &active.snapshot)?;
+    let snapshot = &active.snapshot;
+    page::let_in(session.req_header_mut(), page, entry.whence.scheme, snapshot)?;
+    if page::is_preflight(session.req_header()) {
+        return page::answer_preflight(session, entry, runtime, snapshot).await;
+    }
+    let inbound = inbound::read_head(session.req_header(), snapshot)?;
     entry.door = Some(inbound.door);
     entry.lap(Phase::Head);
 

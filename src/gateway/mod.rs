@@ -14,6 +14,7 @@ mod handle;
 mod hub;
 mod inbound;
 mod keeper;
+mod page;
 mod refusal;
 mod reply;
 mod response_filter;

@@ -6,6 +6,7 @@ use pingora_proxy::Session;
 
 use crate::mcp::error;
 use crate::mcp::revision::Era;
+use crate::transport::cors;
 
 use super::refusal::Wire;
 
@@ -39,7 +40,11 @@ pub(crate) async fn whole(session: &mut Session, reply: Reply<'_>) -> Result<(),
     if length > 0 {
         head.insert_header(http::header::CONTENT_TYPE, "application/json").map_err(|_| Gone)?;
     }
-    head.insert_header(http::header::CONTENT_LENGTH, length).map_err(|_| Gone)?;
+    // A 204 says already that it has none.
+    if reply.status != 204 {
+        head.insert_header(http::header::CONTENT_LENGTH, length).map_err(|_| Gone)?;
+    }
+    name_page(session, &mut head)?;
     for (name, value) in reply.headers {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
@@ -63,7 +68,17 @@ pub(crate) async fn stream_head(session: &mut Session, headers: &[(&'static str,
     for (name, value) in fixed.iter().chain(headers) {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
+    name_page(session, &mut head)?;
     session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|_| Gone)
+}
+
+/// Tells a browser that the page may read the answer. A page that is still named in the request's head was let in.
+fn name_page(session: &Session, head: &mut ResponseHeader) -> Result<(), Gone> {
+    let Some(origin) = session.req_header().headers.get(http::header::ORIGIN) else { return Ok(()) };
+    for (name, value) in cors::let_in(origin) {
+        head.insert_header(name, value).map_err(|_| Gone)?;
+    }
+    Ok(())
 }
 
 /// Writes and flushes a piece of an event stream.

@@ -1,6 +1,7 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod batches;
+mod browsers;
 mod canary;
 mod commands;
 mod edge;

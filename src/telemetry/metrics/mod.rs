@@ -92,6 +92,7 @@ struct Inner {
     connections: Level,
     config: ConfigMetrics,
     certificates: IntGaugeVec,
+    preflights: Count,
 }
 
 struct ConfigMetrics {
@@ -152,6 +153,11 @@ impl Metrics {
                 "When a certificate of the data listener expires, in seconds since 1970, by its first name.",
                 |opts| IntGaugeVec::new(opts, &["certificate"]),
             )?,
+            preflights: Count(maker.one(
+                "cors_preflights_total",
+                "Questions of browsers whether a page may call, answered with yes.",
+                IntCounter::with_opts,
+            )?),
             registry: maker.registry,
         })))
     }
@@ -254,6 +260,11 @@ impl Metrics {
                 gauge.set(end);
             }
         }
+    }
+
+    /// Preflights that were answered with yes.
+    pub fn preflights(&self) -> &Count {
+        &self.0.preflights
     }
 
     /// Notes a configuration that was refused; the one before it stays.
