@@ -13,6 +13,7 @@ pub mod sources;
 pub(crate) mod bounded;
 mod directories;
 mod files;
+mod front;
 mod include;
 mod interpolate;
 mod json_tree;

@@ -406,10 +406,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
 pub(crate) async fn answer_refusal(session: &mut Session, entry: &mut Entry, active: &Active, refusal: &Refusal) {
     if reply::is_begun(session) || matches!(refusal, Refusal::ClientGone) {
         // Nothing honest can follow what was written already but the end of the connection.
-        session.set_keepalive(None);
-        if let Some(connection) = Connection::current() {
-            connection.cut();
-        }
+        reply::cut(session);
         entry.refuse(refusal);
         return;
     }

@@ -10,6 +10,7 @@ use crate::transport::arrival::Front;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::gate_io::Limits;
+use crate::transport::gate_io::Refused;
 use crate::transport::head;
 
 use super::refusal::Refusal;
@@ -36,6 +37,10 @@ impl Gatekeeper for Keeper {
         self.runtime.gate()
     }
 
+    fn is_draining(&self) -> bool {
+        self.runtime.is_draining()
+    }
+
     fn front(&self) -> Arc<Front> {
         self.runtime.front()
     }
@@ -46,7 +51,7 @@ impl Gatekeeper for Keeper {
         self.runtime.metrics.refused(reason);
     }
 
-    fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {
+    fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Refused {
         let wire = Refusal::Head(*refusal).wire(false, None);
         let (method, target) = request_line(bytes);
         let request = audit::Request { http_method: method, target, ..whence::of_connection(connection) };
@@ -59,17 +64,7 @@ impl Gatekeeper for Keeper {
         self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
         self.runtime.metrics.refused(refusal.reason);
         let body = error::error_body(None, wire.code, &wire.text, None);
-        let reason = http::StatusCode::from_u16(wire.status)
-            .ok()
-            .and_then(|status| status.canonical_reason())
-            .unwrap_or("Refused");
-        let further = wire.header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
-        let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}Connection: close\r\n\r\n",
-            wire.status,
-            body.len()
-        );
-        [head.as_bytes(), &body].concat()
+        Refused { status: wire.status, header: wire.header, body }
     }
 }
 

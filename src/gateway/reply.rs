@@ -6,6 +6,7 @@ use pingora_proxy::Session;
 
 use crate::mcp::error;
 use crate::mcp::revision::Era;
+use crate::transport::connection::Connection;
 use crate::transport::cors;
 
 use super::refusal::Wire;
@@ -95,6 +96,16 @@ pub(crate) async fn stream_piece(session: &mut Session, piece: Bytes) -> Result<
 /// The client is gone.
 pub(crate) async fn stream_end(session: &mut Session) -> Result<(), Gone> {
     session.as_downstream_mut().write_response_body(Bytes::new(), true).await.map_err(|_| Gone)
+}
+
+/// Ends an answer that cannot be completed, so that it does not look complete: with its connection, or with its stream where
+/// a connection has many.
+pub(crate) fn cut(session: &mut Session) {
+    session.set_keepalive(None);
+    session.as_downstream_mut().shutdown_with_reason(h2::Reason::INTERNAL_ERROR);
+    if let Some(connection) = Connection::current() {
+        connection.cut();
+    }
 }
 
 /// The body of a refusal: a JSON-RPC error, or a tool result that says the same where the operator chose that form.

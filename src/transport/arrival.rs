@@ -163,7 +163,7 @@ impl<G: Gatekeeper> Arriving<'_, G> {
             return None;
         }
         let Self { stream, mut connection, keeper, deadline } = arriving;
-        let failure = match timeout_at(deadline, TlsIo::accept(&tls.acceptor, stream)).await {
+        let failure = match timeout_at(deadline, TlsIo::accept(&tls.acceptor, stream, keeper.limits().write)).await {
             Ok(Ok(secure)) => {
                 connection.secure(secure.secured());
                 return Some((Box::new(secure), connection));

@@ -34,7 +34,7 @@ pub enum Stage {
 pub struct Connection {
     peer: Option<SocketAddr>,
     via: Option<IpAddr>,
-    secured: Option<Box<Secured>>,
+    secured: Option<Arc<Secured>>,
     stage: AtomicU8,
     cut: AtomicBool,
 }
@@ -45,6 +45,11 @@ impl Connection {
         Self { peer, via: None, secured: None, stage: AtomicU8::new(Stage::Head as u8), cut: AtomicBool::new(false) }
     }
 
+    /// One stream of this connection, as a connection of its own.
+    pub(super) fn of_stream(&self) -> Self {
+        Self { via: self.via, secured: self.secured.clone(), ..Self::new(self.peer) }
+    }
+
     /// Notes for whom the balancer at the other end speaks.
     pub(super) fn announce(&mut self, client: SocketAddr) {
         self.via = self.peer.map(|peer| peer.ip().to_canonical());
@@ -53,7 +58,7 @@ impl Connection {
 
     /// Notes what a handshake said.
     pub(super) fn secure(&mut self, secured: Secured) {
-        self.secured = Some(Box::new(secured));
+        self.secured = Some(Arc::new(secured));
     }
 
     /// The client's address, as the socket or a balancer that is believed says it; `None` on a Unix socket.

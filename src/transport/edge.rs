@@ -1,6 +1,7 @@
 //! Connections on the data listener: counted, bounded, gated, and handed to Pingora's proxy.
 //!
-//! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
+//! A connection is HTTP/1.1, which is what the gate understands, or [`h2`](crate::transport::h2), where its client asked for
+//! that in a handshake. It gets a task of its own, because the one that accepted it
 //! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours.
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use pingora::apps::HttpServerApp;
 use pingora::apps::ReusedHttpStream;
 use pingora::apps::ServerApp;
+use pingora::protocols::ALPN;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -21,6 +23,7 @@ use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
+use crate::transport::h2::Http2;
 use crate::transport::head;
 
 /// The application on the data listener: wraps every connection in the gate and lets `proxy` serve it.
@@ -61,10 +64,16 @@ where
         let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
         tokio::spawn(async move {
             // What a handshake needs is given back before the connection's long life begins.
-            if let Some((stream, connection)) = Box::pin(arrival::arrive(stream, peer, &keeper)).await {
-                let connection = Arc::new(connection);
-                let io = GateIo::new(stream, Arc::clone(&connection), keeper);
-                CURRENT.scope(connection, serve(proxy, Box::new(io), shutdown)).await;
+            match Box::pin(arrival::arrive(stream, peer, &keeper)).await {
+                Some((stream, connection)) if stream.selected_alpn_proto() == Some(ALPN::H2) => {
+                    Box::pin(Http2 { proxy, keeper, connection, shutdown }.serve(stream)).await;
+                }
+                Some((stream, connection)) => {
+                    let connection = Arc::new(connection);
+                    let io = GateIo::new(stream, Arc::clone(&connection), keeper);
+                    CURRENT.scope(connection, serve(proxy, Box::new(io), shutdown)).await;
+                }
+                None => {}
             }
             drop(counted);
         });

@@ -3,7 +3,7 @@
 //! [`edge`] accepts connections on Pingora's listeners. [`arrival`] is what comes before the first request: the balancer's
 //! word for whom it speaks ([`proxy_protocol`]), and the handshake ([`tls`]). Around what is left goes a [`gate_io`]: the
 //! strict reading of a request's head, and of the [`chunks`] of its body, on the raw bytes, before any parser that forgives.
-//! [`forwarded`] says who sent a request, [`route`] and [`origin`] where it wants to go and whether a browser may send it,
+//! What speaks HTTP/2 goes through [`h2`] instead, by the same rules. [`forwarded`] says who sent a request, [`route`] and [`origin`] where it wants to go and whether a browser may send it,
 //! [`cors`] what the browser is told; [`body`] reads its body whole.
 
 pub mod arrival;
@@ -14,6 +14,7 @@ pub mod cors;
 pub mod edge;
 pub mod forwarded;
 pub mod gate_io;
+pub mod h2;
 pub mod head;
 pub mod network;
 pub mod origin;

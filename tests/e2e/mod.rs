@@ -9,6 +9,7 @@ mod edge_auth;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod http2;
 mod messages;
 mod modern;
 mod operations;

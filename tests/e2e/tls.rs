@@ -307,6 +307,20 @@ async fn a_client_certificate_is_required_verified_and_on_record() {
     assert!(with("agent").content && !with("stranger").content && !with("late").content);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_announces_its_client_before_the_handshake() {
+    let secure = Secure::start("proxy_protocol_from = [\"127.0.0.1\"]", "").await;
+    for version in ["--http1.1", "--http2"] {
+        let said = secure.curl(&["--haproxy-protocol", version]);
+        assert!(said.content && said.out.contains("\"result\""), "{}{}", said.out, said.error);
+    }
+    for intent in secure.gateway.wait_for_records("intent", 2) {
+        assert_eq!((&intent["via"], &intent["tls"]), (&json!("127.0.0.1"), &json!("1.3")));
+    }
+    assert!(!secure.curl(&[]).content, "without it there is no handshake");
+    secure.gateway.wait_for_record("refused", |record| record["reason"] == "proxy_header");
+}
+
 #[test]
 fn each_mistake_is_told_where_it_stands() {
     let directory = gateway::fresh_directory();

@@ -49,7 +49,7 @@ const SESSIONS_MAX: usize = 4096;
 /// The longest a handshake may be allowed to take.
 const HANDSHAKE_MS_MAX: u64 = 60_000;
 /// The protocols offered within TLS, the preferred one first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How the data listener speaks TLS.
 pub struct Tls {
@@ -82,7 +82,8 @@ impl Tls {
             return None;
         }
         let certificates = loaded.iter().map(|loaded| loaded.facts.clone()).collect();
-        let config = server_config(loaded, verifier, provider, &at, problems)?;
+        let mut config = server_config(loaded, verifier, provider, &at, problems)?;
+        config.alpn_protocols.retain(|protocol| tls.http2 || protocol != b"h2");
         Some(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_timeout: Duration::from_millis(tls.handshake_timeout_ms),

@@ -1,12 +1,16 @@
 //! A secure stream as Pingora takes streams.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora::protocols::ALPN;
 use pingora::protocols::GetProxyDigest;
 use pingora::protocols::GetSocketDigest;
 use pingora::protocols::GetTimingDigest;
@@ -25,48 +29,72 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::io::ReadBuf;
+use tokio::time::Sleep;
 
 use crate::transport::tls::client::Secured;
 
-/// A client's stream after the handshake. What it is read and written in the clear, goes over the wire encrypted.
-pub struct TlsIo(ServerTlsStream<Stream>);
+/// A client's stream after the handshake. What is read and written in the clear goes over the wire encrypted. A client that
+/// takes nothing for too long is given up.
+pub struct TlsIo {
+    inner: ServerTlsStream<Stream>,
+    /// How long a client may take nothing.
+    write_timeout: Duration,
+    /// Runs while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
 
 impl TlsIo {
     /// Does the handshake.
     ///
     /// # Errors
     /// The client spoke no TLS, none that we speak, or was not accepted; it was told so.
-    pub async fn accept(acceptor: &TlsAcceptor, stream: Stream) -> io::Result<Self> {
-        acceptor.accept(stream).await.map(Self)
+    pub async fn accept(acceptor: &TlsAcceptor, stream: Stream, write_timeout: Duration) -> io::Result<Self> {
+        let inner = acceptor.accept(stream).await?;
+        Ok(Self { inner, write_timeout, stalled: None })
     }
 
     /// What the handshake said.
     pub fn secured(&self) -> Secured {
-        Secured::of(self.0.get_ref().1)
+        Secured::of(self.inner.get_ref().1)
     }
 
     fn under(&self) -> &Stream {
-        self.0.get_ref().0
+        self.inner.get_ref().0
+    }
+
+    /// Passes on what a write came to, or that the client took nothing for too long.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let wait = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl AsyncRead for TlsIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for TlsIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.unless_stalled(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        let written = Pin::new(&mut self.inner).poll_flush(cx);
+        self.unless_stalled(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        let written = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.unless_stalled(cx, written)
     }
 
     fn poll_write_vectored(
@@ -74,11 +102,12 @@ impl AsyncWrite for TlsIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.unless_stalled(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 }
 
@@ -86,7 +115,7 @@ impl AsyncWrite for TlsIo {
 impl Shutdown for TlsIo {
     async fn shutdown(&mut self) {
         // The client may be gone already.
-        let _ = AsyncWriteExt::shutdown(&mut self.0).await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
@@ -96,7 +125,11 @@ impl UniqueID for TlsIo {
     }
 }
 
-impl Ssl for TlsIo {}
+impl Ssl for TlsIo {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        (self.inner.get_ref().1.alpn_protocol() == Some(b"h2")).then_some(ALPN::H2)
+    }
+}
 
 impl GetTimingDigest for TlsIo {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
