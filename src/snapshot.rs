@@ -16,6 +16,7 @@ use crate::principal::Principal;
 use crate::seal;
 use crate::seal::Keyring;
 use crate::transport::admission;
+use crate::transport::arrival::Front;
 use crate::transport::body;
 use crate::transport::gate_io;
 use crate::transport::head;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Which hosts and origins are ours.
     pub origins: OriginRules,
+    /// Who stands in front of the gateway, and how it is reached.
+    pub front: Arc<Front>,
     /// Who holds which key.
     pub keys: Keys,
     /// Who may do what.
@@ -70,8 +73,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles a configuration, reporting every mistake into `problems`; the result serves only if none is an error.
-    /// Patterns of `previous` are reused by their text; the outcome is the same as without it.
+    /// Compiles a configuration and the files it names, reporting every mistake into `problems`; the result serves only if
+    /// none is an error. Patterns of `previous` are reused by their text; the outcome is the same as without it.
     pub fn compile(config: &Config, source: &Source, previous: Option<&Self>, problems: &mut Problems) -> Self {
         let listen = &config.listen;
         check_limits(config, problems);
@@ -81,6 +84,7 @@ impl Snapshot {
             sha256: source.sha256.clone(),
             routes: Routes::compile(config, problems),
             origins: OriginRules::compile(config, problems),
+            front: Arc::new(Front::compile(config, previous.map(|previous| &*previous.front), problems)),
             keys: Keys::compile(config, problems),
             policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
             plans: Plans::compile(config, problems),

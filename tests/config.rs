@@ -22,6 +22,8 @@ use portcullis::snapshot::Snapshot;
 use portcullis::snapshot::Source;
 use serde_json::Value;
 
+use crate::support::certificates::Authority;
+
 /// The repository.
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -149,6 +151,10 @@ fn load_block(block: &str, owners: fn(&Config, &mut Problems)) -> String {
         ("portcullis.toml", block),
     ] {
         std::fs::write(directory.join(name), text).unwrap();
+    }
+    if block.contains("cert_file") {
+        let authority = Authority::new(&directory, "clients-ca");
+        authority.issue("mcp.example.com", "DNS:mcp.example.com", 30);
     }
     let variables = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(directory.clone().into_os_string()),

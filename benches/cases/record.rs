@@ -58,6 +58,9 @@ impl Kept {
     fn request(&self) -> Request<'_> {
         Request {
             source: Some(([192, 0, 2, 1], 50_123).into()),
+            via: None,
+            scheme: None,
+            secured: None,
             http_method: Some("POST"),
             target: Some(b"/mcp/database"),
             user_agent: Some(b"an-agent/1.0 (linux)"),

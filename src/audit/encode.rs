@@ -5,6 +5,7 @@
 
 use crate::audit::coalesce::Coalesced;
 use crate::audit::line::Line;
+use crate::audit::record::Certificate;
 use crate::audit::record::Digested;
 use crate::audit::record::Outcome;
 use crate::audit::record::Permission;
@@ -26,6 +27,8 @@ const NAME_BYTES_MAX: usize = 128;
 const TEXT_BYTES_MAX: usize = 256;
 /// Bytes kept of a resource's URI: what tells a file from its neighbour stands at the end.
 const URI_BYTES_MAX: usize = 1024;
+/// Names kept of a client's certificate.
+const CERTIFICATE_NAMES_MAX: usize = 4;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
 const SESSION_DIGEST_BYTES: usize = 8;
 
@@ -33,7 +36,15 @@ const SESSION_DIGEST_BYTES: usize = 8;
 pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     if let Some(source) = request.source {
         line.display("source", &source.ip().to_canonical(), WORD_BYTES_MAX);
-        line.number("source_port", u64::from(source.port()));
+        number(line, "source_port", Some(u64::from(source.port())).filter(|port| *port > 0));
+    }
+    if let Some(via) = request.via {
+        line.display("via", &via, WORD_BYTES_MAX);
+    }
+    text(line, "scheme", request.scheme, WORD_BYTES_MAX);
+    if let Some(secured) = &request.secured {
+        line.word("tls", secured.version);
+        client_certificate(line, secured.client);
     }
     text(line, "http_method", request.http_method, WORD_BYTES_MAX);
     if let Some(target) = request.target {
@@ -55,6 +66,15 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);
     text(line, "prompt", request.prompt, NAME_BYTES_MAX);
     text(line, "snapshot", request.snapshot, WORD_BYTES_MAX);
+}
+
+fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>) {
+    let Some(certificate) = certificate else { return };
+    line.text("client_cert_subject", certificate.subject.as_bytes(), TEXT_BYTES_MAX);
+    if !certificate.names.is_empty() {
+        line.texts("client_cert_names", certificate.names, CERTIFICATE_NAMES_MAX, TEXT_BYTES_MAX);
+    }
+    line.hex("client_cert_sha256", certificate.sha256);
 }
 
 /// Why it may go upstream, and what will.

@@ -94,6 +94,21 @@ impl<'b> Line<'b> {
         self.buffer.push(b'"');
     }
 
+    /// A list of such texts, at most `count_max` of them.
+    pub(super) fn texts(&mut self, name: &str, texts: &[String], count_max: usize, bytes_max: usize) {
+        self.name(name);
+        self.buffer.push(b'[');
+        for (position, text) in texts.iter().take(count_max).enumerate() {
+            if position > 0 {
+                self.buffer.push(b',');
+            }
+            self.buffer.push(b'"');
+            push_text(self.buffer, text.as_bytes(), bytes_max);
+            self.buffer.push(b'"');
+        }
+        self.buffer.push(b']');
+    }
+
     /// What a value says of itself: escaped and bounded like [`Line::text`].
     pub(super) fn display(&mut self, name: &str, value: &dyn fmt::Display, bytes_max: usize) {
         self.name(name);

@@ -3,6 +3,7 @@
 //! Plain borrowed values: the gateway fills in what it knows, `None` stays out of the record. Nothing here has
 //! room for arguments, results or credentials. A reason is `&'static str`, so that no client's text can become one.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use sha2::Digest as _;
@@ -15,8 +16,14 @@ use crate::principal::Principal;
 /// Who asked for what, as far as it is known when the record is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Request<'a> {
-    /// The client's address; `None` on a Unix socket.
+    /// The client's address, port 0 where it is not known; `None` on a Unix socket.
     pub source: Option<SocketAddr>,
+    /// The proxy or balancer that says so.
+    pub via: Option<IpAddr>,
+    /// How the client speaks, `http` or `https`, where that is known.
+    pub scheme: Option<&'static str>,
+    /// What is known of the connection, if it is secure.
+    pub secured: Option<Secured<'a>>,
     /// The HTTP method as received.
     pub http_method: Option<&'a str>,
     /// The request target as received, query included: the record keeps its path and the names of its query, never their values.
@@ -44,6 +51,26 @@ pub struct Request<'a> {
     pub prompt: Option<&'a str>,
     /// Revision of the snapshot that decided.
     pub snapshot: Option<&'a str>,
+}
+
+/// A connection over TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct Secured<'a> {
+    /// The version of TLS.
+    pub version: &'static str,
+    /// The client's certificate, if it showed one.
+    pub client: Option<Certificate<'a>>,
+}
+
+/// A client's certificate, which was verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Certificate<'a> {
+    /// Whom it was issued to.
+    pub subject: &'a str,
+    /// Its alternative names.
+    pub names: &'a [String],
+    /// SHA-256 of the whole of it.
+    pub sha256: &'a [u8; 32],
 }
 
 /// Why a request may go upstream, and what will be sent.

@@ -57,6 +57,11 @@ impl Keys {
         self.principal_of(key).map(Some).ok_or(AuthError::Unknown)
     }
 
+    /// Headers that may hold a key, beside `Authorization`.
+    pub fn key_headers(&self) -> &[HeaderName] {
+        &self.key_headers
+    }
+
     /// Headers that carry credentials of callers, and so never go upstream.
     pub fn credential_headers(&self) -> &[HeaderName] {
         &self.credential_headers

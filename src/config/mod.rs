@@ -10,9 +10,10 @@ pub mod problem;
 pub mod secret;
 pub mod sources;
 
-mod bounded;
+pub(crate) mod bounded;
 mod directories;
 mod files;
+mod front;
 mod include;
 mod interpolate;
 mod json_tree;

@@ -13,6 +13,11 @@ use serde::Serialize;
 use crate::config::secret::Secret;
 use crate::config::sensitive;
 
+pub use crate::config::front::CertificateFiles;
+pub use crate::config::front::ClientAuth;
+pub use crate::config::front::ForwardedHeader;
+pub use crate::config::front::ListenTls;
+
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -61,6 +66,16 @@ pub struct Listen {
     pub allowed_hosts: Option<Vec<String>>,
     /// Origins accepted from browsers. Default: the gateway's own. A request without `Origin` passes, `null` never does.
     pub allowed_origins: Option<Vec<String>>,
+    /// TLS on the data listener. Without certificates it speaks plain HTTP.
+    pub tls: ListenTls,
+    /// Networks of load balancers whose connections begin with a header of the PROXY protocol, version 1 or 2: from these it
+    /// is required, from others it is not read. `["10.0.0.0/8"]`.
+    pub proxy_protocol_from: Vec<String>,
+    /// Networks of proxies that are believed whom they speak for (`forwarded_header`) and how the client speaks to them. They
+    /// must set the header themselves, or add to it. `["10.0.0.0/8"]`.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which trusted proxies say whom they speak for. The other one is not looked at.
+    pub forwarded_header: ForwardedHeader,
     /// Worker threads of the data listener. Default: one per core. Changing it needs a restart.
     pub threads: Option<usize>,
     /// Open connections at once. Default: what the descriptor limit allows, at most 20,000. Changing it needs a restart.
@@ -117,6 +132,10 @@ impl Default for Listen {
             public_url: None,
             allowed_hosts: None,
             allowed_origins: None,
+            tls: ListenTls::default(),
+            proxy_protocol_from: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             threads: None,
             connections_max: None,
             connections_per_address_max: None,

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::mcp::sse;
 use crate::runtime::Mailbox;
-use crate::transport::connection::Connection;
 
 use super::batch::Gathering;
 use super::reply;
@@ -150,10 +149,7 @@ impl Client<'_> {
     /// Nothing more can be said on this connection.
     pub(crate) fn give_up(&mut self) {
         if let Self::Http(session) | Self::Batch(session, _) = self {
-            session.set_keepalive(None);
-            if let Some(connection) = Connection::current() {
-                connection.cut();
-            }
+            reply::cut(session);
         }
     }
 

@@ -3,7 +3,6 @@
 //! Filled in as the request is understood. Whatever ends the request (an answer, a panic, an aborted task, shutdown)
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -36,6 +35,7 @@ use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
+use super::whence::Whence;
 
 /// What is known about one request, for record and metrics.
 pub(crate) struct Entry {
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     active: Arc<Active>,
     _in_flight: InFlight,
     stage: Stage,
-    pub(crate) source: Option<SocketAddr>,
+    pub(crate) whence: Whence,
     pub(crate) http_method: http::Method,
     pub(crate) target: Uri,
     pub(crate) user_agent: Option<HeaderValue>,
@@ -117,11 +117,11 @@ impl Entry {
     pub(crate) fn open(
         runtime: &Arc<Runtime>,
         active: Arc<Active>,
-        source: Option<SocketAddr>,
+        whence: Whence,
         head: &pingora::http::RequestHeader,
     ) -> Self {
         let mut entry = Self::blank(runtime, active);
-        entry.source = source;
+        entry.whence = whence;
         entry.http_method = head.method.clone();
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
@@ -132,7 +132,7 @@ impl Entry {
     /// gateway does on the caller's behalf.
     pub(crate) fn child(&self) -> Self {
         let mut entry = Self::blank(&self.runtime, Arc::clone(&self.active));
-        entry.source = self.source;
+        entry.whence = self.whence.clone();
         entry.http_method = self.http_method.clone();
         entry.target = self.target.clone();
         entry.user_agent.clone_from(&self.user_agent);
@@ -151,7 +151,7 @@ impl Entry {
             active,
             _in_flight: runtime.begin(),
             stage: Stage::Open,
-            source: None,
+            whence: Whence::default(),
             http_method: http::Method::GET,
             target: Uri::default(),
             user_agent: None,
@@ -286,7 +286,6 @@ impl Entry {
 
     fn request(&self) -> audit::Request<'_> {
         audit::Request {
-            source: self.source,
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
@@ -306,6 +305,7 @@ impl Entry {
                 _ => None,
             },
             snapshot: Some(&self.active.snapshot.revision_text),
+            ..self.whence.request()
         }
     }
 

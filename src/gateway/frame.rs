@@ -13,7 +13,9 @@ use crate::transport::edge::Answerer;
 use super::entry::Entry;
 use super::handle;
 use super::inbound;
+use super::page;
 use super::refusal::Refusal;
+use super::whence::Whence;
 
 /// What answers the requests of the data listener.
 pub struct Gateway {
@@ -33,23 +35,24 @@ impl Answerer for Gateway {
         session.req_header_mut().remove_header(&http::header::UPGRADE);
         let active = self.runtime.active();
         let connection = Connection::current();
-        let source = connection.as_ref().and_then(|connection| connection.peer());
         let requests = connection.as_ref().map_or(0, |connection| connection.begin_request());
         let is_last = self.runtime.is_draining() || requests >= active.snapshot.requests_per_connection_max;
+        let whence = Whence::of_request(connection, &session.req_header().headers, &active.snapshot.front.proxies);
+        let page = page::take(session.req_header_mut());
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.
         session.set_keepalive(if is_last { None } else { Some(0) });
         // Under HTTP/1.1 the gate sees to it, which also sees a client that takes a little now and then.
         if session.is_http2() {
             session.set_write_timeout(Some(active.snapshot.gate.write.patience));
         }
-        let mut entry = Entry::open(&self.runtime, Arc::clone(&active), source, session.req_header());
+        let mut entry = Entry::open(&self.runtime, Arc::clone(&active), whence, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();
             handle::answer_health(session, self.runtime.is_draining()).await;
             return;
         }
         let handled =
-            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active)).catch_unwind().await;
+            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active, page)).catch_unwind().await;
         let refusal = match handled {
             Ok(Ok(())) => return,
             Ok(Err(refusal)) => refusal,

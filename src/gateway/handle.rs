@@ -42,6 +42,7 @@ use crate::telemetry::metrics::Phase;
 use crate::transport::body;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
+use crate::transport::cors::Page;
 use crate::transport::route::Door;
 
 use super::admission;
@@ -59,6 +60,7 @@ use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
+use super::page;
 use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
@@ -105,9 +107,15 @@ pub(crate) async fn handle(
     entry: &mut Entry,
     runtime: &Arc<Runtime>,
     active: &Arc<Active>,
+    page: Page,
 ) -> Result<(), Refusal> {
     failpoint!("head");
-    let inbound = inbound::read_head(session.req_header(), &active.snapshot)?;
+    let snapshot = &active.snapshot;
+    page::let_in(session.req_header_mut(), page, entry.whence.scheme, snapshot)?;
+    if page::is_preflight(session.req_header()) {
+        return page::answer_preflight(session, entry, runtime, snapshot).await;
+    }
+    let inbound = inbound::read_head(session.req_header(), snapshot)?;
     entry.door = Some(inbound.door);
     entry.lap(Phase::Head);
 
@@ -409,10 +417,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
 pub(crate) async fn answer_refusal(session: &mut ServerSession, entry: &mut Entry, active: &Active, refusal: &Refusal) {
     if reply::is_begun(session) || matches!(refusal, Refusal::ClientGone) {
         // Nothing honest can follow what was written already but the end of the connection.
-        session.set_keepalive(None);
-        if let Some(connection) = Connection::current() {
-            connection.cut();
-        }
+        reply::cut(session);
         entry.refuse(refusal);
         return;
     }

@@ -40,22 +40,11 @@ pub(crate) enum Verb {
     Delete,
 }
 
-/// Reads the head: host, origin, route, method and media types.
+/// Reads the head: route, method and media types.
 ///
 /// # Errors
 /// The first of them that is not acceptable.
 pub(crate) fn read_head(head: &RequestHeader, snapshot: &Snapshot) -> Result<Inbound, Refusal> {
-    let host = text(&head.headers, &header::HOST).ok_or(Refusal::Host)?;
-    if !snapshot.origins.allows_host(host) {
-        return Err(Refusal::Host);
-    }
-    if let Some(origin) = head.headers.get(header::ORIGIN) {
-        let single = head.headers.get_all(header::ORIGIN).iter().count() == 1;
-        let allowed = origin.to_str().is_ok_and(|origin| snapshot.origins.allows_origin(origin, host));
-        if !(single && allowed) {
-            return Err(Refusal::Origin);
-        }
-    }
     let route = snapshot.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
     let verb = verb(&head.method, route.door)?;
     match (verb, route.door) {
@@ -80,9 +69,16 @@ fn verb(method: &Method, door: Door) -> Result<Verb, Refusal> {
         (&Method::POST, Door::Streamable | Door::SseMessage) => Ok(Verb::Post),
         (&Method::GET, Door::Streamable | Door::SseStream) => Ok(Verb::Get),
         (&Method::DELETE, Door::Streamable) => Ok(Verb::Delete),
-        (_, Door::Streamable) => Err(Refusal::Method("POST, GET, DELETE")),
-        (_, Door::SseStream) => Err(Refusal::Method("GET")),
-        (_, Door::SseMessage) => Err(Refusal::Method("POST")),
+        _ => Err(Refusal::Method(methods(door))),
+    }
+}
+
+/// The methods that a door serves.
+pub(crate) fn methods(door: Door) -> &'static str {
+    match door {
+        Door::Streamable => "POST, GET, DELETE",
+        Door::SseStream => "GET",
+        Door::SseMessage => "POST",
     }
 }
 

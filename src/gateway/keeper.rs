@@ -6,13 +6,16 @@ use crate::audit;
 use crate::clock;
 use crate::mcp::error;
 use crate::runtime::Runtime;
+use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::connection::Connection;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::gate_io::Limits;
+use crate::transport::gate_io::Refused;
 use crate::transport::head;
 
 use super::refusal::Refusal;
+use super::whence;
 
 /// Answers the gate's questions from the snapshot in force.
 pub struct Keeper {
@@ -39,11 +42,24 @@ impl Gatekeeper for Keeper {
         &self.runtime.buffers
     }
 
-    fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Vec<u8> {
+    fn is_draining(&self) -> bool {
+        self.runtime.is_draining()
+    }
+
+    fn front(&self) -> Arc<Front> {
+        self.runtime.front()
+    }
+
+    fn dropped(&self, connection: &Connection, reason: &'static str) {
+        let on_record = audit::Refusal { reason, rule: None, status: None, phases: audit::Phases::default() };
+        self.runtime.audit.refused_before_auth(&whence::of_connection(connection), &on_record, clock::now_micros());
+        self.runtime.metrics.refused(reason);
+    }
+
+    fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Refused {
         let wire = Refusal::Head(*refusal).wire(false, None);
         let (method, target) = request_line(bytes);
-        let request =
-            audit::Request { source: connection.peer(), http_method: method, target, ..audit::Request::default() };
+        let request = audit::Request { http_method: method, target, ..whence::of_connection(connection) };
         let on_record = audit::Refusal {
             reason: refusal.reason,
             rule: None,
@@ -53,17 +69,7 @@ impl Gatekeeper for Keeper {
         self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
         self.runtime.metrics.refused(refusal.reason);
         let body = error::error_body(None, wire.code, &wire.text, None);
-        let reason = http::StatusCode::from_u16(wire.status)
-            .ok()
-            .and_then(|status| status.canonical_reason())
-            .unwrap_or("Refused");
-        let further = wire.header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
-        let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}Connection: close\r\n\r\n",
-            wire.status,
-            body.len()
-        );
-        [head.as_bytes(), &body].concat()
+        Refused { status: wire.status, header: wire.header, body }
     }
 }
 

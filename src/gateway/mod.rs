@@ -15,11 +15,13 @@ mod handle;
 mod hub;
 mod inbound;
 mod keeper;
+mod page;
 mod refusal;
 mod reply;
 mod response_filter;
 mod sse;
 mod stream;
+mod whence;
 
 pub use frame::Gateway;
 pub use keeper::Keeper;
@@ -41,11 +43,20 @@ pub const REFUSALS: &[&str] = &[
     "head_upgrade",
     "head_expect",
     "head_target_long",
+    "head_scheme",
     "head_too_large",
     "head_timeout",
     "connections_max",
     "connections_per_address_max",
     "accepts_per_address_max",
+    "proxy_header",
+    "tls_plain_http",
+    "tls_handshake",
+    "tls_timeout",
+    "tls_client_certificate",
+    "h2_malformed",
+    "h2_protocol",
+    "h2_abuse",
     "no_route",
     "method_not_served",
     "host_not_allowed",

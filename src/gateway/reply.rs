@@ -6,6 +6,8 @@ use pingora::protocols::http::ServerSession;
 
 use crate::mcp::error;
 use crate::mcp::revision::Era;
+use crate::transport::connection::Connection;
+use crate::transport::cors;
 
 use super::refusal::Wire;
 
@@ -39,7 +41,11 @@ pub(crate) async fn whole(session: &mut ServerSession, reply: Reply<'_>) -> Resu
     if length > 0 {
         head.insert_header(http::header::CONTENT_TYPE, "application/json").map_err(|_| Gone)?;
     }
-    head.insert_header(http::header::CONTENT_LENGTH, length).map_err(|_| Gone)?;
+    // A 204 says already that it has none.
+    if reply.status != 204 {
+        head.insert_header(http::header::CONTENT_LENGTH, length).map_err(|_| Gone)?;
+    }
+    name_page(session, &mut head)?;
     for (name, value) in reply.headers {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
@@ -62,7 +68,17 @@ pub(crate) async fn stream_head(session: &mut ServerSession, headers: &[(&'stati
     for (name, value) in fixed.iter().chain(headers) {
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
+    name_page(session, &mut head)?;
     session.write_response_header(Box::new(head)).await.map_err(|_| Gone)
+}
+
+/// Tells a browser that the page may read the answer. A page that is still named in the request's head was let in.
+fn name_page(session: &ServerSession, head: &mut ResponseHeader) -> Result<(), Gone> {
+    let Some(origin) = session.req_header().headers.get(http::header::ORIGIN) else { return Ok(()) };
+    for (name, value) in cors::let_in(origin) {
+        head.insert_header(name, value).map_err(|_| Gone)?;
+    }
+    Ok(())
 }
 
 /// Writes and flushes a piece of an event stream.
@@ -79,6 +95,16 @@ pub(crate) async fn stream_piece(session: &mut ServerSession, piece: Bytes) -> R
 /// The client is gone.
 pub(crate) async fn stream_end(session: &mut ServerSession) -> Result<(), Gone> {
     session.write_response_body(Bytes::new(), true).await.map_err(|_| Gone)
+}
+
+/// Ends an answer that cannot be completed, so that it does not look complete: with its connection, or with its stream where
+/// a connection has many.
+pub(crate) fn cut(session: &mut ServerSession) {
+    session.set_keepalive(None);
+    session.shutdown_with_reason(h2::Reason::INTERNAL_ERROR);
+    if let Some(connection) = Connection::current() {
+        connection.cut();
+    }
 }
 
 /// The body of a refusal: a JSON-RPC error, or a tool result that says the same where the operator chose that form.

@@ -25,6 +25,7 @@ use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
+use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::delay::Delay;
 use crate::transport::gate_io;
@@ -145,6 +146,11 @@ impl Runtime {
         self.active.load().snapshot.gate
     }
 
+    /// Who stands in front of the gateway, and how it is reached, under the snapshot in force.
+    pub fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.active.load().snapshot.front)
+    }
+
     /// Revision of the snapshot in force, without keeping it.
     pub fn revision(&self) -> u64 {
         self.active.load().snapshot.revision
@@ -250,5 +256,7 @@ fn activate(upstreams: &Upstreams, metrics: &Metrics, snapshot: Snapshot) -> Act
     let names: Vec<&str> = snapshot.servers.iter().map(|(name, _)| &**name).collect();
     metrics.adopt(&names);
     metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
+    let certificates = snapshot.front.tls.iter().flat_map(|tls| &tls.certificates);
+    metrics.listener_certificates(certificates.map(|certificate| (certificate.name.as_str(), certificate.not_after)));
     Active { snapshot, fleet, meters }
 }

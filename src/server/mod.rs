@@ -177,7 +177,8 @@ pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prep
 impl Prepared {
     /// URL of the data listener.
     pub fn data_url(&self) -> String {
-        if self.data.starts_with("unix:") { self.data.clone() } else { format!("http://{}", self.data) }
+        let scheme = if self.config.listen.tls.certificates.is_empty() { "http" } else { "https" };
+        if self.data.starts_with("unix:") { self.data.clone() } else { format!("{scheme}://{}", self.data) }
     }
 
     /// Address of the admin listener.

@@ -3,12 +3,15 @@
 //! One [`Connection`] lives as long as its socket and is shared by the stream wrapper that reads it and the request
 //! that is being answered on it.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+
+use crate::transport::tls::Secured;
 
 tokio::task_local! {
     /// The connection of the request that the current task answers.
@@ -31,6 +34,8 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Connection {
     peer: Option<SocketAddr>,
+    via: Option<IpAddr>,
+    secured: Option<Arc<Secured>>,
     stage: AtomicU8,
     cut: AtomicBool,
     requests: AtomicU64,
@@ -39,13 +44,45 @@ pub struct Connection {
 impl Connection {
     /// A connection that waits for its first head.
     pub fn new(peer: Option<SocketAddr>) -> Self {
-        let stage = AtomicU8::new(Stage::Head as u8);
-        Self { peer, stage, cut: AtomicBool::new(false), requests: AtomicU64::new(0) }
+        Self {
+            peer,
+            via: None,
+            secured: None,
+            stage: AtomicU8::new(Stage::Head as u8),
+            cut: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+        }
     }
 
-    /// The client's address; `None` on a Unix socket.
+    /// One stream of this connection, as a connection of its own.
+    pub(super) fn of_stream(&self) -> Self {
+        Self { via: self.via, secured: self.secured.clone(), ..Self::new(self.peer) }
+    }
+
+    /// Notes for whom the balancer at the other end speaks.
+    pub(super) fn announce(&mut self, client: SocketAddr) {
+        self.via = self.peer.map(|peer| peer.ip().to_canonical());
+        self.peer = Some(client);
+    }
+
+    /// Notes what a handshake said.
+    pub(super) fn secure(&mut self, secured: Secured) {
+        self.secured = Some(Arc::new(secured));
+    }
+
+    /// The client's address, as the socket or a balancer that is believed says it; `None` on a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// The balancer that speaks for the client.
+    pub fn via(&self) -> Option<IpAddr> {
+        self.via
+    }
+
+    /// What is known of a connection over TLS; `None` for one in the clear.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.as_deref()
     }
 
     /// What arrives next.

@@ -1,8 +1,9 @@
 //! Connections on the data listener: admitted, counted, gated, and served one request after the other.
 //!
-//! A connection is HTTP/1.1, which is what the gate understands. It gets a task of its own, because the one that accepted it
-//! keeps what a TLS handshake needs until the connection ends; an idle stream would carry that for hours. Requests are read
-//! and answers written by Pingora's session; its proxy, whose every phase would be part of each request's future, is not asked.
+//! A connection is HTTP/1.1, which is what the gate understands, or [`h2`](crate::transport::h2), where its client asked for
+//! that in a handshake. It gets a task of its own, because the one that accepted it keeps what a TLS handshake needs until the
+//! connection ends; an idle stream would carry that for hours. Requests are read and answers written by Pingora's session; its
+//! proxy, whose every phase would be part of each request's future, is not asked.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use pingora::ErrorType;
 use pingora::apps::HttpPersistentSettings;
 use pingora::apps::ReusedHttpStream;
 use pingora::apps::ServerApp;
+use pingora::protocols::ALPN;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -21,12 +23,14 @@ use tokio::sync::Semaphore;
 use crate::telemetry::metrics::Level;
 use crate::transport::admission::Admission;
 use crate::transport::admission::Place;
+use crate::transport::arrival;
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
 use crate::transport::connection::Stage;
 use crate::transport::delay::Delay;
 use crate::transport::gate_io::GateIo;
 use crate::transport::gate_io::Gatekeeper;
+use crate::transport::h2::Http2;
 use crate::transport::head::Refusal;
 
 /// Connections that are told why they are not served, at once; what is beyond is closed without a word.
@@ -56,22 +60,47 @@ impl<A, G> Edge<A, G> {
     }
 }
 
-impl<A, G: Gatekeeper> Edge<A, G> {
-    /// A place for a connection from this address, which a Unix socket has not.
+impl<A: Answerer, G: Gatekeeper> Edge<A, G> {
+    /// A place for a connection. It is counted for its address, which a Unix socket has not, at once; where a proxy speaks for
+    /// others, once it said for whom.
     fn admit(&self, peer: Option<SocketAddr>) -> Result<Place, Refusal> {
         let mut place = self.admission.open()?;
-        if let Some(peer) = peer {
+        if let Some(peer) = peer.filter(|peer| !self.keeper.front().is_proxy(peer.ip())) {
             place.count_for(peer.ip(), &self.keeper.limits().address)?;
         }
         Ok(place)
     }
 
-    /// Tells a client why it is not served, if not too many are being told just now.
-    async fn turn_away(&self, io: GateIo<G>, refusal: &Refusal) {
+    /// Tells a client why it is not served, if not too many are being told just now. What is to be spoken over TLS is not
+    /// worth a handshake.
+    async fn turn_away(&self, stream: Stream, connection: Connection, refusal: &Refusal) {
+        let is_readable = connection.secured().is_some() || self.keeper.front().tls.is_none();
+        if !is_readable || stream.selected_alpn_proto() == Some(ALPN::H2) {
+            return self.keeper.dropped(&connection, refusal.reason);
+        }
+        let io = GateIo::new(stream, Arc::new(connection), Arc::clone(&self.keeper));
         match self.turned_away.try_acquire() {
             Ok(_told) => io.turn_away(refusal).await,
             Err(_) => io.cut_off(refusal),
         }
+    }
+
+    /// Serves a connection from what comes before its first request to its end.
+    async fn see_through(&self, stream: Stream, peer: Option<SocketAddr>, mut place: Place, shutdown: ShutdownWatch) {
+        // What a handshake needs is given back before the connection's long life begins.
+        let Some((stream, connection)) = Box::pin(arrival::arrive(stream, peer, &self.keeper)).await else { return };
+        if let Some(client) = connection.peer().filter(|_| connection.via().is_some())
+            && let Err(refusal) = place.count_for(client.ip(), &self.keeper.limits().address)
+        {
+            return self.turn_away(stream, connection, &refusal).await;
+        }
+        let (answerer, keeper) = (Arc::clone(&self.answerer), Arc::clone(&self.keeper));
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            return Box::pin(Http2 { answerer, keeper, connection, shutdown }.serve(stream)).await;
+        }
+        let connection = Arc::new(connection);
+        let io = GateIo::new(stream, Arc::clone(&connection), keeper);
+        CURRENT.scope(Arc::clone(&connection), serve(answerer, connection, Box::new(io), shutdown)).await;
     }
 }
 
@@ -89,23 +118,20 @@ where
         let peer = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().copied()));
-        let connection = Arc::new(Connection::new(peer));
-        let io = GateIo::new(stream, Arc::clone(&connection), Arc::clone(&self.keeper));
         let place = match self.admit(peer) {
             Ok(place) => place,
             Err(refusal) => {
-                self.turn_away(io, &refusal).await;
+                self.turn_away(stream, Connection::new(peer), &refusal).await;
                 return None;
             }
         };
-        let counted = (place, self.open.hold());
         let open = self.open.clone();
         self.delay.watch(move || open.value() > 0);
-        let served = serve(Arc::clone(&self.answerer), Arc::clone(&connection), Box::new(io), shutdown.clone());
-        tokio::spawn(CURRENT.scope(connection, async move {
-            served.await;
+        let (edge, counted, shutdown) = (Arc::clone(self), self.open.hold(), shutdown.clone());
+        tokio::spawn(async move {
+            edge.see_through(stream, peer, place, shutdown).await;
             drop(counted);
-        }));
+        });
         None
     }
 }

@@ -4,6 +4,7 @@
 //! it. A refused head is answered here, as no later hook would see it. While a request is being answered, what the
 //! client sends early is kept for the next head, so that it neither aborts the answer nor gets lost.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::future::poll_fn;
 use std::io;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Buf;
+use bytes::Bytes;
 use bytes::BytesMut;
 use pingora::protocols::GetProxyDigest;
 use pingora::protocols::GetSocketDigest;
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 use tokio::time::Sleep;
 
 use crate::transport::admission;
+use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::buffers::Full;
 use crate::transport::buffers::Holder;
@@ -72,8 +75,43 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// The account of what is held.
     fn buffers(&self) -> &Arc<Buffers>;
 
-    /// Puts a refused head on record and returns the whole HTTP answer to it.
-    fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Vec<u8>;
+    /// Who stands in front of the gateway, and how it is reached, at this moment.
+    fn front(&self) -> Arc<Front>;
+
+    /// Puts a connection on record that ends without an answer.
+    fn dropped(&self, connection: &Connection, reason: &'static str);
+
+    /// Whether clients are to go elsewhere with their next request.
+    fn is_draining(&self) -> bool;
+
+    /// Puts a refused head on record and returns the answer to it.
+    fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Refused;
+}
+
+/// The answer to a refused head.
+#[derive(Debug)]
+pub struct Refused {
+    /// HTTP status.
+    pub status: u16,
+    /// One further header.
+    pub header: Option<(&'static str, Cow<'static, str>)>,
+    /// A JSON document.
+    pub body: Bytes,
+}
+
+impl Refused {
+    /// As it goes over a connection of HTTP/1.1, which it ends.
+    fn to_http1(&self) -> BytesMut {
+        let status = http::StatusCode::from_u16(self.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or("Refused");
+        let further = self.header.as_ref().map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{further}Connection: close\r\n\r\n",
+            self.status,
+            self.body.len()
+        );
+        [head.as_bytes(), &self.body].concat().as_slice().into()
+    }
 }
 
 /// Limits of a connection and of one head on it.
@@ -182,7 +220,7 @@ impl<G: Gatekeeper> GateIo<G> {
     /// Ends a connection that is not served without waiting for anything: what the socket takes at once is all that its
     /// client may read.
     pub fn cut_off(mut self, refusal: &Refusal) {
-        let answer = self.keeper.refused(&self.connection, refusal, &self.held);
+        let answer = self.keeper.refused(&self.connection, refusal, &self.held).to_http1();
         let mut context = Context::from_waker(Waker::noop());
         // A client that does not take it loses the reason and nothing else.
         let _ = Pin::new(&mut self.inner).poll_write(&mut context, &answer);
@@ -251,12 +289,11 @@ impl<G: Gatekeeper> GateIo<G> {
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
-        let answer = self.keeper.refused(&self.connection, refusal, &self.held);
+        let answer = self.keeper.refused(&self.connection, refusal, &self.held).to_http1();
         self.held.clear();
         self.holder.set_anyway(0);
         self.deadline = Some(Box::pin(tokio::time::sleep(LINGER)));
-        self.refusing =
-            Some(Refusing { answer: BytesMut::from(answer.as_slice()), linger_bytes: LINGER_BYTES_MAX, shut: false });
+        self.refusing = Some(Refusing { answer, linger_bytes: LINGER_BYTES_MAX, shut: false });
     }
 
     /// Writes the refusal, says the end, and reads a bounded rest. Ready (with nothing to read) when the connection is over.

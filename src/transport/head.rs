@@ -61,6 +61,8 @@ const BODY: Refusal = bad("head_unexpected_body", "a GET, HEAD or DELETE request
 const UPGRADE: Refusal = bad("head_upgrade", "protocol upgrades are not served here");
 const EXPECT: Refusal =
     Refusal { status: 417, reason: "head_expect", text: "the only expectation served is 100-continue" };
+/// A stream of HTTP/2 that is about another place than this one.
+pub(super) const SCHEME: Refusal = bad("head_scheme", "a request over HTTP/2 needs the scheme https and one authority");
 /// A request target longer than it may be.
 const TARGET_LONG: Refusal =
     Refusal { status: 414, reason: "head_target_long", text: "the request target is too long" };

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::transport::forwarded::Scheme;
 
 /// Bytes of a path in front of ours.
 const PREFIX_BYTES_MAX: usize = 256;
@@ -77,12 +78,15 @@ impl OriginRules {
         hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(bare))
     }
 
-    /// Whether a request to `host` may come from `origin`, the value of an `Origin` header.
-    pub fn allows_origin(&self, origin: &str, host: &str) -> bool {
+    /// Whether a request to `host` may come from `origin`, the value of an `Origin` header. Where the client is known to speak
+    /// `scheme`, a page of ours came by the same: one that came in the clear may be anybody's.
+    pub fn allows_origin(&self, origin: &str, host: &str, scheme: Option<Scheme>) -> bool {
         if let Some(origins) = &self.origins {
             return origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
         }
-        let own = parse_origin(origin).is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        let own = parse_origin(origin).is_some_and(|(by, authority)| {
+            authority.eq_ignore_ascii_case(host) && scheme.is_none_or(|scheme| scheme.name() == by)
+        });
         own || self.public_origin.as_deref().is_some_and(|public| public.eq_ignore_ascii_case(origin))
     }
 }
@@ -205,8 +209,8 @@ mod tests {
     #[test]
     fn origins_are_our_own_unless_listed() {
         let (own, _) = rules(Listen { public_url: Some("https://mcp.example.com".into()), ..Listen::default() });
-        assert!(own.allows_origin("http://localhost:8080", "localhost:8080"));
-        assert!(own.allows_origin("https://mcp.example.com", "127.0.0.1:8080"));
+        assert!(own.allows_origin("http://localhost:8080", "localhost:8080", None));
+        assert!(own.allows_origin("https://mcp.example.com", "127.0.0.1:8080", None));
         for origin in [
             "null",
             "https://evil.example",
@@ -216,12 +220,15 @@ mod tests {
             "file://localhost:8080",
             "",
         ] {
-            assert!(!own.allows_origin(origin, "localhost:8080"), "{origin}");
+            assert!(!own.allows_origin(origin, "localhost:8080", None), "{origin}");
         }
+        let by = |origin: &str, scheme| own.allows_origin(origin, "localhost:8080", Some(scheme));
+        assert!(by("https://localhost:8080", Scheme::Https) && by("http://localhost:8080", Scheme::Http));
+        assert!(!by("http://localhost:8080", Scheme::Https) && !by("https://localhost:8080", Scheme::Http));
         let (listed, _) =
             rules(Listen { allowed_origins: Some(vec!["https://App.example".into()]), ..Listen::default() });
-        assert!(listed.allows_origin("https://app.example", "localhost:8080"));
-        assert!(!listed.allows_origin("http://localhost:8080", "localhost:8080"));
+        assert!(listed.allows_origin("https://app.example", "localhost:8080", None));
+        assert!(!listed.allows_origin("http://localhost:8080", "localhost:8080", None));
     }
 
     #[test]
@@ -230,7 +237,7 @@ mod tests {
         let (rules, problems) = public("https://mcp.example.com/c/d/");
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!((rules.prefix("MCP.example.com"), rules.prefix("localhost:8080")), ("/c/d", ""));
-        assert!(rules.allows_origin("https://mcp.example.com", "localhost"));
+        assert!(rules.allows_origin("https://mcp.example.com", "localhost", None));
         let (rules, _) = public("https://mcp.example.com");
         assert_eq!(rules.prefix("mcp.example.com"), "");
         for url in ["https://a/b?c", "https://a/%2e", "https://a//b", "https://a/../b", "https://a/b\"c"] {

@@ -1,6 +1,7 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod batches;
+mod browsers;
 mod canary;
 mod commands;
 mod edge;
@@ -8,15 +9,18 @@ mod edge_auth;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod http2;
 mod limits;
 mod messages;
 mod modern;
 mod operations;
+mod proxied;
 mod records;
 mod reload;
 mod review;
 mod sse;
 mod sse_differential;
 mod streams;
+mod tls;
 mod upstream_faults;
 mod vectors;

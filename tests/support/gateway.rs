@@ -127,6 +127,10 @@ impl Gateway {
     /// Whether it answers, not only accepts: a start opens the port for a moment, to see whether it can.
     fn answers_a_probe(&self) -> bool {
         let Ok(mut stream) = std::net::TcpStream::connect(self.data) else { return false };
+        if ["[listen.tls]", "proxy_protocol_from"].iter().any(|key| self.setup.config.contains(key)) {
+            // A probe in the clear would be refused; the start's look at the port does not listen.
+            return true;
+        }
         let mut start = [0; 12];
         let asked = stream
             .set_read_timeout(Some(Duration::from_secs(2)))

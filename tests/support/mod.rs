@@ -1,6 +1,8 @@
 //! What the end-to-end tests are made of.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod process;
 pub(crate) mod upstream;

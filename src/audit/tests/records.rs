@@ -13,8 +13,15 @@ fn everything(log: &Log) {
     let principal =
         Principal { agent: Some("agent_1".into()), key: Some("dev".into()), id: "key:dev".into(), team: None };
     let rule = At::root().key("agents").key("agent_1").key("servers").key("db").key("argument_constraints").index(2);
+    let names = ["uri:spiffe://example/agent".to_owned(), "dns:agent".to_owned()];
     let request = Request {
         source: Some("[2001:db8::7]:4711".parse().unwrap()),
+        via: Some("192.0.2.1".parse().unwrap()),
+        scheme: Some("https"),
+        secured: Some(Secured {
+            version: "1.3",
+            client: Some(Certificate { subject: "CN=agent", names: &names, sha256: &[0xab; 32] }),
+        }),
         http_method: Some("POST"),
         target: Some(b"/mcp/db?sessionId=SECRET"),
         user_agent: Some(b"agent/1.0"),
@@ -177,6 +184,13 @@ fn a_call_leaves_an_intent_and_a_result_that_refers_to_it() {
     assert_eq!(intent["prev"], "0".repeat(64));
     assert_eq!(intent["time"], "2023-11-14T22:13:20.000000Z");
     assert_eq!(intent["source"], "2001:db8::7");
+    assert_eq!(
+        (&intent["via"], &intent["scheme"], &intent["tls"]),
+        (&"192.0.2.1".into(), &"https".into(), &"1.3".into())
+    );
+    assert_eq!(intent["client_cert_subject"], "CN=agent");
+    assert_eq!(intent["client_cert_names"], serde_json::json!(["uri:spiffe://example/agent", "dns:agent"]));
+    assert_eq!(intent["client_cert_sha256"], "ab".repeat(32));
     assert_eq!(intent["query"], serde_json::json!(["sessionId"]));
     assert_eq!(intent["rule"], "agents.agent_1.servers.db.argument_constraints[2]");
     assert_eq!(intent["sent_sha256"], "7afbb3347fb7252e533d58d99d72d9106fc6fdb3f30df23fa70b764c15ac42c5");
@@ -222,8 +236,15 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
     for attack in attacks {
         let principal = Principal { id: attack.into(), agent: Some(attack.into()), key: None, team: None };
         let rule = At::root().key(attack);
+        let names = vec![attack.to_owned(); 100];
         let request = Request {
             source: None,
+            via: None,
+            scheme: None,
+            secured: Some(Secured {
+                version: "1.3",
+                client: Some(Certificate { subject: attack, names: &names, sha256: &[0; 32] }),
+            }),
             http_method: Some(attack),
             target: Some(attack.as_bytes()),
             user_agent: Some(attack.as_bytes()),
@@ -245,7 +266,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), attacks.len());
     assert!(bytes.iter().all(|byte| *byte == b'\n' || (0x20..0x7f).contains(byte)));
     let longest = bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
-    assert!(longest < 20_000, "{longest} bytes in a line of at most {}", chain::LINE_BYTES_MAX);
+    assert!(longest < 30_000, "{longest} bytes in a line of at most {}", chain::LINE_BYTES_MAX);
     for (record, attack) in directory.records().iter().zip(attacks) {
         let tool = record["tool"].as_str().unwrap();
         assert!(attack.starts_with(tool.trim_end_matches('…')), "{tool}");

@@ -95,6 +95,8 @@ struct Inner {
     buffered_bytes: IntGauge,
     queue_delay: Gauge,
     config: ConfigMetrics,
+    certificates: IntGaugeVec,
+    preflights: Count,
 }
 
 struct ConfigMetrics {
@@ -156,6 +158,16 @@ impl Metrics {
                 Gauge::with_opts,
             )?,
             config: ConfigMetrics::new(&maker)?,
+            certificates: maker.one(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When a certificate of the data listener expires, in seconds since 1970, by its first name.",
+                |opts| IntGaugeVec::new(opts, &["certificate"]),
+            )?,
+            preflights: Count(maker.one(
+                "cors_preflights_total",
+                "Questions of browsers whether a page may call, answered with yes.",
+                IntCounter::with_opts,
+            )?),
             registry: maker.registry,
         })))
     }
@@ -247,6 +259,28 @@ impl Metrics {
         if let Ok(info) = config.info.get_metric_with_label_values(&[sha256]) {
             info.set(1);
         }
+    }
+
+    /// Notes the certificates of the data listener, each with its name and its end. Of those with one name, the one that ends
+    /// first is shown; their number is that of the configuration.
+    pub fn listener_certificates<'c>(&self, certificates: impl Iterator<Item = (&'c str, i64)>) {
+        let series = &self.0.certificates;
+        series.reset();
+        let mut ends = std::collections::BTreeMap::new();
+        for (name, end) in certificates {
+            let first: &mut i64 = ends.entry(name).or_insert(end);
+            *first = end.min(*first);
+        }
+        for (name, end) in ends {
+            if let Ok(gauge) = series.get_metric_with_label_values(&[name]) {
+                gauge.set(end);
+            }
+        }
+    }
+
+    /// Preflights that were answered with yes.
+    pub fn preflights(&self) -> &Count {
+        &self.0.preflights
     }
 
     /// Notes a configuration that was refused; the one before it stays.

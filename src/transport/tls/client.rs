@@ -1,0 +1,112 @@
+//! What does a handshake tell about the client?
+
+use std::net::IpAddr;
+
+use rustls::ProtocolVersion;
+use rustls::ServerConnection;
+use sha2::Digest;
+use sha2::Sha256;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
+
+/// Names of a client's certificate that are kept.
+const NAMES_MAX: usize = 4;
+/// Bytes kept of its subject, and of each of its names.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// What is known of a connection that is secure.
+#[derive(Debug)]
+pub struct Secured {
+    /// The version of TLS, as records call it.
+    pub version: &'static str,
+    /// The client's certificate, if it showed one. It was verified.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A client's certificate. Whoever issued it is vouched for; what stands in it is the issuer's word.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whom it was issued to, as RFC 4514 writes it.
+    pub subject: String,
+    /// Its alternative names, each with its kind: `dns:..`, `uri:..`, `email:..`, `ip:..`.
+    pub names: Vec<String>,
+    /// SHA-256 of the whole certificate.
+    pub sha256: [u8; 32],
+}
+
+impl Secured {
+    /// What a finished handshake says.
+    pub(super) fn of(connection: &ServerConnection) -> Self {
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "unknown",
+        };
+        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+        Self { version, client: leaf.map(|leaf| ClientCertificate::read(leaf)) }
+    }
+}
+
+impl ClientCertificate {
+    /// Reads a certificate that was verified; of what cannot be read, the digest still says which it is.
+    fn read(der: &[u8]) -> Self {
+        let sha256 = Sha256::digest(der).into();
+        let Ok((_, parsed)) = X509Certificate::from_der(der) else {
+            return Self { subject: String::new(), names: Vec::new(), sha256 };
+        };
+        let names = parsed.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(name).take(NAMES_MAX);
+        Self { subject: bounded(parsed.subject().to_string()), names: names.map(bounded).collect(), sha256 }
+    }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(host) => Some(format!("dns:{host}")),
+        GeneralName::URI(uri) => Some(format!("uri:{uri}")),
+        GeneralName::RFC822Name(address) => Some(format!("email:{address}")),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| format!("ip:{address}")),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok();
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok())
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(bounded("a".repeat(TEXT_BYTES_MAX)).len(), TEXT_BYTES_MAX);
+        let long = bounded(format!("{}é", "a".repeat(TEXT_BYTES_MAX - 1)));
+        assert_eq!(long, format!("{}…", "a".repeat(TEXT_BYTES_MAX - 1)));
+    }
+
+    #[test]
+    fn addresses_are_read_by_their_length() {
+        assert_eq!(address(&[192, 0, 2, 7]), "192.0.2.7".parse().ok());
+        assert_eq!(address(&[0; 16]), "::".parse().ok());
+        assert_eq!(address(&[0; 5]), None);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_told_by_its_digest() {
+        let read = ClientCertificate::read(b"nonsense");
+        assert_eq!((read.subject.as_str(), read.names.len()), ("", 0));
+        assert_eq!(read.sha256, <[u8; 32]>::from(Sha256::digest(b"nonsense")));
+    }
+}
