@@ -3,6 +3,8 @@
 //! [`compile`] and [`prepare`] do everything that can fail, before anything listens; [`Prepared::run`] serves until a
 //! signal ends it. SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod limits;
 mod reload;
 mod shutdown;

@@ -8,6 +8,8 @@ pub mod body;
 pub mod chunks;
 pub mod connection;
 pub mod edge;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gate_io;
 pub mod head;
 pub mod origin;
