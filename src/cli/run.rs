@@ -37,6 +37,10 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let compiled = server::compile(path, 1, None).map_err(Failure::config)?;
     logging::init(compiled.loaded.config.log.format).map_err(Failure::new)?;
     log_panics();
+    // Confines this thread and those it starts: there is no other yet.
+    if let Some(sandbox) = server::Sandbox::of(&compiled.loaded) {
+        sandbox.enforce()?;
+    }
     let signals = caught.receive()?;
     if arguments.take_over {
         origin = server::Origin::taking_over(&compiled)?;

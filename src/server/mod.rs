@@ -15,6 +15,7 @@ mod opening;
 mod origin;
 mod predecessor;
 mod reload;
+mod sandbox;
 mod shutdown;
 mod signals;
 mod sockets;
@@ -25,6 +26,7 @@ pub use commands::status;
 pub use control::ControlError;
 pub use control::Status;
 pub use origin::Origin;
+pub use sandbox::Sandbox;
 pub use signals::Hold;
 pub use signals::Signals;
 

@@ -17,6 +17,7 @@ use super::Compiled;
 use super::StartError;
 use super::limits::Limits;
 use super::notify;
+use super::sandbox;
 use super::signals::Reloaded;
 use super::signals::Signals;
 use super::signals::Wish;
@@ -68,7 +69,10 @@ impl Reload {
                 notify::ready(reloaded.revision);
                 Ok(reloaded)
             }
-            Err(error) => {
+            Err(mut error) => {
+                if let Some(hint) = sandbox::hint(&error) {
+                    error = format!("{}\n{hint}", error.trim_end());
+                }
                 self.runtime.metrics.config_failed();
                 tracing::error!(
                     revision,
@@ -119,6 +123,7 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
         ("state.directory", first.state.directory != now.state.directory),
         ("audit", first.audit != now.audit),
         ("log.format", first.log != now.log),
+        ("sandbox.enabled", first.sandbox != now.sandbox),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

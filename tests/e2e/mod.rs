@@ -15,6 +15,7 @@ mod operations;
 mod records;
 mod reload;
 mod review;
+mod sandbox;
 mod sse;
 mod sse_differential;
 mod streams;
