@@ -86,6 +86,11 @@ impl From<StartError> for Failure {
     }
 }
 
+/// The command line as `clap` knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command that the process's arguments name.
 pub fn run() -> ExitCode {
     let Arguments { command } = Arguments::parse();

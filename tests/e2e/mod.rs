@@ -12,6 +12,7 @@ mod handover;
 mod messages;
 mod modern;
 mod operations;
+mod packaging;
 mod records;
 mod reload;
 mod review;
