@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check conformance soak repeat fuzz bench release
+.PHONY: help demo build test check conformance soak repeat fuzz bench release deb
 
 # How long `make soak` soaks; the attacks after it take about 10 minutes.
 SOAK_MINUTES ?= 60
@@ -46,7 +46,8 @@ bench: ## Measures: the benchmarks, and the tests that are measurements.
 	cargo bench --locked
 	cargo test --locked --release --lib -- --ignored --nocapture --test-threads=1
 
-release: ## Builds target/dist/portcullis, as it is packaged.
-	@scripts/needs build
-	cargo build --locked --profile dist
-	@ls -l target/dist/portcullis && sha256sum target/dist/portcullis
+release: ## Builds target/dist/portcullis as it is published, with its SHA-256 and its bill of materials (CycloneDX).
+	@scripts/package release
+
+deb: ## Builds target/debian/portcullis_*.deb: the program, units, man pages, completions, a configuration.
+	@scripts/package deb

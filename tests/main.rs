@@ -11,5 +11,7 @@ mod config;
 mod decisions;
 mod e2e;
 mod reference_policy;
+#[cfg(feature = "fuzzing")]
+mod replay;
 mod support;
 mod tidy;

@@ -10,8 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Longest path the system takes for a Unix socket, less what [`crate::admin::bind`] appends while it makes one.
-const SOCKET_PATH_BYTES_MAX: usize = 107 - ".new".len();
+use crate::disk::socket::PATH_BYTES_MAX as SOCKET_PATH_BYTES_MAX;
 
 /// An address the admin listener may have.
 #[derive(Debug, Clone, PartialEq, Eq)]

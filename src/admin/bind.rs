@@ -1,121 +1,73 @@
 //! How is the admin listener's address taken?
 //!
-//! A Unix socket is made beside its place, given its mode and moved there, so that nobody ever sees it with another
-//! mode. One that is there already is replaced only if nobody answers on it.
+//! It is bound here, or its socket was bound before and is handed in: by systemd, or by the process this one follows.
 
-use std::fs;
 use std::io;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
 
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
 use crate::admin::address::AdminAddress;
+use crate::disk::socket;
+use crate::disk::socket::SocketFile;
 
 /// The owner and the group; a group of operators can be made.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A bound listener.
+/// A socket on which the admin listener can listen.
+#[derive(Debug)]
+pub enum AdminSocket {
+    /// A port.
+    Tcp(StdTcpListener),
+    /// A Unix socket. Its file is taken away at the end if it is ours to take.
+    Unix(StdUnixListener, Option<SocketFile>),
+}
+
+impl AdminSocket {
+    /// Binds an address. The error is for the operator, without the address.
+    pub fn bind(address: &AdminAddress) -> Result<Self, String> {
+        match address {
+            // The standard library sets SO_REUSEADDR, so a restart does not wait for old connections.
+            AdminAddress::Tcp(address) => {
+                StdTcpListener::bind(address).map(Self::Tcp).map_err(|error| socket::explain(&error))
+            }
+            AdminAddress::Unix(path) => {
+                socket::bind(path, SOCKET_MODE).map(|(listener, file)| Self::Unix(listener, Some(file)))
+            }
+        }
+    }
+
+    /// Where it listens; `asked` is what was asked for, in which the port may be left to the system.
+    pub(super) fn address(&self, asked: &AdminAddress) -> io::Result<AdminAddress> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(AdminAddress::Tcp),
+            Self::Unix(..) => Ok(asked.clone()),
+        }
+    }
+}
+
+/// A listener of the runtime it was made in.
 pub(super) enum Listener {
     /// A port.
     Tcp(TcpListener),
-    /// A socket, and what takes it away at the end.
-    Unix(UnixListener, #[expect(dead_code, reason = "held until the listener is dropped")] SocketFile),
+    /// A Unix socket.
+    Unix(UnixListener),
 }
 
-/// Binds, and tells the address that resulted. To be called within a runtime.
-pub(super) fn bind(address: &AdminAddress) -> Result<(Listener, AdminAddress), String> {
-    match address {
-        AdminAddress::Tcp(address) => {
-            let listener = bind_tcp(*address).map_err(|error| explain(&error))?;
-            let bound = listener.local_addr().map_err(|error| explain(&error))?;
-            Ok((Listener::Tcp(listener), AdminAddress::Tcp(bound)))
-        }
-        AdminAddress::Unix(path) => {
-            let (listener, file) = bind_unix(path)?;
-            Ok((Listener::Unix(listener, file), address.clone()))
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    // The standard library sets SO_REUSEADDR, so a restart does not wait for old connections.
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), String> {
-    check_free(path)?;
-    let fresh = with_suffix(path, ".new");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(explain(&error)),
-        _ => {}
-    }
-    let bound = (|| {
-        let listener = UnixListener::bind(&fresh)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(SOCKET_MODE))?;
-        let metadata = fs::symlink_metadata(&fresh)?;
-        fs::rename(&fresh, path)?;
-        Ok((listener, SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() }))
-    })();
-    bound.map_err(|error| {
-        let _ = fs::remove_file(&fresh);
-        explain(&error)
-    })
-}
-
-/// Refuses a path on which somebody answers, or on which something other than a socket stands.
-fn check_free(path: &Path) -> Result<(), String> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(explain(&error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err("something that is no socket stands there".into());
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err("another process answers there; is a gateway running already?".into()),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) => Err(format!("whether another process answers there cannot be told: {}", explain(&error))),
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut text = path.as_os_str().to_owned();
-    text.push(suffix);
-    text.into()
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::AddrInUse => "the address is in use; is a gateway running already?".into(),
-        ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
-        ErrorKind::PermissionDenied => "permission denied".into(),
-        ErrorKind::NotFound => "the directory does not exist".into(),
-        _ => error.to_string(),
-    }
-}
-
-/// The socket's file, taken away when dropped unless somebody else's has come to its place.
-pub(super) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = |metadata: fs::Metadata| metadata.dev() == self.device && metadata.ino() == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            let _ = fs::remove_file(&self.path);
+impl Listener {
+    /// To be called within a runtime. The socket's file, if there is one, goes to the caller.
+    pub(super) fn new(socket: AdminSocket) -> io::Result<(Self, Option<SocketFile>)> {
+        match socket {
+            AdminSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok((Self::Tcp(TcpListener::from_std(listener)?), None))
+            }
+            AdminSocket::Unix(listener, file) => {
+                listener.set_nonblocking(true)?;
+                Ok((Self::Unix(UnixListener::from_std(listener)?), file))
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 
 pub use crate::admin::address::AdminAddress;
 pub use crate::admin::address::check_address;
+pub use crate::admin::bind::AdminSocket;
+use crate::admin::bind::Listener;
+use crate::disk::socket::SocketFile;
 
 /// What the admin listener asks of the gateway. Both are called on its thread, and are to answer at once.
 pub struct Probes {
@@ -52,12 +55,20 @@ pub struct Admin {
     address: AdminAddress,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    file: Option<SocketFile>,
 }
 
 impl Admin {
     /// Where it listens, with the port that was chosen if port 0 was asked for.
     pub fn address(&self) -> &AdminAddress {
         &self.address
+    }
+
+    /// Ends it, and leaves its Unix socket to the process that goes on with it.
+    pub fn hand_over(mut self) {
+        if let Some(file) = self.file.take() {
+            file.leave();
+        }
     }
 }
 
@@ -71,15 +82,22 @@ impl Drop for Admin {
     }
 }
 
-/// Starts the admin listener: when this returns, connections are accepted.
+/// Binds an address and starts the admin listener there: when this returns, connections are accepted.
 pub fn start(address: &AdminAddress, probes: Probes) -> Result<Admin, AdminError> {
+    let socket = AdminSocket::bind(address).map_err(|reason| AdminError { address: address.clone(), reason })?;
+    start_on(socket, address, probes)
+}
+
+/// Starts the admin listener on a socket that is bound to `address` already.
+pub fn start_on(socket: AdminSocket, address: &AdminAddress, probes: Probes) -> Result<Admin, AdminError> {
     let refuse = |reason: String| AdminError { address: address.clone(), reason };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| refuse(format!("no runtime: {error}")))?;
     let entered = runtime.enter();
-    let (listener, address) = bind::bind(address).map_err(refuse)?;
+    let address = socket.address(address).map_err(|error| refuse(error.to_string()))?;
+    let (listener, file) = Listener::new(socket).map_err(|error| refuse(error.to_string()))?;
     drop(entered);
     let (stop, stopped) = oneshot::channel();
     let router = routes::router(probes, matches!(address, AdminAddress::Tcp(_)));
@@ -87,7 +105,7 @@ pub fn start(address: &AdminAddress, probes: Probes) -> Result<Admin, AdminError
         .name("admin".into())
         .spawn(move || runtime.block_on(serve::serve(listener, router, stopped)));
     match spawned {
-        Ok(thread) => Ok(Admin { address, stop: Some(stop), thread: Some(thread) }),
+        Ok(thread) => Ok(Admin { address, stop: Some(stop), thread: Some(thread), file }),
         Err(error) => Err(AdminError { address, reason: format!("no thread: {error}") }),
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn serve(listener: Listener, router: Router, stopped: oneshot::
             let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
             let accepted = match &listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(io, _)| attend(io, &router, permit)),
-                Listener::Unix(listener, _) => listener.accept().await.map(|(io, _)| attend(io, &router, permit)),
+                Listener::Unix(listener) => listener.accept().await.map(|(io, _)| attend(io, &router, permit)),
             };
             if let Err(error) = accepted {
                 tracing::warn!(%error, "the admin listener cannot accept a connection");

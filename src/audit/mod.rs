@@ -44,6 +44,7 @@ pub use crate::audit::record::Phases;
 pub use crate::audit::record::Refusal;
 pub use crate::audit::record::Request;
 pub use crate::audit::record::Secured;
+use crate::audit::recover::Found;
 use crate::audit::segments::Create;
 use crate::audit::segments::Segments;
 use crate::audit::tally::Counts;
@@ -148,14 +149,33 @@ impl Log {
         Self::open_with(settings, Box::new(|path: &Path| AppendFile::create(path)), now_micros)
     }
 
+    /// Opens the directory beside the log of another process, which has [shared](Log::share) it: both write to one chain, in
+    /// turn, until the other is gone.
+    pub fn open_beside(settings: Settings, now_micros: u64) -> Result<Self, OpenError> {
+        let directory = Directory::join(&settings.directory)?;
+        let found = recover::beside(&settings.directory)?;
+        Self::begin(settings, directory, found, Box::new(|path: &Path| AppendFile::create(path)), now_micros)
+    }
+
     fn open_with(settings: Settings, create: Create, now_micros: u64) -> Result<Self, OpenError> {
+        let directory = Directory::lock(&settings.directory)?;
+        let found = recover::recover(&settings.directory)?;
+        Self::begin(settings, directory, found, create, now_micros)
+    }
+
+    fn begin(
+        settings: Settings,
+        directory: Directory,
+        found: Found,
+        create: Create,
+        now_micros: u64,
+    ) -> Result<Self, OpenError> {
         let path = settings.directory;
-        let directory = Directory::lock(&path)?;
-        let found = recover::recover(&path)?;
         let failed = |error| OpenError::Io { path: path.clone(), error };
         let mut segments = Segments::new(directory, create, settings.segment_bytes_max, found.last);
         segments.prepare(found.tip.seq + 1).map_err(failed)?;
-        let writer = Arc::new(Writer::new(settings.level, settings.queue_records_max, found.tip, segments));
+        let writer = Writer::new(settings.level, settings.queue_records_max, found.tip, found.sharing, segments);
+        let writer = Arc::new(writer);
         if let Some(cut) = &found.cut {
             let recovery = Recovery { cause: "torn_tail", cut: Some(cut), ..Recovery::default() };
             writer.begin(now_micros, &recovery).map_err(failed)?;
@@ -224,6 +244,24 @@ impl Log {
     /// Whether the disk takes records at the moment.
     pub fn available(&self) -> bool {
         self.writer.up.load(Ordering::Acquire)
+    }
+
+    /// Lets the log of another process write to the same chain: [`Log::open_beside`]. From here on each line is written in turn
+    /// with it, and at `durable` synced by itself. Blocks on the disk.
+    pub fn share(&self) -> Result<(), Unavailable> {
+        self.writer.share()
+    }
+
+    /// The other process has gone without taking over: the directory is to be this one's alone again.
+    pub fn take_back(&self) {
+        self.writer.inherit();
+        self.writer.settle();
+    }
+
+    /// Whether the directory is this process's alone. A log that shares it finds out here that the other is gone; to be called
+    /// once a second.
+    pub fn settle(&self) -> bool {
+        self.writer.settle()
     }
 
     /// Totals since the start.

@@ -15,6 +15,7 @@ use crate::audit::chain::Flaw;
 use crate::audit::chain::Lines;
 use crate::audit::chain::Tip;
 use crate::audit::segments::Cut;
+use crate::audit::writer::Sharing;
 use crate::disk::append::AppendFile;
 
 /// What was found in the directory.
@@ -26,6 +27,8 @@ pub(super) struct Found {
     pub(super) last: Option<(String, AppendFile)>,
     /// What was cut off.
     pub(super) cut: Option<Cut>,
+    /// Whether another process still writes.
+    pub(super) sharing: Sharing,
 }
 
 /// Finds the chain's end and cuts off what is torn.
@@ -44,12 +47,30 @@ pub(super) fn recover(directory: &Path) -> Result<Found, OpenError> {
             cut = Some(Cut { segment: name.clone(), kept: end.bytes, cut: before + torn });
         }
         if end.bytes > 0 {
-            return Ok(Found { tip: end.tip, last: Some((name, file)), cut });
+            return Ok(Found { tip: end.tip, last: Some((name, file)), cut, sharing: Sharing::No });
         }
         // Nothing in it became a record, so the chain ends in the segment before.
         fs::remove_file(&segment).map_err(failed)?;
     }
-    Ok(Found { tip: Tip::START, last: None, cut })
+    Ok(Found { tip: Tip::START, last: None, cut, sharing: Sharing::No })
+}
+
+/// Finds the chain's end beside the process that writes it, which vouches for it.
+pub(super) fn beside(directory: &Path) -> Result<Found, OpenError> {
+    let segments = chain::segments(directory)?;
+    let missing = || OpenError::Io { path: directory.to_owned(), error: io::ErrorKind::NotFound.into() };
+    let segment = segments.last().ok_or_else(missing)?;
+    let failed = |error: io::Error| OpenError::Io { path: segment.clone(), error };
+    let mut file = AppendFile::open(segment).map_err(failed)?;
+    let tip = file.in_turn(|_, _| chain::end_of(segment, u64::MAX)).map_err(failed)?;
+    // A segment in which nothing stands yet continues the one before.
+    let tip = match tip {
+        Some(tip) => tip,
+        None if file.bytes() > 0 => return Err(Break { file: segment.clone(), line: 0, flaw: Flaw::Torn }.into()),
+        None => start_of(segment, segments.iter().rev().nth(1))?,
+    };
+    let name = segment.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Found { tip, last: Some((name, file)), cut: None, sharing: Sharing::Heir })
 }
 
 /// How far the chain holds within a segment.

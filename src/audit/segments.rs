@@ -10,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::audit::chain;
+use crate::audit::chain::Tip;
 use crate::disk::append::AppendFile;
 use crate::disk::directory::Directory;
 
@@ -96,6 +97,49 @@ impl Segments {
         appended.map(|()| finished)
     }
 
+    /// Hands lines to the kernel, and at `synced` to the disk, beside another process that does the same. `make` is told
+    /// where the chain ends if it is no longer at `tip`, and gives the lines and the chain's new end. Begins no segment:
+    /// the other would go on in the old one.
+    pub(super) fn append_beside(
+        &mut self,
+        tip: Tip,
+        synced: bool,
+        make: impl FnOnce(Tip) -> (Vec<u8>, Tip),
+    ) -> io::Result<Tip> {
+        let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let path = self.directory.path().join(&current.name);
+        current.file.in_turn(|file, is_moved| {
+            let tip = if is_moved { end_of(&path)? } else { tip };
+            let (lines, end) = make(tip);
+            let before = file.bytes();
+            let written = file.append(&lines).and_then(|()| if synced { file.sync() } else { Ok(()) });
+            if let Err(error) = written {
+                // Nobody else is at the end, so what is cut off is ours.
+                file.cut(before)?;
+                return Err(error);
+            }
+            Ok(end)
+        })
+    }
+
+    /// Whether the directory is this process's alone again; then the chain's end, which was `tip`.
+    pub(super) fn claim(&mut self, tip: Tip) -> io::Result<Option<Tip>> {
+        if !self.directory.claim()? {
+            return Ok(None);
+        }
+        let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let path = self.directory.path().join(&current.name);
+        let tip = current.file.in_turn(|_, is_moved| if is_moved { end_of(&path) } else { Ok(tip) })?;
+        current.file.sync()?;
+        current.synced_bytes = current.file.bytes();
+        Ok(Some(tip))
+    }
+
+    /// Lets the next process join.
+    pub(super) fn share(&self) -> io::Result<()> {
+        self.directory.share()
+    }
+
     fn begin(&mut self, first_seq: u64) -> io::Result<Current> {
         if let Some(leftover) = &self.leftover {
             remove(leftover)?;
@@ -180,6 +224,11 @@ impl Segments {
         self.abandon(Keep::Synced);
         self.cut = cut;
     }
+}
+
+fn end_of(segment: &Path) -> io::Result<Tip> {
+    chain::end_of(segment, u64::MAX)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the segment's last line is torn"))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -82,14 +82,14 @@ fn next_job(writer: &Writer, attempts: &mut Attempts) -> Job {
         if !state.finished.is_empty() {
             return Job::Finish(mem::take(&mut state.finished));
         }
-        if state.phase == Phase::Down {
+        if state.phase == Phase::Down && !state.sharing.is_on() {
             let farewell = state.stopping && !mem::replace(&mut attempts.farewell, state.stopping);
             wait = attempts.due_in();
             if farewell || (wait.is_zero() && !state.stopping) {
                 attempts.last = Some(Instant::now());
                 return Job::Resume;
             }
-        } else if !state.batch.lines.is_empty() && !writer.is_inline(&state) {
+        } else if state.phase != Phase::Down && !state.batch.lines.is_empty() && !writer.is_inline(&state) {
             return Job::Write(state.take_batch());
         } else if state.attended {
             if !state.batch.lines.is_empty() {

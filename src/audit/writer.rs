@@ -5,6 +5,9 @@
 //! result, so it goes with the next line that somebody waits for, or soon by itself. Otherwise the thread (`worker`)
 //! takes whatever has gathered. An error ends the segment: numbers given until then are not used again, and the thread begins new segments until one holds.
 //!
+//! While one process hands over to the next, both write to one segment, line by line and in turn, whatever the level:
+//! the chain stays one. No segment is begun then, and none is given up; see docs/audit.md.
+//!
 //! Locks are taken in the order state, segments.
 
 use std::io;
@@ -15,6 +18,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -32,6 +38,11 @@ use crate::audit::tally::Tally;
 use crate::clock;
 use crate::config::model::AuditLevel;
 use crate::disk::append::AppendFile;
+
+/// How long what has gathered may take to be written before the segment is shared.
+const SHARE_TIME_MAX: Duration = Duration::from_secs(5);
+/// From one look at that to the next.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Why the log takes no record at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +123,27 @@ pub(super) struct State {
     pub(super) stopping: bool,
     /// The thread has ended: lines are handed to the kernel by whoever brings them.
     pub(super) drained: bool,
+    /// Whether another process writes to the same segment.
+    pub(super) sharing: Sharing,
+}
+
+/// Whether the segment is this process's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// It is.
+    No,
+    /// It is about to be shared: what has gathered is written first.
+    Soon,
+    /// Another process is on its way out, and the segment will be ours.
+    Heir,
+    /// Another process takes over; this one is on its way out.
+    Leaving,
+}
+
+impl Sharing {
+    pub(super) fn is_on(self) -> bool {
+        matches!(self, Self::Heir | Self::Leaving)
+    }
 }
 
 /// What callers and the thread share.
@@ -137,7 +169,13 @@ pub(super) struct Appended {
 
 impl Writer {
     /// Goes on at `tip`.
-    pub(super) fn new(level: AuditLevel, queue_records_max: usize, tip: Tip, segments: Segments) -> Self {
+    pub(super) fn new(
+        level: AuditLevel,
+        queue_records_max: usize,
+        tip: Tip,
+        sharing: Sharing,
+        segments: Segments,
+    ) -> Self {
         let state = State {
             phase: Phase::Up,
             tip,
@@ -150,6 +188,7 @@ impl Writer {
             attended: false,
             stopping: false,
             drained: false,
+            sharing,
         };
         Self {
             level,
@@ -175,8 +214,16 @@ impl Writer {
             return Err(self.reject(kind, Unavailable::Failed));
         }
         let mut state = self.state();
+        while state.sharing == Sharing::Soon {
+            drop(state);
+            thread::sleep(PAUSE);
+            state = self.state();
+        }
         if let Err(unavailable) = self.admit(&state, kind) {
             return Err(self.reject(kind, unavailable));
+        }
+        if state.sharing.is_on() {
+            return self.write_beside(&mut state, kind, now_micros, fields);
         }
         if let Some(lost) = self.tally.tell() {
             state.tell(lost, now_micros);
@@ -269,6 +316,104 @@ impl Writer {
         }
     }
 
+    /// Writes one line in turn with another process, and the count of what was lost before it.
+    fn write_beside(
+        &self,
+        state: &mut State,
+        kind: Kind,
+        now_micros: u64,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) -> Result<Appended, Unavailable> {
+        let before = state.tip;
+        let mut bytes = 0;
+        let synced = self.level == AuditLevel::Durable;
+        let written = self.segments().append_beside(before, synced, |tip| {
+            state.tip = tip;
+            if let Some(lost) = self.tally.tell() {
+                state.tell(lost, now_micros);
+            }
+            bytes = state.push(kind, now_micros, fields);
+            (mem::take(&mut state.batch.lines), state.tip)
+        });
+        match written {
+            Ok(end) => {
+                state.kept = end;
+                self.tally.keep(state.batch.counts.all());
+                state.batch.clear();
+                Ok(Appended { seq: end.seq, bytes, kept: None })
+            }
+            Err(error) => {
+                self.fail(state, "write_failed", &error);
+                Err(Unavailable::Failed)
+            }
+        }
+    }
+
+    /// Lets another process write to the segment as well: what has gathered is written first, and from here on every line
+    /// in turn.
+    pub(super) fn share(&self) -> Result<(), Unavailable> {
+        let begun = Instant::now();
+        loop {
+            let mut state = self.state();
+            if state.phase != Phase::Up || state.stopping {
+                state.sharing = if state.sharing.is_on() { state.sharing } else { Sharing::No };
+                return Err(Unavailable::Failed);
+            }
+            let is_settled = state.batch.lines.is_empty() && state.in_flight == 0 && state.finished.is_empty();
+            if is_settled || state.sharing.is_on() {
+                let shared = self.segments().share();
+                state.sharing = if shared.is_ok() { Sharing::Leaving } else { Sharing::No };
+                return shared.map_err(|error| {
+                    tracing::error!(%error, "the audit directory cannot be shared");
+                    Unavailable::Failed
+                });
+            }
+            if begun.elapsed() > SHARE_TIME_MAX {
+                state.sharing = Sharing::No;
+                return Err(Unavailable::QueueFull);
+            }
+            state.sharing = Sharing::Soon;
+            drop(state);
+            self.work.notify_one();
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// What was to take over did not: the segment is to be this process's own again.
+    pub(super) fn inherit(&self) {
+        let mut state = self.state();
+        state.sharing = if state.sharing == Sharing::No { Sharing::No } else { Sharing::Heir };
+    }
+
+    /// Whether the segment is this process's alone, or just became so. To be asked once in a while.
+    pub(super) fn settle(&self) -> bool {
+        let mut state = self.state();
+        if state.sharing != Sharing::Heir {
+            return state.sharing == Sharing::No;
+        }
+        let claimed = self.segments().claim(state.kept);
+        match claimed {
+            Ok(None) => return false,
+            Ok(Some(tip)) => {
+                // Numbers that were given to lines that never stood are not used again.
+                state.tip = Tip { seq: tip.seq.max(state.tip.seq), hash: tip.hash };
+                state.kept = tip;
+                state.sharing = Sharing::No;
+                if state.phase == Phase::Down {
+                    self.segments().abandon(Keep::Written);
+                } else {
+                    state.tip = tip;
+                }
+            }
+            Err(error) => {
+                state.sharing = Sharing::No;
+                self.fail(&mut state, "write_failed", &error);
+            }
+        }
+        self.work.notify_one();
+        true
+    }
+
     /// Puts a record about the log itself in first place after a start, on the disk.
     pub(super) fn begin(&self, now_micros: u64, recovery: &Recovery<'_>) -> io::Result<()> {
         let mut state = self.state();
@@ -297,7 +442,11 @@ impl Writer {
         let mut synced = finished.into_iter().try_for_each(|mut file| Segments::finish(&mut file));
         if state.phase == Phase::Up {
             let mut segments = self.segments();
-            synced = synced.and_then(|()| segments.sync()).and_then(|()| segments.trim());
+            synced = synced.and_then(|()| segments.sync());
+            // The other process may have written behind what this one knows of.
+            if !state.sharing.is_on() {
+                synced = synced.and_then(|()| segments.trim());
+            }
         }
         if let Err(error) = synced {
             self.fail(&mut state, "sync_failed", &error);
@@ -345,8 +494,11 @@ impl Writer {
         self.tally.lose(Counts { intents, ..state.batch.counts });
         state.batch.clear();
         state.tip.hash = state.kept.hash;
-        let keep = if self.level == AuditLevel::Durable { Keep::Synced } else { Keep::Written };
-        self.segments().abandon(keep);
+        // What the other process wrote stands behind: the segment is given up once it is ours alone.
+        if !state.sharing.is_on() {
+            let keep = if self.level == AuditLevel::Durable { Keep::Synced } else { Keep::Written };
+            self.segments().abandon(keep);
+        }
         self.work.notify_one();
     }
 

@@ -15,8 +15,9 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         eprintln!("{}", loaded.sources.render(&loaded.warnings));
     }
     let config = &loaded.config;
+    let sandbox = server::Sandbox::of(&loaded).map_or_else(|| "off".to_owned(), |sandbox| sandbox.describe());
     super::print(&format!(
-        "{}: ok, {} servers, {} keys, {} agents, {warnings} warnings",
+        "{}: ok, {} servers, {} keys, {} agents, {warnings} warnings\nsandbox: {sandbox}",
         path.display(),
         config.servers.len(),
         config.keys.len(),

@@ -7,6 +7,7 @@ pub mod demo;
 mod explain;
 mod import;
 mod keys;
+mod reload;
 mod run;
 
 use std::path::PathBuf;
@@ -33,9 +34,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a configuration until SIGTERM. SIGHUP reloads it.
-    Run(ConfigFile),
+    Run(run::Arguments),
     /// Check a configuration as `run` would, without serving it.
     Check(ConfigFile),
+    /// Have the running gateway load its configuration, and say what came of it.
+    Reload(reload::Arguments),
+    /// Start this program in place of the running gateway, without losing a call.
+    Upgrade(ConfigFile),
     /// Try it out: a gateway with sample MCP servers, keys and a policy, in one process.
     Demo(demo::Arguments),
     /// Say what would become of a call, by which rule, and where the rule stands.
@@ -81,12 +86,19 @@ impl From<StartError> for Failure {
     }
 }
 
+/// The command line as `clap` knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command that the process's arguments name.
 pub fn run() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let outcome = match command {
-        Command::Run(file) => run::run(&file.config),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Check(file) => check::run(&file.config),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Upgrade(file) => reload::upgrade(&file.config),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Keys(command) => keys::run(&command),

@@ -42,6 +42,8 @@ pub struct Config {
     pub audit: Audit,
     /// The gateway's own log, on standard error.
     pub log: Log,
+    /// What the process itself may touch.
+    pub sandbox: Sandbox,
     /// MCP servers behind the gateway, by name.
     pub servers: BTreeMap<String, Server>,
     /// API keys, by name.
@@ -273,6 +275,21 @@ pub enum AuditLevel {
 pub struct Log {
     /// Form of a log line. Changing it needs a restart.
     pub format: LogFormat,
+}
+
+/// `[sandbox]`: what the process itself may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// Whether the kernel (Landlock) confines the gateway to the directories that the configuration names, and to running no
+    /// program. A kernel that cannot is told of in the log. Changing it needs a restart.
+    pub enabled: bool,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// Form of a log line.

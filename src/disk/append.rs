@@ -10,12 +10,22 @@ use std::io;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
 use rustix::fs::FallocateFlags;
+use rustix::fs::FlockOperation;
 use rustix::fs::fallocate;
+use rustix::fs::flock;
 
 /// Bytes reserved at a time: large enough that a fast writer asks seldom, small enough for a small disk.
 const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How long another process may keep the end of a file to itself.
+const TURN_TIME_MAX: Duration = Duration::from_secs(2);
+/// From one attempt to get a turn to the next.
+const TURN_PAUSE: Duration = Duration::from_micros(50);
 
 /// A file that is only ever written at its end.
 #[derive(Debug)]
@@ -73,6 +83,17 @@ impl AppendFile {
         self.file.sync_data()
     }
 
+    /// Has the end of the file to itself while `act` runs, among processes that all append in this way. `act` is told
+    /// whether somebody else wrote since [`AppendFile::bytes`] was last true.
+    pub fn in_turn<T>(&mut self, act: impl FnOnce(&mut Self, bool) -> io::Result<T>) -> io::Result<T> {
+        let turn = Turn::take(&self.file)?;
+        let bytes = turn.0.metadata()?.len();
+        let is_moved = bytes != self.bytes;
+        self.bytes = bytes;
+        self.reserved = self.reserved.max(bytes);
+        act(self, is_moved)
+    }
+
     /// Cuts the file to its first `bytes` bytes and returns how many went. Also gives reserved space back.
     pub fn cut(&mut self, bytes: u64) -> io::Result<u64> {
         let before = self.file.metadata()?.len();
@@ -85,6 +106,30 @@ impl AppendFile {
     /// Bytes that stand in the file beyond what was written whole.
     pub fn torn_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |metadata| metadata.len().saturating_sub(self.bytes))
+    }
+}
+
+/// A process's turn at a file's end; over when dropped.
+struct Turn(File);
+
+impl Turn {
+    fn take(file: &File) -> io::Result<Self> {
+        // The lock belongs to what was opened, so that another handle of it can let go.
+        let handle = file.try_clone()?;
+        let begun = Instant::now();
+        loop {
+            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(handle)),
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < TURN_TIME_MAX => thread::sleep(TURN_PAUSE),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -137,6 +182,22 @@ mod tests {
         let mut again = AppendFile::open(&path).unwrap();
         again.append(b"y").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"xy");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn two_who_append_in_turn_see_what_the_other_wrote() {
+        let path = fresh("turns");
+        let mut one = AppendFile::create(&path).unwrap();
+        let mut other = AppendFile::open(&path).unwrap();
+        let write = |file: &mut AppendFile, piece: &[u8]| {
+            file.in_turn(|file, is_moved| file.append(piece).map(|()| is_moved)).unwrap()
+        };
+        assert!(!write(&mut one, b"a"));
+        assert!(write(&mut other, b"b"));
+        assert!(!write(&mut other, b"c"));
+        assert!(write(&mut one, b"d"));
+        assert_eq!((one.bytes(), std::fs::read(&path).unwrap()), (4, b"abcd".to_vec()));
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! Whose directory is this, and are its names on the disk?
 //!
-//! The lock is advisory, held on the directory itself, and ends with the process however that ends.
+//! The lock is advisory, held on the directory itself, and ends with the process however that ends. While one process
+//! hands over to the next, both hold it together; of those, at most one may try to get it back for itself.
 
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -9,6 +10,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::flock;
 
 /// A directory that this process alone writes to.
 #[derive(Debug)]
@@ -47,6 +51,32 @@ impl Directory {
             Ok(()) => Ok(Self { path: path.to_owned(), handle }),
             Err(TryLockError::WouldBlock) => Err(DirectoryError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Takes a directory beside the process that shares it with this one; see [`Directory::share`].
+    pub fn join(path: &Path) -> Result<Self, DirectoryError> {
+        let failed = |error| DirectoryError::Io { path: path.to_owned(), error };
+        let handle = File::open(path).map_err(failed)?;
+        match flock(&handle, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Self { path: path.to_owned(), handle }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::Locked { path: path.to_owned() }),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Lets another process [`join`](Directory::join).
+    pub fn share(&self) -> io::Result<()> {
+        Ok(flock(&self.handle, FlockOperation::NonBlockingLockShared)?)
+    }
+
+    /// Whether the directory is this process's alone again. Must be tried by one of those who share it only: a failed
+    /// attempt lets the lock go for a moment, in which a second one would succeed.
+    pub fn claim(&self) -> io::Result<bool> {
+        match flock(&self.handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => self.share().map(|()| false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -103,6 +133,21 @@ mod tests {
         drop(held);
         assert_eq!(Directory::lock(&path).unwrap().path(), path);
         std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_shared_directory_takes_one_more_and_goes_back_to_who_is_left() {
+        let path = fresh("shared");
+        let first = Directory::lock(&path).unwrap();
+        assert!(matches!(Directory::join(&path), Err(DirectoryError::Locked { .. })), "not before it is shared");
+        first.share().unwrap();
+        let second = Directory::join(&path).unwrap();
+        assert!(matches!(Directory::lock(&path), Err(DirectoryError::Locked { .. })));
+        assert!(!second.claim().unwrap(), "the first is still there");
+        drop(first);
+        assert!(second.claim().unwrap());
+        assert!(matches!(Directory::join(&path), Err(DirectoryError::Locked { .. })));
+        std::fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]

@@ -6,3 +6,4 @@
 pub mod append;
 pub mod directory;
 pub mod replace;
+pub mod socket;

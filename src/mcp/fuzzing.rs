@@ -8,6 +8,7 @@ use crate::mcp::document::Kind;
 use crate::mcp::document::Limits;
 use crate::mcp::document::Value;
 use crate::mcp::fault::Fault;
+use crate::mcp::headers;
 use crate::mcp::message::Message;
 use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
@@ -87,6 +88,21 @@ pub fn is_same(value: Value<'_>, theirs: &Json) -> bool {
             value.count() == entries.len()
                 && value.entries().count() == entries.len()
                 && entries.iter().all(|(key, theirs)| value.get(key).is_some_and(|own| is_same(own, theirs)))
+        }
+    }
+}
+
+/// What a header that repeats a name stands for is told in one way, and every name can be told. Any bytes are a header's value,
+/// and a name if they are a text.
+pub fn headers(input: &[u8]) {
+    if let Some(text) = headers::decode(input) {
+        let again = headers::encode(&text);
+        assert_eq!(headers::decode(again.as_bytes()).as_deref(), Some(&*text), "written anew, it says something else");
+    }
+    if let Ok(name) = std::str::from_utf8(input) {
+        let value = headers::encode(name);
+        if value.len() <= headers::VALUE_BYTES_MAX {
+            assert_eq!(headers::decode(value.as_bytes()).as_deref(), Some(name), "it does not come back");
         }
     }
 }

@@ -10,7 +10,7 @@ pub mod document;
 pub mod error;
 pub mod fault;
 // Assertions for tests and fuzz targets, which are built with debug assertions; no part of a release.
-#[cfg(any(test, debug_assertions))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod headers;
 pub mod lists;

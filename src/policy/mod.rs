@@ -11,6 +11,8 @@
 
 mod compile;
 mod constraint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hash;
 mod listen;
 mod names;

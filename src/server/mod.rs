@@ -3,17 +3,38 @@
 //! [`compile`] and [`prepare`] do everything that can fail, before anything listens; [`Prepared::run`] serves until a
 //! signal ends it. SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
 
+mod attendant;
+mod commands;
+mod control;
+mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod limits;
+mod notify;
+mod opening;
+mod origin;
+mod predecessor;
 mod reload;
+mod sandbox;
 mod shutdown;
 mod signals;
+mod sockets;
 
+pub use commands::log;
+pub use commands::reload;
+pub use commands::status;
+pub use control::ControlError;
+pub use control::Status;
+pub use origin::Origin;
+pub use sandbox::Sandbox;
 pub use signals::Hold;
 pub use signals::Signals;
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,11 +46,11 @@ use pingora::server::RunArgs;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
-use tokio::net::TcpSocket;
+use tokio::sync::watch;
 
 use crate::admin;
-use crate::admin::Admin;
 use crate::admin::AdminAddress;
+use crate::admin::AdminSocket;
 use crate::admin::Probes;
 use crate::admin::Readiness;
 use crate::audit;
@@ -48,6 +69,14 @@ use crate::runtime::Parts;
 use crate::runtime::Runtime;
 use crate::seal;
 use crate::seal::Keyring;
+use crate::server::attendant::Attendant;
+use crate::server::door::Door;
+use crate::server::door::Lasting;
+use crate::server::door::Opened;
+use crate::server::door::Porter;
+use crate::server::opening::Opening;
+use crate::server::predecessor::Predecessor;
+use crate::server::sockets::Listening;
 use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
 use crate::telemetry::metrics::Metrics;
@@ -76,6 +105,9 @@ pub enum StartError {
     /// A listener's address cannot be used.
     #[error("{0}")]
     Listen(String),
+    /// The running gateway cannot be followed; it serves as before.
+    #[error("the running gateway cannot be taken over from: {0}")]
+    TakeOver(String),
     /// The operating system refused something the gateway needs.
     #[error("the gateway cannot start: {0}")]
     System(String),
@@ -130,7 +162,10 @@ pub struct Prepared {
     config: Config,
     path: PathBuf,
     data: String,
-    admin: Admin,
+    socket: Listening,
+    door: Arc<Door>,
+    admin: AdminAddress,
+    predecessor: Option<Predecessor>,
     signals: Signals,
     limits: limits::Limits,
 }
@@ -141,6 +176,19 @@ pub struct Prepared {
 /// # Errors
 /// See [`StartError`]; nothing listens then.
 pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prepared, StartError> {
+    prepare_from(Origin::default(), path, compiled, signals)
+}
+
+/// The same, with what was handed in. A gateway that is followed serves on if this fails.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn prepare_from(
+    mut origin: Origin,
+    path: &Path,
+    compiled: Compiled,
+    signals: Signals,
+) -> Result<Prepared, StartError> {
     let Compiled { loaded, snapshot } = compiled;
     if loaded.warnings.iter().next().is_some() {
         tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
@@ -163,15 +211,47 @@ pub fn prepare(path: &Path, compiled: Compiled, signals: Signals) -> Result<Prep
     let parts = Parts {
         upstreams: Upstreams::new().map_err(|error| StartError::System(error.to_string()))?,
         metrics: metrics.map_err(|error| StartError::System(error.to_string()))?,
-        audit: Arc::new(audit::Log::open(audit, clock::now_micros())?),
+        audit: Arc::new(if origin.is_beside() {
+            audit::Log::open_beside(audit, clock::now_micros())?
+        } else {
+            audit::Log::open(audit, clock::now_micros())?
+        }),
         keyring,
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
-    let data = bindable(&config.listen.data)?;
+    let socket = origin.data(&config.listen.data)?;
+    let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
+    // A socket that was moved to its place does not know it.
+    let data = if data.starts_with("unix:") { config.listen.data.clone() } else { data };
     let address = admin::check_address(&config.listen.admin).map_err(StartError::Listen)?;
-    let admin = admin::start(&address, probes(&runtime)).map_err(|error| StartError::Listen(error.to_string()))?;
-    Ok(Prepared { runtime, config, path: path.to_owned(), data, admin, signals, limits })
+    let admin_socket = origin.admin(&address)?;
+    let predecessor = origin.finish()?;
+    let twins = [socket.twin(), admin_twin(&admin_socket)];
+    let twins = twins.into_iter().collect::<io::Result<_>>().map_err(|error| StartError::System(error.to_string()))?;
+    let admin = admin::start_on(admin_socket, &address, probes(&runtime))
+        .map_err(|error| StartError::Listen(error.to_string()))?;
+    let address = admin.address().clone();
+    let door = Arc::new(Door::new(twins, admin));
+    Ok(Prepared {
+        runtime,
+        config,
+        path: path.to_owned(),
+        data,
+        socket,
+        door,
+        admin: address,
+        predecessor,
+        signals,
+        limits,
+    })
+}
+
+fn admin_twin(socket: &AdminSocket) -> io::Result<Listening> {
+    Ok(match socket {
+        AdminSocket::Tcp(listener) => Listening::Tcp(listener.try_clone()?),
+        AdminSocket::Unix(listener, _) => Listening::Unix(listener.try_clone()?, None),
+    })
 }
 
 impl Prepared {
@@ -183,7 +263,7 @@ impl Prepared {
 
     /// Address of the admin listener.
     pub fn admin_address(&self) -> &AdminAddress {
-        self.admin.address()
+        &self.admin
     }
 
     /// What survives a reload: for tests that swap snapshots beside live calls.
@@ -191,8 +271,12 @@ impl Prepared {
         &self.runtime
     }
 
-    /// Serves until a signal ends it. Returns once every call is answered or its time is up, and the record is on disk.
-    pub fn run(self) {
+    /// Serves until a signal ends it, or another process takes over. Returns once every call is answered or its time is up, and
+    /// the record is on disk.
+    ///
+    /// # Errors
+    /// The data listener's socket cannot be used after all.
+    pub fn run(self) -> Result<(), StartError> {
         let listen = &self.config.listen;
         let drain = Duration::from_millis(listen.drain_timeout_ms);
         let conf = ServerConf {
@@ -205,34 +289,60 @@ impl Prepared {
         };
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
+        let (leaving, left) = watch::channel(None);
         let keeper = Arc::new(Keeper::new(Arc::clone(&self.runtime)));
         let gateway = Arc::new(Gateway::new(Arc::clone(&self.runtime)));
         let open = self.runtime.metrics.connections().clone();
         let admission = Admission::new(self.limits.connections_max);
         let delay = Arc::clone(&self.runtime.delay);
         let edge = Edge::new(gateway, keeper, admission, delay, open);
-        let mut service = Service::new("data".into(), edge);
-        let listener = match self.data.strip_prefix("unix:") {
-            // Who may connect is for the directory's permissions to say.
-            Some(path) => ListenerConfig::uds(path),
-            None => ListenerConfig::tcp(&self.data),
+        let mut service = Service::new("data".into(), Lasting::new(edge));
+        let (socket, mode, file) = self.socket.into_parts()?;
+        let listener = match (self.data.strip_prefix("unix:"), mode) {
+            (Some(path), Some(mode)) => ListenerConfig::uds(path).permissions(Permissions::from_mode(mode)),
+            _ => ListenerConfig::tcp(&self.data),
         };
         // The gate reads into its own buffer; Pingora's would take 64 KiB of every connection.
         service.add_listener(listener.l4_buffer(L4BufferSettings::default().read(0)));
-        server.add_service(service);
 
         let reload = reload::Reload {
             runtime: Arc::clone(&self.runtime),
             first: self.config.clone(),
-            path: self.path.clone(),
+            path: self.path,
             limits: self.limits,
         };
-        reload.start(&self.signals);
+        let attendant = Attendant {
+            runtime: Arc::clone(&self.runtime),
+            door: Arc::clone(&self.door),
+            wishes: self.signals.wishes(),
+            leaving,
+        };
+        let opening = Opening {
+            reload,
+            signals: self.signals,
+            attendant,
+            predecessor: self.predecessor,
+            state_directory: PathBuf::from(&self.config.state.directory),
+            data: self.data.clone(),
+        };
+        let watch = shutdown::Watch::new(
+            opening.signals.end(),
+            left.clone(),
+            Arc::clone(&self.runtime),
+            Arc::clone(&self.door),
+            drain,
+        );
+        let opened: Opened = Box::new(move || opening.done());
+        let address = self.data.strip_prefix("unix:").unwrap_or(&self.data).to_owned();
+        server.add_service(Porter::new(service, address, socket, &self.door, opened));
         let _seconds = reload::Seconds::start(Arc::clone(&self.runtime));
-        tracing::info!(data = %self.data, admin = %self.admin.address(), version = env!("CARGO_PKG_VERSION"), "serving");
-        let watch = shutdown::Watch::new(self.signals.end(), Arc::clone(&self.runtime), drain);
+        tracing::info!(data = %self.data, admin = %self.admin, version = env!("CARGO_PKG_VERSION"), "serving");
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
-        shutdown::close(&self.runtime, self.admin);
+        if let Some(file) = file.filter(|_| left.borrow().is_some()) {
+            file.leave();
+        }
+        shutdown::close(&self.runtime, &self.door);
+        Ok(())
     }
 }
 
@@ -248,32 +358,6 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
             draining: readiness.is_draining(),
         }),
     }
-}
-
-/// Checks that the data address can be listened on, so that a clear message comes before a deep one. Port 0 becomes the
-/// port the system chose.
-fn bindable(address: &str) -> Result<String, StartError> {
-    if let Some(path) = address.strip_prefix("unix:") {
-        // Pingora takes over whatever stands at the path, so a socket that is still served must be noticed here.
-        return match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => Err(StartError::Listen(format!(
-                "the data listener cannot use `{address}`: it is being served; end what uses it or set `listen.data`"
-            ))),
-            Err(_) => Ok(address.to_owned()),
-        };
-    }
-    // Bound but not listening: a client that came now would be reset.
-    let bound = address.parse().map_err(io::Error::other).and_then(|address: SocketAddr| {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.local_addr()
-    });
-    bound.map(|bound| bound.to_string()).map_err(|error| {
-        StartError::Listen(format!(
-            "the data listener cannot use `{address}`: {error}; end what uses it or set `listen.data`"
-        ))
-    })
 }
 
 /// The sealing key in the state directory, made on the first start.

@@ -16,7 +16,11 @@ use crate::runtime::Runtime;
 use super::Compiled;
 use super::StartError;
 use super::limits::Limits;
+use super::notify;
+use super::sandbox;
+use super::signals::Reloaded;
 use super::signals::Signals;
+use super::signals::Wish;
 
 /// How much less the reloading thread matters than those that serve.
 const NICE: i32 = 10;
@@ -34,14 +38,18 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Starts the thread that reloads on each hangup. It ends with the process.
+    /// Starts the thread that reloads on each wish. It ends with the process.
     pub(super) fn start(self, signals: &Signals) {
-        let Some(hangups) = signals.hangups() else { return };
+        let Some(wished) = signals.wished() else { return };
         let spawned = thread::Builder::new().name("reload".into()).spawn(move || {
             // Without the right to step back, reloading merely competes with serving.
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-            while hangups.recv().is_ok() {
-                self.once();
+            while let Ok(Wish(answer)) = wished.recv() {
+                let outcome = self.once();
+                if let Some(answer) = answer {
+                    // Who asked may have gone meanwhile.
+                    let _ = answer.try_send(outcome);
+                }
             }
         });
         if let Err(error) = spawned {
@@ -49,19 +57,29 @@ impl Reload {
         }
     }
 
-    fn once(&self) {
+    fn once(&self) -> Result<Reloaded, String> {
+        notify::reloading();
         let active = self.runtime.active();
         let revision = active.snapshot.revision;
         let compiled =
             super::compile(&self.path, revision + 1, Some(&active.snapshot)).map_err(|error| error.to_string());
         match compiled.and_then(|compiled| self.fit(compiled).map_err(|error| error.to_string())) {
-            Ok(compiled) => self.adopt(compiled),
-            Err(error) => {
+            Ok(compiled) => {
+                let reloaded = self.adopt(compiled);
+                notify::ready(reloaded.revision);
+                Ok(reloaded)
+            }
+            Err(mut error) => {
+                if let Some(hint) = sandbox::hint(&error) {
+                    error = format!("{}\n{hint}", error.trim_end());
+                }
                 self.runtime.metrics.config_failed();
                 tracing::error!(
                     revision,
                     "the configuration has mistakes and was not loaded; the present one stays\n{error}"
                 );
+                notify::not_reloaded(revision);
+                Err(error)
             }
         }
     }
@@ -75,17 +93,22 @@ impl Reload {
         Ok(compiled)
     }
 
-    fn adopt(&self, compiled: Compiled) {
+    fn adopt(&self, compiled: Compiled) -> Reloaded {
         let Compiled { loaded, snapshot } = compiled;
         let revision = snapshot.revision;
+        let mut notes = String::new();
         for key in needs_restart(&self.first, &loaded.config) {
             tracing::warn!(key, "changed, and takes effect only after a restart");
+            notes.push_str(&format!("`{key}` changed, and takes effect only after a restart\n"));
         }
         if loaded.warnings.iter().next().is_some() {
-            tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
+            let warnings = loaded.sources.render(&loaded.warnings);
+            tracing::warn!("{warnings}");
+            notes.push_str(&warnings);
         }
         self.runtime.adopt(snapshot);
         tracing::info!(revision, "configuration reloaded");
+        Reloaded { revision, notes }
     }
 }
 
@@ -100,6 +123,7 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
         ("state.directory", first.state.directory != now.state.directory),
         ("audit", first.audit != now.audit),
         ("log.format", first.log != now.log),
+        ("sandbox.enabled", first.sandbox != now.sandbox),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
@@ -108,12 +132,18 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
 pub(super) struct Seconds;
 
 impl Seconds {
-    /// Writes the counts of coalesced refusals.
+    /// Writes the counts of coalesced refusals, and sees whether a predecessor has let go of the record.
     pub(super) fn start(runtime: Arc<Runtime>) -> Self {
+        let mut was_alone = runtime.audit.settle();
         let spawned = thread::Builder::new().name("seconds".into()).spawn(move || {
             loop {
                 thread::sleep(Duration::from_secs(1));
                 runtime.audit.flush_coalesced(clock::now_micros());
+                let is_alone = runtime.audit.settle();
+                if is_alone && !was_alone {
+                    tracing::info!("the process before this one has ended: the record is this one's alone");
+                }
+                was_alone = is_alone;
             }
         });
         if let Err(error) = spawned {

@@ -6,6 +6,8 @@
 //! answer is the same: there is no such session. Pure: the nonce and the time are arguments.
 
 mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@ pub mod cors;
 pub mod delay;
 pub mod edge;
 pub mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gate_io;
 pub mod h2;
 pub mod head;

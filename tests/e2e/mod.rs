@@ -9,15 +9,18 @@ mod edge_auth;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod handover;
 mod http2;
 mod limits;
 mod messages;
 mod modern;
 mod operations;
+mod packaging;
 mod proxied;
 mod records;
 mod reload;
 mod review;
+mod sandbox;
 mod sse;
 mod sse_differential;
 mod streams;

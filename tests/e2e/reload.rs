@@ -312,7 +312,7 @@ impl Inside {
         let prepared = server::prepare(&path, compiled, signals).unwrap();
         let address = prepared.data_url().trim_start_matches("http://").parse().unwrap();
         let runtime = Arc::clone(prepared.runtime());
-        let thread = thread::spawn(move || prepared.run());
+        let thread = thread::spawn(move || prepared.run().unwrap());
         gateway::wait_until("it serves", || std::net::TcpStream::connect(address).is_ok());
         Self { runtime, address, directory, hold: Some(hold), thread: Some(thread) }
     }

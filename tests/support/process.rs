@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Child;
 use std::process::ChildStdout;
@@ -27,6 +28,18 @@ impl Process {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
+    }
+
+    /// Starts a command whose standard input, and output if it is given, are set already.
+    pub(crate) fn spawn_with(mut command: Command, output: Option<OwnedFd>, log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let prints = output.is_none();
+        command.stdout(output.map_or_else(Stdio::piped, Stdio::from)).stderr(log);
+        let mut child = command.spawn().unwrap();
+        // Nothing is read of a process whose output is something else.
+        let out = if prints { child.stdout.take().map(OwnedFd::from) } else { None };
+        let out = out.unwrap_or_else(|| File::open("/dev/null").unwrap().into());
+        Self { child, out: BufReader::new(ChildStdout::from(out)) }
     }
 
     /// The process's id.

@@ -2,6 +2,7 @@
 //!
 //! Everything runs on real files; where a disk must fail, the kernel makes it fail.
 
+mod beside;
 mod failure;
 mod kill;
 mod levels;

@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (data, admin) = (prepared.data_url(), prepared.admin_address().url());
     let shown = Shown { data: &data, admin: &admin, audit: &audit, analyst, developer };
     print(&if arguments.json { shown.json() } else { shown.guide(&file) })?;
-    prepared.run();
+    prepared.run()?;
     drop(samples);
     Ok(())
 }

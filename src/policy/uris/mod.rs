@@ -108,6 +108,12 @@ impl List for Allowed {
     }
 }
 
+/// The same patterns as either list; for `fuzzing`. What does not compile allows and blocks nothing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn lists(patterns: &[String]) -> (Allowed, Blocked) {
+    (Allowed::compile(patterns).unwrap_or_default(), Blocked::compile(patterns).unwrap_or_default())
+}
+
 /// The lists of a configuration by their text.
 #[derive(Default)]
 pub(super) struct UriLists {

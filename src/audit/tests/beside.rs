@@ -1,0 +1,127 @@
+//! Does the record stay one chain while one process hands over to the next?
+
+use super::*;
+
+fn open_beside(directory: &Fresh, level: AuditLevel) -> Log {
+    Log::open_beside(directory.settings(level), NOW).unwrap()
+}
+
+#[test]
+fn two_logs_write_one_chain_in_turn_until_the_first_is_gone() {
+    for level in [AuditLevel::Durable, AuditLevel::Written, AuditLevel::Queued] {
+        let directory = Fresh::new();
+        let first = directory.open(level);
+        (0..20).for_each(|_| assert!(call(&first).is_ok()));
+        let left_open = intent(&first).unwrap();
+        first.share().unwrap();
+        let second = open_beside(&directory, level);
+        thread::scope(|scope| {
+            for log in [&first, &second, &first, &second] {
+                scope.spawn(move || (0..25).for_each(|_| assert!(call(log).is_ok())));
+            }
+        });
+        assert!(!second.settle(), "the first is still there");
+        first.result(left_open, &Outcome::of(Ending::Ok), NOW);
+        first.shutdown(NOW);
+        drop(first);
+        assert!(second.settle(), "{level:?}");
+        (0..10).for_each(|_| assert!(call(&second).is_ok()));
+        second.shutdown(NOW);
+        assert_eq!(directory.verified(), Verified { segments: 1, records: 262, last_seq: 262 }, "{level:?}");
+        drop(second);
+        let third = directory.open(level);
+        assert!(call(&third).is_ok(), "a plain start goes on where they ended");
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_shared_takes_no_second_log() {
+    let directory = Fresh::new();
+    let first = directory.open(AuditLevel::Written);
+    let refused = Log::open_beside(directory.settings(AuditLevel::Written), NOW);
+    assert!(matches!(refused, Err(OpenError::Directory(DirectoryError::Locked { .. }))));
+    assert!(first.settle() && call(&first).is_ok());
+}
+
+#[test]
+fn who_was_to_take_over_and_died_leaves_a_log_that_goes_on() {
+    let directory = Fresh::new();
+    let first = directory.open(AuditLevel::Written);
+    first.share().unwrap();
+    let second = open_beside(&directory, AuditLevel::Written);
+    assert!(call(&second).is_ok() && call(&first).is_ok());
+    first.take_back();
+    assert!(!first.settle(), "the second still has its part");
+    drop(second);
+    assert!(first.settle());
+    assert!(call(&first).is_ok());
+    drop(first);
+    assert_eq!(directory.verified().records, 6);
+}
+
+#[test]
+fn a_log_that_took_over_can_be_taken_over_in_its_turn() {
+    let directory = Fresh::new();
+    let first = directory.open(AuditLevel::Written);
+    first.share().unwrap();
+    let second = open_beside(&directory, AuditLevel::Written);
+    second.share().unwrap();
+    let third = open_beside(&directory, AuditLevel::Written);
+    for log in [&first, &second, &third, &first, &third] {
+        assert!(call(log).is_ok());
+    }
+    drop(first);
+    assert!(!third.settle() && !second.settle(), "one that leaves claims nothing");
+    assert!(call(&second).is_ok());
+    drop(second);
+    assert!(third.settle() && call(&third).is_ok());
+    drop(third);
+    assert_eq!(directory.verified().records, 14);
+}
+
+#[test]
+fn an_empty_record_can_be_handed_over() {
+    let directory = Fresh::new();
+    let first = directory.open(AuditLevel::Written);
+    first.share().unwrap();
+    let second = open_beside(&directory, AuditLevel::Written);
+    drop(first);
+    assert!(second.settle() && call(&second).is_ok());
+    drop(second);
+    assert_eq!(directory.verified().records, 2);
+}
+
+#[test]
+fn a_line_that_another_process_left_torn_is_written_over_by_nobody() {
+    let directory = Fresh::new();
+    let first = directory.open(AuditLevel::Written);
+    assert!(call(&first).is_ok());
+    first.share().unwrap();
+    let second = open_beside(&directory, AuditLevel::Written);
+    let segment = directory.segments().pop().unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(&segment).unwrap();
+    io::Write::write_all(&mut file, b"{\"seq\":3").unwrap();
+    assert_eq!(call(&second), Err(Unavailable::Failed));
+    drop((first, second));
+    let third = directory.open(AuditLevel::Written);
+    assert!(call(&third).is_ok(), "the next start cuts it off and says so");
+    assert!(directory.records().iter().any(|record| record["cause"] == "torn_tail"));
+    drop(third);
+    directory.verified();
+}
+
+#[test]
+fn a_record_bigger_than_a_segment_may_be_begins_no_segment_while_it_is_shared() {
+    let directory = Fresh::new();
+    let small = Settings { segment_bytes_max: 400, ..directory.settings(AuditLevel::Written) };
+    let first = Log::open(small.clone(), NOW).unwrap();
+    first.share().unwrap();
+    let second = Log::open_beside(small, NOW).unwrap();
+    (0..4).for_each(|_| assert!(call(&first).is_ok() && call(&second).is_ok()));
+    assert_eq!(directory.segments().len(), 1);
+    drop(first);
+    assert!(second.settle() && call(&second).is_ok());
+    assert_eq!(directory.segments().len(), 2, "afterwards it is as ever");
+    drop(second);
+    directory.verified();
+}
