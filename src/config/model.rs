@@ -290,8 +290,21 @@ pub struct Server {
     pub connect_timeout_ms: u64,
     /// Bytes of one message of the server: a JSON answer or one event.
     pub answer_bytes_max: usize,
+    /// Calls of the server that are pending at once; more are refused with 503. A standing event stream is none.
+    pub pending_max: usize,
+    /// Bytes of requests that pending calls of the server hold together; more are refused with 503.
+    pub pending_bytes_max: usize,
+    /// Connections to one endpoint, those of event streams included; a call that would need one more is refused with 503.
+    pub connections_max: usize,
+    /// How the endpoint is chosen for what belongs to no session.
+    pub balance: Balancing,
+    /// How long an endpoint that came, or came back, is given less than its share, growing evenly. 0: it gets all at once. Not
+    /// for `ketama`.
+    pub slow_start_ms: u64,
     /// How the endpoints' health is checked.
     pub health: Health,
+    /// When an endpoint that fails is left alone.
+    pub breaker: Breaker,
 }
 
 impl Default for Server {
@@ -317,9 +330,28 @@ impl Default for Server {
             stream_idle_timeout_ms: 3_600_000,
             connect_timeout_ms: 5_000,
             answer_bytes_max: 16 * 1024 * 1024,
+            pending_max: 1_000,
+            pending_bytes_max: 64 * 1024 * 1024,
+            connections_max: 10_000,
+            balance: Balancing::default(),
+            slow_start_ms: 0,
             health: Health::default(),
+            breaker: Breaker::default(),
         }
     }
+}
+
+/// How the endpoint is chosen for what belongs to no session. Weights count in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balancing {
+    /// The one with the fewest pending calls for its weight: of all, or of two with more than 8 endpoints.
+    #[default]
+    LeastPending,
+    /// One after the other, as often as their weights say.
+    RoundRobin,
+    /// Always the same one for a caller, as long as it can be used.
+    Ketama,
 }
 
 /// `[servers.NAME.client_requests]`: what a server may ask of its clients. What it may not, it is not told they can.
@@ -354,6 +386,9 @@ pub struct Endpoint {
     /// Its share of new sessions and calls, relative to the others.
     #[serde(default = "one")]
     pub weight: usize,
+    /// Lets its sessions go on and gives it nothing new, so that it can be taken away.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 fn one() -> usize {
@@ -448,6 +483,29 @@ pub enum HealthType {
     Http,
     /// Checks nothing.
     None,
+}
+
+/// `[servers.NAME.breaker]`: when an endpoint that fails is left alone. Failures are connections that cannot be opened or
+/// break, answers that are late, and statuses 500, 502, 503 and 504 without a JSON-RPC error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Whether endpoints are ever left alone.
+    pub enabled: bool,
+    /// Failures in a row after which an endpoint is left alone: calls go to others, or are refused with 503.
+    pub failures_max: u32,
+    /// For how long, the first time. Then one call tries it; if that fails, the time doubles.
+    pub open_ms: u64,
+    /// For how long at most.
+    pub open_ms_max: u64,
+    /// Percentage of the server's endpoints that are left alone at once; never all of several.
+    pub ejected_percent_max: u8,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { enabled: true, failures_max: 5, open_ms: 1_000, open_ms_max: 60_000, ejected_percent_max: 50 }
+    }
 }
 
 /// `[keys.NAME]`: an API key.

@@ -140,18 +140,22 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
     let listen = Action::Listen(Listen::default());
     let headers = exchange::own_headers(exchange.conversation.revision);
     let permitted = handle::permit(entry, &caller, &exchange.conversation, listen, &headers).await?.permitted;
-    let endpoint = upstream.pick(Choice::Next).map_err(Refusal::Upstream)?;
-    entry.endpoint = Some(endpoint.id());
+    let choice =
+        if upstream.plan().balances_by_caller() { Choice::Of(&exchange.principal.id) } else { Choice::Next };
+    // Pending until the stream has begun.
+    let ticket = upstream.pick(choice).map_err(Refusal::Upstream)?;
+    entry.endpoint = Some(ticket.id());
     let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path: None };
     let opening = async {
-        let mut answer = upstream.send(&endpoint, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
+        let mut answer = upstream.send(&ticket, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
         entry.attempts = answer.attempts;
         if answer.status.is_client_error() || answer.status.is_server_error() {
             return Err(Refusal::UpstreamStatus(answer.status));
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
         let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
-        Ok((Arc::new(Hub::new(&exchange.principal.id, path, endpoint.id())), answer, splitter))
+        ticket.succeeded();
+        Ok((Arc::new(Hub::new(&exchange.principal.id, path, ticket.id())), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }

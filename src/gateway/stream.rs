@@ -138,6 +138,9 @@ impl<'p> Pump<'p> {
     /// # Errors
     /// The refusal still to be put on record, and to be answered if nothing was written yet.
     pub(crate) async fn pump(mut self, exchange: &mut Exchange<'_>) -> Result<Option<Resume>, Refusal> {
+        if self.kind != StreamKind::Answer {
+            exchange.stands();
+        }
         // The configuration may have changed while the head was awaited; from here on, changes are told.
         self.decide_again(exchange)?;
         // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
@@ -374,6 +377,9 @@ impl<'p> Pump<'p> {
         };
         if !exchange.client.is_begun() || matches!(refusal, Refusal::ClientGone) {
             return Err(refusal);
+        }
+        if let Refusal::Upstream(error) = &refusal {
+            exchange.broke(error.failure());
         }
         exchange.entry.refuse(&refusal);
         // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.

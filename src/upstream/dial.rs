@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::upstream::connection::Connection;
+use crate::upstream::counted::Counted;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
@@ -54,7 +55,8 @@ impl Dialer {
 
     /// A fresh connection, open by `deadline`.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Mishap> {
-        let tcp = self.tcp(endpoint, deadline).await?;
+        let slot = endpoint.slot().await?;
+        let tcp = Counted::new(self.tcp(endpoint, deadline).await?, slot);
         match &endpoint.target.tls {
             None => speak(tcp).await,
             Some(name) => speak(self.secure(tcp, name, deadline).await?).await,
@@ -93,7 +95,7 @@ impl Dialer {
 
     async fn secure(
         &self,
-        tcp: TcpStream,
+        tcp: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         name: &ServerName<'static>,
         deadline: Instant,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Mishap> {

@@ -1,7 +1,7 @@
 //! What is one address of a server, at run time?
 //!
-//! Its target, its idle connections, and the addresses its name last resolved to. Names are resolved anew for every
-//! connection; while the resolver fails, the last answer serves.
+//! Its target, its connections, what is pending, and the addresses its name last resolved to. Names are resolved anew
+//! for every connection; while the resolver fails, the last answer serves.
 
 use std::fmt;
 use std::io;
@@ -10,11 +10,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use http::uri::PathAndQuery;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
+use crate::upstream::plan::Plan;
 use crate::upstream::pool::IDLE_TIMEOUT;
 use crate::upstream::pool::Pool;
 use crate::upstream::reference;
@@ -22,6 +30,12 @@ use crate::upstream::target::Target;
 
 /// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 8;
+/// How long a connection that was just given up may take to be closed, where another waits for its place.
+const SLOT_WAIT: Duration = Duration::from_millis(50);
+/// Share of its weight, in thousandths, that an endpoint has at least.
+const SHARE_MIN: u128 = 100;
+/// The whole of its weight.
+pub(crate) const SHARE_WHOLE: usize = 1_000;
 
 /// One address of a server.
 pub struct Endpoint {
@@ -30,12 +44,39 @@ pub struct Endpoint {
     /// Its place among the server's endpoints.
     pub(crate) position: usize,
     pub(crate) pool: Pool,
+    /// It keeps its sessions and gets nothing new.
+    pub(crate) is_draining: bool,
+    /// Calls on their way there or back.
+    pub(crate) pending: AtomicUsize,
+    /// A permit for every connection that may be open.
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    is_healthy: AtomicBool,
+    slow_start: Duration,
+    /// Whether it came not long ago; when that was.
+    is_fresh: AtomicBool,
+    came: Mutex<Option<Instant>>,
     last_addresses: Mutex<Vec<SocketAddr>>,
 }
 
 impl Endpoint {
     pub(crate) fn new(target: Target, weight: usize, position: usize) -> Self {
-        Self { target, weight, position, pool: Pool::new(IDLE_TIMEOUT), last_addresses: Mutex::default() }
+        let slots_max = Semaphore::MAX_PERMITS;
+        Self {
+            target,
+            weight,
+            position,
+            pool: Pool::new(IDLE_TIMEOUT),
+            is_draining: false,
+            pending: AtomicUsize::new(0),
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            is_healthy: AtomicBool::new(true),
+            slow_start: Duration::ZERO,
+            is_fresh: AtomicBool::new(false),
+            came: Mutex::default(),
+            last_addresses: Mutex::default(),
+        }
     }
 
     /// A stable number made of the endpoint's URL: the same after a restart, on another machine, in a later version.
@@ -46,6 +87,67 @@ impl Endpoint {
     /// `scheme://host:port`, for operators and records. Path and query, where a token may stand, are never in it.
     pub fn origin(&self) -> &str {
         &self.target.origin
+    }
+
+    /// Whether the last health check went well; true where nothing is checked.
+    pub fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a health check.
+    pub(crate) fn set_healthy(&self, is_healthy: bool) {
+        if !self.is_healthy.swap(is_healthy, Ordering::Relaxed) && is_healthy {
+            self.came();
+        }
+    }
+
+    /// Calls on their way there or back.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.slots_max - self.slots.available_permits().min(self.slots_max)
+    }
+
+    /// Whether a call would have to wait for a connection.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0 && self.pending() >= self.slots_max
+    }
+
+    /// A place for one more connection, held for as long as that is open.
+    pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, Mishap> {
+        let slots = Arc::clone(&self.slots);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let waited = tokio::time::timeout(SLOT_WAIT, slots.acquire_owned()).await;
+        waited.ok().and_then(Result::ok).ok_or_else(|| Mishap::new(Failure::ConnectionsMax, ""))
+    }
+
+    /// It came, or came back: it gets less than its share for a while.
+    pub(crate) fn came(&self) {
+        if self.slow_start.is_zero() {
+            return;
+        }
+        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.is_fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// How much of its weight it has at this moment, in thousandths.
+    pub(crate) fn share(&self) -> usize {
+        if !self.is_fresh.load(Ordering::Relaxed) {
+            return SHARE_WHOLE;
+        }
+        let came = *self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = came.map_or(self.slow_start, |came| came.elapsed());
+        if passed >= self.slow_start {
+            self.is_fresh.store(false, Ordering::Relaxed);
+            return SHARE_WHOLE;
+        }
+        let share = passed.as_micros() * SHARE_WHOLE as u128 / self.slow_start.as_micros().max(1);
+        share.max(SHARE_MIN).try_into().unwrap_or(SHARE_WHOLE)
     }
 
     /// The path that an `endpoint` event of a stream from here means: what [`crate::upstream::Dispatch::path`] takes. A path that
@@ -94,9 +196,19 @@ impl fmt::Debug for Endpoint {
 }
 
 /// The endpoints of a plan, in its order.
-pub(crate) fn endpoints(targets: &[(Target, usize)]) -> Vec<Arc<Endpoint>> {
-    let numbered = targets.iter().enumerate();
-    numbered.map(|(position, (target, weight))| Arc::new(Endpoint::new(target.clone(), *weight, position))).collect()
+pub(crate) fn endpoints(plan: &Plan) -> Vec<Arc<Endpoint>> {
+    let slots_max = plan.limits.connections_max;
+    let numbered = plan.endpoints.iter().enumerate();
+    let endpoints = numbered.map(|(position, placed)| {
+        Arc::new(Endpoint {
+            is_draining: placed.is_draining,
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            slow_start: plan.slow_start,
+            ..Endpoint::new(placed.target.clone(), placed.weight, position)
+        })
+    });
+    endpoints.collect()
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::config::model;
+use crate::config::model::Balancing;
 use crate::config::model::Config;
 use crate::config::model::Health;
 use crate::config::model::HealthType;
 use crate::config::model::Server;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::upstream::breaker;
 use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::limits::Limits;
 use crate::upstream::target::Target;
 
 /// Endpoints of one server.
@@ -61,14 +64,27 @@ impl Plans {
 pub struct Plan {
     pub(crate) name: Arc<str>,
     pub(crate) transport: Transport,
-    pub(crate) endpoints: Vec<(Target, usize)>,
+    pub(crate) endpoints: Vec<Placed>,
     pub(crate) credential: UpstreamCredential,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) sse_read_timeout: Duration,
     pub(crate) stream_idle_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) limits: Limits,
+    pub(crate) balance: Balancing,
+    pub(crate) slow_start: Duration,
     pub(crate) health: Check,
+    /// `None`: failing endpoints are asked all the same.
+    pub(crate) breaker: Option<breaker::Rules>,
+}
+
+/// One endpoint among the others.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    pub(crate) target: Target,
+    pub(crate) weight: usize,
+    pub(crate) is_draining: bool,
 }
 
 /// How a server is spoken to.
@@ -105,12 +121,17 @@ impl Plan {
 
     /// A number made of the endpoints: another one when the server's name comes to stand for others.
     pub fn target(&self) -> u64 {
-        self.endpoints.iter().fold(0, |sum, (target, _)| sum.wrapping_add(target.id))
+        self.endpoints.iter().fold(0, |sum, placed| sum.wrapping_add(placed.target.id))
     }
 
     /// What the configuration says to present to the server.
     pub fn credential(&self) -> &UpstreamCredential {
         &self.credential
+    }
+
+    /// Whether a caller is sent to the same endpoint each time.
+    pub fn balances_by_caller(&self) -> bool {
+        self.balance == Balancing::Ketama
     }
 
     /// From sending to the answer's head, or to the end of a JSON answer.
@@ -146,12 +167,18 @@ impl Plan {
         let timeout = wait("timeout_ms", server.timeout_ms);
         let sse_read_timeout = wait("sse_read_timeout_ms", server.sse_read_timeout_ms);
         let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms);
+        if server.slow_start_ms > WAIT_MS_MAX {
+            let help = format!("write milliseconds up to {WAIT_MS_MAX}");
+            problems.error(&at.key("slow_start_ms"), format!("a wait of {} ms", server.slow_start_ms), help);
+        }
         if server.answer_bytes_max == 0 {
             problems.error(&at.key("answer_bytes_max"), "no answer fits into 0 bytes", "the default is 16777216");
         }
         let transport = transport(server, at, problems);
         let credential = UpstreamCredential::compile(server, at, problems);
         let health = check(&server.health, &at.key("health"), problems);
+        let limits = Limits::compile(server, at, problems);
+        let breaker = breaker::Rules::compile(&server.breaker, &at.key("breaker"), problems);
         let transport = transport?;
         let endpoints = endpoints(server, at, problems);
         (!endpoints.is_empty()).then(|| Self {
@@ -164,7 +191,11 @@ impl Plan {
             sse_read_timeout,
             stream_idle_timeout,
             answer_bytes_max: server.answer_bytes_max,
+            limits,
+            balance: server.balance,
+            slow_start: Duration::from_millis(server.slow_start_ms),
             health,
+            breaker,
         })
     }
 }
@@ -193,7 +224,7 @@ fn transport(server: &Server, at: &At, problems: &mut Problems) -> Option<Transp
     }
 }
 
-fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, usize)> {
+fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<Placed> {
     let list = at.key("endpoints");
     match &server.url {
         Some(_) if !server.endpoints.is_empty() => {
@@ -211,9 +242,10 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
     if server.endpoints.len() > ENDPOINTS_MAX {
         problems.error(&list, format!("more than {ENDPOINTS_MAX} endpoints"), "put a load balancer before them");
     }
-    let mut found: Vec<(Target, usize)> = Vec::new();
+    let mut found: Vec<Placed> = Vec::new();
     if let Some(url) = &server.url {
-        found.extend(target(url, &at.key("url"), problems).map(|target| (target, 1)));
+        let target = target(url, &at.key("url"), problems);
+        found.extend(target.map(|target| Placed { target, weight: 1, is_draining: false }));
     }
     for (index, endpoint) in server.endpoints.iter().enumerate() {
         let at = list.index(index);
@@ -226,10 +258,15 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
         let Some(target) = target(&endpoint.url, &at, problems) else {
             continue;
         };
-        if found.iter().any(|(other, _)| other.id == target.id) {
+        if found.iter().any(|other| other.target.id == target.id) {
             problems.error(&at, "this endpoint is listed twice", "give one of them the sum of the weights");
         }
-        found.push((target, endpoint.weight.clamp(1, WEIGHT_MAX)));
+        let weight = endpoint.weight.clamp(1, WEIGHT_MAX);
+        found.push(Placed { target, weight, is_draining: endpoint.draining });
+    }
+    if !found.is_empty() && found.iter().all(|placed| placed.is_draining) {
+        let help = "sessions that are there go on; new ones and calls without one are refused";
+        problems.warning(&list, "every endpoint is draining", help);
     }
     found
 }

@@ -1,5 +1,6 @@
 //! A scripted server on a local socket, and what it takes to send it a permitted call.
 
+mod balance;
 mod exchange;
 mod fleet;
 mod framing;
