@@ -11,6 +11,7 @@ pub mod secret;
 pub mod sources;
 
 mod bounded;
+mod certificates;
 mod directories;
 mod files;
 mod include;

@@ -262,6 +262,8 @@ pub struct Server {
     pub access: Access,
     /// What the gateway presents to the server.
     pub auth: UpstreamAuth,
+    /// TLS to the server, where it is not the usual one.
+    pub tls: UpstreamTls,
     /// Further headers sent to the server, treated as secrets. Values may hold references such as `${env:NAME}`.
     pub headers: BTreeMap<String, Secret>,
     /// Tools that may be called, `*` matching any text; absent: all. `[]`: none.
@@ -286,6 +288,10 @@ pub struct Server {
     /// Longest silence on a standing event stream, which waits for whatever the server will say, comments included. Then the stream
     /// is ended; clients come back with a new one.
     pub stream_idle_timeout_ms: u64,
+    /// From sending to the end of the answer, however much comes in between. Default: an hour, or `timeout_ms` if that is longer.
+    pub timeout_max_ms: Option<u64>,
+    /// Times of single tools, by the tool's name.
+    pub tools: BTreeMap<String, ServerTool>,
     /// From dialling to an open connection, TLS included.
     pub connect_timeout_ms: u64,
     /// Bytes of one message of the server: a JSON answer or one event.
@@ -317,6 +323,7 @@ impl Default for Server {
             r#type: None,
             access: Access::Key,
             auth: UpstreamAuth::default(),
+            tls: UpstreamTls::default(),
             headers: BTreeMap::new(),
             allowed_tools: None,
             blocked_tools: Vec::new(),
@@ -328,6 +335,8 @@ impl Default for Server {
             timeout_ms: 30_000,
             sse_read_timeout_ms: 60_000,
             stream_idle_timeout_ms: 3_600_000,
+            timeout_max_ms: None,
+            tools: BTreeMap::new(),
             connect_timeout_ms: 5_000,
             answer_bytes_max: 16 * 1024 * 1024,
             pending_max: 1_000,
@@ -452,6 +461,41 @@ pub enum UpstreamAuthType {
     Header,
     /// `Authorization: Basic ..`.
     Basic,
+}
+
+/// `[servers.NAME.tls]`: TLS to a server, where it is not the usual one. Files are PEM, and read again at a reload; a relative
+/// path starts at the file it stands in.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// Certificates of the authorities that are trusted instead of the system's.
+    pub ca_file: Option<String>,
+    /// The certificate that the gateway presents, and those between it and its authority.
+    pub client_cert_file: Option<String>,
+    /// The key of that certificate.
+    pub client_key_file: Option<String>,
+    /// The name that the server's certificate is for, where it is not the URL's host.
+    pub server_name: Option<String>,
+    /// What stands in `ca_file`.
+    #[serde(skip)]
+    pub ca: Option<String>,
+    /// What stands in `client_cert_file`.
+    #[serde(skip)]
+    pub client_cert: Option<String>,
+    /// What stands in `client_key_file`.
+    #[serde(skip)]
+    pub client_key: Option<Secret>,
+}
+
+/// `[servers.NAME.tools.NAME]`: times of one tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTool {
+    /// From sending to the answer's head, or to the end of a JSON answer; and from one message to the next on a stream that
+    /// answers. Default: the server's `timeout_ms` and `sse_read_timeout_ms`.
+    pub timeout_ms: Option<u64>,
+    /// From sending to the end of the answer, however much comes in between. Default: the server's.
+    pub timeout_max_ms: Option<u64>,
 }
 
 /// `[servers.NAME.health]`: how the endpoints' health is checked.

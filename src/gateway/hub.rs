@@ -140,8 +140,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
     let listen = Action::Listen(Listen::default());
     let headers = exchange::own_headers(exchange.conversation.revision);
     let permitted = handle::permit(entry, &caller, &exchange.conversation, listen, &headers).await?.permitted;
-    let choice =
-        if upstream.plan().balances_by_caller() { Choice::Of(&exchange.principal.id) } else { Choice::Next };
+    let choice = if upstream.plan().balances_by_caller() { Choice::Of(&exchange.principal.id) } else { Choice::Next };
     // Pending until the stream has begun.
     let ticket = upstream.pick(choice).map_err(Refusal::Upstream)?;
     entry.endpoint = Some(ticket.id());
@@ -179,7 +178,8 @@ async fn ask(
     if let Some(session) = session {
         headers.insert(SESSION_HEADER, session.parse().map_err(|_| Refusal::Internal("session_id"))?);
     }
-    let answer = said(upstream, events, hub.endpoint(), headers)?;
+    let mut answer = said(upstream, events, hub.endpoint(), headers)?;
+    answer.deadline = Instant::now() + upstream.plan().times(exchange.permitted.call().tool()).timeout;
     exchange.answer(upstream, answer).await.map(drop)
 }
 
@@ -215,7 +215,7 @@ fn said(
         body: upstream::Body::relayed(events, endpoint),
         attempts: 1,
         reused: true,
-        deadline: Instant::now() + upstream.plan().timeout(),
+        deadline: Instant::now() + upstream.plan().times(None).timeout,
     })
 }
 

@@ -174,16 +174,20 @@ impl Runtime {
         self.metrics.audit_records().add(records.saturating_sub(counted));
         self.metrics.audit_unavailable(!self.audit.available());
         let active = self.active();
-        let mut endpoints = Vec::new();
+        let (mut endpoints, mut certificates) = (Vec::new(), Vec::new());
         for upstream in active.fleet.iter() {
             if let Some(meter) = active.meters.get(upstream.plan().name()) {
                 let (pending, bytes) = upstream.pending();
                 meter.upstream_up(upstream.is_up());
                 meter.upstream_pending(pending, bytes);
             }
+            let expiries = upstream.plan().certificate_expiries();
+            let server = upstream.plan().name();
+            certificates.extend(expiries.map(|(which, end)| (server.as_ref().to_owned(), which, end)));
             endpoints.extend(upstream.endpoints().iter().map(|endpoint| figures(upstream, endpoint)));
         }
         self.metrics.endpoints(&endpoints);
+        self.metrics.certificates(&certificates);
         self.metrics.render()
     }
 

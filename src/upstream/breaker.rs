@@ -155,12 +155,8 @@ fn opened(rules: &Rules, openings: u32, now: Instant) -> State {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules {
-        failures_max: 3,
-        open: Duration::from_secs(1),
-        open_max: Duration::from_secs(5),
-        share_max: 50,
-    };
+    const RULES: Rules =
+        Rules { failures_max: 3, open: Duration::from_secs(1), open_max: Duration::from_secs(5), share_max: 50 };
 
     /// One circuit and a clock that only tests move.
     struct Bench {

@@ -156,7 +156,8 @@ impl Circuits {
             other => other,
         });
         let mut states = self.states();
-        if let (Some(known), Some(state)) = (known.filter(|_| self.rules.is_some()), states.get_mut(endpoint.position)) {
+        if let (Some(known), Some(state)) = (known.filter(|_| self.rules.is_some()), states.get_mut(endpoint.position))
+        {
             *state = known;
             if let Some(mark) = self.marks.get(endpoint.position) {
                 mark.store(mark_of(known), Ordering::Relaxed);

@@ -77,7 +77,9 @@ impl Failure {
     /// Whether the gateway itself did not let the call out, for the time being.
     pub fn is_refusal(self) -> bool {
         match self {
-            Self::Draining | Self::PendingMax | Self::PendingBytesMax | Self::ConnectionsMax | Self::CircuitOpen => true,
+            Self::Draining | Self::PendingMax | Self::PendingBytesMax | Self::ConnectionsMax | Self::CircuitOpen => {
+                true
+            }
             Self::EndpointGone
             | Self::NoEndpoint
             | Self::Resolve

@@ -26,6 +26,8 @@ mod rotation;
 mod server;
 mod target;
 mod ticket;
+mod times;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -54,3 +56,4 @@ pub use crate::upstream::server::Choice;
 pub use crate::upstream::server::Dispatch;
 pub use crate::upstream::server::Upstream;
 pub use crate::upstream::ticket::Ticket;
+pub use crate::upstream::times::Times;

@@ -21,6 +21,10 @@ use crate::upstream::breaker;
 use crate::upstream::credential::UpstreamCredential;
 use crate::upstream::limits::Limits;
 use crate::upstream::target::Target;
+use crate::upstream::times::Timeouts;
+use crate::upstream::times::Times;
+use crate::upstream::times::wait;
+use crate::upstream::tls::Tls;
 
 /// Endpoints of one server.
 pub const ENDPOINTS_MAX: usize = 64;
@@ -66,9 +70,9 @@ pub struct Plan {
     pub(crate) transport: Transport,
     pub(crate) endpoints: Vec<Placed>,
     pub(crate) credential: UpstreamCredential,
+    pub(crate) tls: Option<Tls>,
     pub(crate) connect_timeout: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) sse_read_timeout: Duration,
+    pub(crate) timeouts: Timeouts,
     pub(crate) stream_idle_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
     pub(crate) limits: Limits,
@@ -134,14 +138,14 @@ impl Plan {
         self.balance == Balancing::Ketama
     }
 
-    /// From sending to the answer's head, or to the end of a JSON answer.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
+    /// The times of a call of this tool, or of what calls none.
+    pub fn times(&self, tool: Option<&str>) -> Times {
+        self.timeouts.of(tool)
     }
 
-    /// Longest silence on an answering event stream.
-    pub fn sse_read_timeout(&self) -> Duration {
-        self.sse_read_timeout
+    /// When certificates that the configuration names end: which, and seconds since 1970.
+    pub fn certificate_expiries(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.tls.iter().flat_map(Tls::expiries)
     }
 
     /// Longest silence on a standing event stream.
@@ -156,17 +160,9 @@ impl Plan {
 
     /// Reads one server. `None` if a mistake leaves nothing to serve with.
     pub(crate) fn compile(name: &str, server: &Server, at: &At, problems: &mut Problems) -> Option<Self> {
-        let mut wait = |key: &str, value_ms: u64| {
-            if value_ms == 0 || value_ms > WAIT_MS_MAX {
-                let help = format!("write milliseconds between 1 and {WAIT_MS_MAX}");
-                problems.error(&at.key(key), format!("a wait of {value_ms} ms"), help);
-            }
-            Duration::from_millis(value_ms.min(WAIT_MS_MAX))
-        };
-        let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms);
-        let timeout = wait("timeout_ms", server.timeout_ms);
-        let sse_read_timeout = wait("sse_read_timeout_ms", server.sse_read_timeout_ms);
-        let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms);
+        let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms, at, problems);
+        let timeouts = Timeouts::compile(server, at, problems);
+        let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms, at, problems);
         if server.slow_start_ms > WAIT_MS_MAX {
             let help = format!("write milliseconds up to {WAIT_MS_MAX}");
             problems.error(&at.key("slow_start_ms"), format!("a wait of {} ms", server.slow_start_ms), help);
@@ -180,15 +176,19 @@ impl Plan {
         let limits = Limits::compile(server, at, problems);
         let breaker = breaker::Rules::compile(&server.breaker, &at.key("breaker"), problems);
         let transport = transport?;
-        let endpoints = endpoints(server, at, problems);
+        let tls = Tls::compile(&server.tls, &at.key("tls"), problems);
+        let mut endpoints = endpoints(server, at, problems);
+        if let Some(tls) = &tls {
+            secure(&mut endpoints, tls, &at.key("tls"), problems);
+        }
         (!endpoints.is_empty()).then(|| Self {
             name: name.into(),
             transport,
             endpoints,
             credential,
+            tls,
             connect_timeout,
-            timeout,
-            sse_read_timeout,
+            timeouts,
             stream_idle_timeout,
             answer_bytes_max: server.answer_bytes_max,
             limits,
@@ -269,6 +269,21 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<Placed> {
         problems.warning(&list, "every endpoint is draining", help);
     }
     found
+}
+
+/// Gives endpoints the name to verify, and refuses TLS that none of them would use.
+fn secure(endpoints: &mut [Placed], tls: &Tls, at: &At, problems: &mut Problems) {
+    let mut names = endpoints.iter_mut().filter_map(|placed| placed.target.tls.as_mut()).peekable();
+    if names.peek().is_none() {
+        problems.error(
+            at,
+            "`tls` is set, and no endpoint speaks TLS",
+            "write the URL with `https`, or leave `tls` out",
+        );
+    }
+    if let Some(name) = &tls.server_name {
+        names.for_each(|known| known.clone_from(name));
+    }
 }
 
 fn target(url: &str, at: &At, problems: &mut Problems) -> Option<Target> {

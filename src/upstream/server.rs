@@ -72,6 +72,7 @@ impl Upstream {
     pub(crate) fn start(plan: Arc<Plan>, dialer: Arc<Dialer>, keeper: &Handle, previous: Option<&Self>) -> Self {
         let balance = Arc::new(Balance::new(&plan, previous.map(|previous| &*previous.balance)));
         let endpoints = balance.endpoints();
+        let dialer = plan.tls.as_ref().and_then(|tls| dialer.with(tls)).map_or(dialer, Arc::new);
         for endpoint in endpoints {
             keeper.spawn(resolve_early(Arc::clone(&plan.name), Arc::clone(endpoint)));
         }
@@ -137,7 +138,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a permitted call and waits for the head of its answer, at most the server's `timeout_ms`. What became of it is
+    /// Sends a permitted call and waits for the head of its answer, at most the `timeout_ms` of the server or the tool. What became of it is
     /// noted on the ticket as far as it is known by then. Dropping the future closes the connection.
     pub async fn send(
         &self,
@@ -147,7 +148,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let request = exchange::request(&ticket.target, permitted, dispatch);
         ticket.hold(request.body().size_hint().exact().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0))?;
-        let sent = self.exchange(ticket, request).await;
+        let sent = self.exchange(ticket, request, self.plan.times(permitted.call().tool()).timeout).await;
         match &sent {
             Ok(answer) if is_failure(answer) => ticket.gave_up(),
             Ok(_) => ticket.began(),
@@ -160,8 +161,9 @@ impl Upstream {
         &self,
         endpoint: &Arc<Endpoint>,
         mut request: Request<Full<Bytes>>,
+        timeout: Duration,
     ) -> Result<Answer, UpstreamError> {
-        let deadline = Instant::now() + self.plan.timeout;
+        let deadline = Instant::now() + timeout;
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {

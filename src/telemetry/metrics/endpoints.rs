@@ -40,6 +40,7 @@ pub(super) struct Endpoints {
     openings: CounterFamily,
     connections: GaugeFamily,
     pending: GaugeFamily,
+    certificates: GaugeFamily,
     adopting: Mutex<()>,
 }
 
@@ -50,6 +51,10 @@ impl Endpoints {
             maker.family(vec, LABELS.len(), Overflow::Nowhere, name)
         };
         let (openings, help) = ("upstream_circuit_openings_total", "Times an endpoint's circuit opened.");
+        let expiry = "upstream_certificate_expiry_timestamp_seconds";
+        let expiry_help =
+            "When the first certificate of a server's `ca_file` or `client_cert_file` ends, in seconds since 1970.";
+        let certificates = IntGaugeVec::new(maker.opts(expiry, expiry_help), &["server", "certificate"])?;
         let openings_vec = IntCounterVec::new(maker.opts(openings, help), &LABELS)?;
         Ok(Self {
             circuit: gauge(
@@ -59,6 +64,7 @@ impl Endpoints {
             openings: maker.family(openings_vec, LABELS.len(), Overflow::Other, openings)?,
             connections: gauge("upstream_connections", "Connections open to an endpoint.")?,
             pending: gauge("upstream_endpoint_pending", "Calls on their way to an endpoint or back.")?,
+            certificates: maker.family(certificates, 2, Overflow::Nowhere, expiry)?,
             adopting: Mutex::new(()),
         })
     }
@@ -83,11 +89,21 @@ impl Endpoints {
         }
     }
 
+    /// Takes over which certificates of which servers end when; those of others go away.
+    pub(super) fn adopt_certificates(&self, ends: &[(String, &'static str, i64)]) {
+        let _one_at_a_time = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certificates.retain(|values| ends.iter().any(|(server, which, _)| values == [&**server, *which]));
+        for (server, which, end) in ends {
+            self.certificates.series(&[server, which]).set(*end);
+        }
+    }
+
     /// Only these servers have series from now on.
     pub(super) fn keep(&self, servers: &[&str]) {
         self.circuit.keep(servers);
         self.openings.keep(servers);
         self.connections.keep(servers);
         self.pending.keep(servers);
+        self.certificates.keep(servers);
     }
 }

@@ -191,6 +191,11 @@ impl Metrics {
         self.0.families.endpoints.adopt(figures);
     }
 
+    /// Takes over when which certificate of which server ends.
+    pub fn certificates(&self, ends: &[(String, &'static str, i64)]) {
+        self.0.families.endpoints.adopt_certificates(ends);
+    }
+
     /// Counts a refusal. A reason outside the vocabulary counts as `_other`.
     pub fn refused(&self, reason: &str) {
         let words = self.0.refusal_words;
@@ -257,7 +262,8 @@ impl Families {
     fn new(maker: &Maker, decision_words: &'static [&'static str]) -> Result<Self, prometheus::Error> {
         let up_help = "1 while at least one endpoint of the server can be used.";
         let up = IntGaugeVec::new(maker.opts("upstream_up", up_help), &["server"])?;
-        let pending = IntGaugeVec::new(maker.opts("upstream_pending", "Calls of a server that are pending."), &["server"])?;
+        let pending =
+            IntGaugeVec::new(maker.opts("upstream_pending", "Calls of a server that are pending."), &["server"])?;
         let bytes_help = "Bytes of requests that the pending calls of a server hold.";
         let pending_bytes = IntGaugeVec::new(maker.opts("upstream_pending_bytes", bytes_help), &["server"])?;
         let seconds_help = "From sending a request to a server to the head of its answer.";

@@ -121,9 +121,8 @@ fn a_draining_endpoint_keeps_its_sessions_and_gets_nothing_new() {
     for balance in [Balancing::LeastPending, Balancing::RoundRobin, Balancing::Ketama] {
         let running = Running::new(Server { balance, ..balanced(&urls) });
         assert_eq!(passing(&running, 30), [15, 0, 15]);
-        let of_keys: Vec<u64> = (0..60)
-            .map(|number| running.upstream().pick(Choice::Of(&format!("key:{number}"))).unwrap().id())
-            .collect();
+        let of_keys: Vec<u64> =
+            (0..60).map(|number| running.upstream().pick(Choice::Of(&format!("key:{number}"))).unwrap().id()).collect();
         assert_eq!(counts(&running, &of_keys)[1], 0);
         assert!(pick_of(&running, 1).is_ok());
     }
@@ -181,7 +180,8 @@ async fn pending_calls_hold_no_more_bytes_of_requests_than_the_servers_limit() {
     upstream.send(&first, &permitted(super::CALL), dispatch(upstream, HeaderMap::new())).await.unwrap();
     assert_eq!(upstream.pending(), (1, bytes));
     let second = upstream.pick(Choice::Next).unwrap();
-    let refused = upstream.send(&second, &permitted(super::CALL), dispatch(upstream, HeaderMap::new())).await.unwrap_err();
+    let refused =
+        upstream.send(&second, &permitted(super::CALL), dispatch(upstream, HeaderMap::new())).await.unwrap_err();
     assert_eq!((refused.failure(), refused.sent()), (Failure::PendingBytesMax, false));
     drop((first, second));
     assert_eq!(upstream.pending(), (0, 0));
@@ -303,9 +303,8 @@ fn where_a_breaker_is_switched_off_everything_is_asked() {
 fn a_key_leaves_an_endpoint_that_is_left_alone_and_nobody_else_moves() {
     let running = Running::new(Server { breaker: breaker(60_000), ..three() });
     let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
-    let owners = || -> Vec<u64> {
-        keys.iter().map(|key| running.upstream().pick(Choice::Of(key)).unwrap().id()).collect()
-    };
+    let owners =
+        || -> Vec<u64> { keys.iter().map(|key| running.upstream().pick(Choice::Of(key)).unwrap().id()).collect() };
     let before = owners();
     let gone = running.upstream().endpoints()[1].id();
     fail(&running, 1, 3);

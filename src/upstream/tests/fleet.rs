@@ -21,7 +21,8 @@ use crate::upstream::Failure;
 use crate::upstream::Upstreams;
 
 fn replicas(urls: &[(String, usize)], health: Health) -> Server {
-    let endpoints = urls.iter().map(|(url, weight)| Endpoint { url: url.clone(), weight: *weight, draining: false }).collect();
+    let endpoints =
+        urls.iter().map(|(url, weight)| Endpoint { url: url.clone(), weight: *weight, draining: false }).collect();
     Server { url: None, endpoints, health, ..server("") }
 }
 

@@ -33,7 +33,8 @@ fn base() -> Server {
 }
 
 fn replicas(endpoints: Vec<(&str, usize)>) -> Server {
-    let endpoints = endpoints.into_iter().map(|(url, weight)| Endpoint { url: url.into(), weight, draining: false }).collect();
+    let endpoints =
+        endpoints.into_iter().map(|(url, weight)| Endpoint { url: url.into(), weight, draining: false }).collect();
     Server { url: None, endpoints, ..base() }
 }
 
