@@ -20,6 +20,7 @@ mod json_tree;
 mod load;
 mod mask;
 mod merge;
+mod model_servers;
 mod names;
 mod nearest;
 mod schema;

@@ -213,7 +213,7 @@ impl Exchange<'_> {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
-        let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path };
+        let dispatch = Dispatch { headers, path };
         let modern = self.conversation.is_modern();
         // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
         let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));

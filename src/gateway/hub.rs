@@ -144,7 +144,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
     // Pending until the stream has begun.
     let ticket = upstream.pick(choice).map_err(Refusal::Upstream)?;
     entry.endpoint = Some(ticket.id());
-    let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path: None };
+    let dispatch = Dispatch { headers, path: None };
     let opening = async {
         let mut answer = upstream.send(&ticket, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
         entry.attempts = answer.attempts;

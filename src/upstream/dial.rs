@@ -65,11 +65,14 @@ impl Dialer {
     /// A fresh connection, open by `deadline`.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Mishap> {
         let slot = endpoint.slot().await?;
+        let era = endpoint.pool.era();
         let tcp = Counted::new(self.tcp(endpoint, deadline).await?, slot);
-        match &endpoint.target.tls {
-            None => speak(tcp).await,
-            Some(name) => speak(self.secure(tcp, name, deadline).await?).await,
-        }
+        let mut connection = match &endpoint.target.tls {
+            None => speak(tcp).await?,
+            Some(name) => speak(self.secure(tcp, name, deadline).await?).await?,
+        };
+        connection.era = era;
+        Ok(connection)
     }
 
     /// Whether a connection can be opened by `deadline`, without speaking HTTP on it.

@@ -30,6 +30,8 @@ use crate::upstream::target::Target;
 
 /// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 8;
+/// Addresses of one name that are remembered.
+const SEEN_MAX: usize = 256;
 /// How long a connection that was just given up may take to be closed, where another waits for its place.
 const SLOT_WAIT: Duration = Duration::from_millis(50);
 /// Share of its weight, in thousandths, that an endpoint has at least.
@@ -56,7 +58,18 @@ pub struct Endpoint {
     /// Whether it came not long ago; when that was.
     is_fresh: AtomicBool,
     came: Mutex<Option<Instant>>,
-    last_addresses: Mutex<Vec<SocketAddr>>,
+    /// How long an address that a name no longer has is still taken for one of its own.
+    resolve_interval: Duration,
+    addresses: Mutex<Addresses>,
+}
+
+/// What a name resolved to.
+#[derive(Default)]
+struct Addresses {
+    /// The last answer.
+    last: Vec<SocketAddr>,
+    /// Every address of the last answers, and when it was last among them: some resolvers tell a part each time.
+    seen: Vec<(SocketAddr, Instant)>,
 }
 
 impl Endpoint {
@@ -75,7 +88,8 @@ impl Endpoint {
             slow_start: Duration::ZERO,
             is_fresh: AtomicBool::new(false),
             came: Mutex::default(),
-            last_addresses: Mutex::default(),
+            resolve_interval: Duration::ZERO,
+            addresses: Mutex::default(),
         }
     }
 
@@ -111,9 +125,9 @@ impl Endpoint {
         self.slots_max - self.slots.available_permits().min(self.slots_max)
     }
 
-    /// Whether a call would have to wait for a connection.
+    /// Whether there is neither a connection to spare nor room for one more.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.available_permits() == 0 && self.pending() >= self.slots_max
+        self.slots.available_permits() == 0 && self.pool.is_empty()
     }
 
     /// A place for one more connection, held for as long as that is open.
@@ -171,21 +185,51 @@ impl Endpoint {
 
     /// What a resolver's answer means: its addresses, or the last ones while it fails.
     fn settle(&self, found: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Mishap> {
-        let mut last = self.last_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
             Ok(addresses) if addresses.is_empty() => Err(Mishap::new(Failure::Resolve, "an empty answer")),
             Ok(mut addresses) => {
+                if known.note(&addresses, self.resolve_interval, Instant::now()) {
+                    let origin = self.origin();
+                    tracing::info!(
+                        endpoint = origin,
+                        "an endpoint's name lost an address: kept connections are let go"
+                    );
+                    self.pool.renew();
+                }
                 addresses.truncate(ADDRESSES_MAX);
-                last.clone_from(&addresses);
+                known.last.clone_from(&addresses);
                 Ok(addresses)
             }
-            Err(error) if last.is_empty() => Err(Mishap::of(Failure::Resolve, &error)),
+            Err(error) if known.last.is_empty() => Err(Mishap::of(Failure::Resolve, &error)),
             Err(error) => {
                 let origin = self.origin();
                 tracing::warn!(endpoint = origin, %error, "an endpoint's name does not resolve; its last addresses are used");
-                Ok(last.clone())
+                Ok(known.last.clone())
             }
         }
+    }
+
+    /// Whether its addresses may change.
+    pub(crate) fn has_name(&self) -> bool {
+        self.target.host.parse::<IpAddr>().is_err()
+    }
+}
+
+impl Addresses {
+    /// Takes note of an answer; whether an address is gone that was there before.
+    fn note(&mut self, addresses: &[SocketAddr], interval: Duration, now: Instant) -> bool {
+        for address in addresses.iter().take(SEEN_MAX) {
+            match self.seen.iter_mut().find(|(known, _)| known == address) {
+                Some((_, at)) => *at = now,
+                None => self.seen.push((*address, now)),
+            }
+        }
+        let before = self.seen.len();
+        self.seen.retain(|(_, at)| *at == now || now.saturating_duration_since(*at) < interval);
+        let is_any_gone = self.seen.len() < before;
+        self.seen.truncate(SEEN_MAX);
+        is_any_gone
     }
 }
 
@@ -205,6 +249,7 @@ pub(crate) fn endpoints(plan: &Plan) -> Vec<Arc<Endpoint>> {
             slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
             slow_start: plan.slow_start,
+            resolve_interval: plan.resolve_interval,
             ..Endpoint::new(placed.target.clone(), placed.weight, position)
         })
     });
@@ -231,6 +276,22 @@ mod tests {
         let endpoint = Endpoint::new(Target::parse("http://a.test/").ok().unwrap(), 1, 0);
         let addresses = |count: usize| vec![SocketAddr::from(([127, 0, 0, 1], 80)); count];
         assert_eq!(endpoint.settle(Ok(addresses(ADDRESSES_MAX + 1))).unwrap().len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn an_address_is_gone_once_no_answer_had_it_for_the_interval() {
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let (interval, begun) = (Duration::from_secs(30), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut known = Addresses::default();
+        assert!(!known.note(&[address(1), address(2)], interval, begun));
+        assert!(!known.note(&[address(2)], interval, after(29)), "a part of the answer may be told in turn");
+        assert!(!known.note(&[address(1)], interval, after(58)));
+        assert!(known.note(&[address(1)], interval, after(88)));
+        assert!(!known.note(&[address(1)], interval, after(200)), "what is there stays");
+        let many: Vec<SocketAddr> = (0..=SEEN_MAX).map(|port| SocketAddr::from(([10, 0, 0, 1], port as u16))).collect();
+        known.note(&many, interval, after(201));
+        assert!(known.seen.len() <= SEEN_MAX);
     }
 
     #[tokio::test]

@@ -35,6 +35,9 @@ pub const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Shortest time between two health checks; shorter would be a load of its own.
 pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
 
+/// Shortest time between two resolutions of a name; shorter would be a load of its own.
+const RESOLVE_INTERVAL_MS_MIN: u64 = 100;
+
 /// Every server's plan.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plans {
@@ -78,6 +81,7 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) balance: Balancing,
     pub(crate) slow_start: Duration,
+    pub(crate) resolve_interval: Duration,
     pub(crate) health: Check,
     /// `None`: failing endpoints are asked all the same.
     pub(crate) breaker: Option<breaker::Rules>,
@@ -163,6 +167,7 @@ impl Plan {
         let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms, at, problems);
         let timeouts = Timeouts::compile(server, at, problems);
         let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms, at, problems);
+        let resolve_interval = resolve_interval(server.resolve_interval_ms, at, problems);
         if server.slow_start_ms > WAIT_MS_MAX {
             let help = format!("write milliseconds up to {WAIT_MS_MAX}");
             problems.error(&at.key("slow_start_ms"), format!("a wait of {} ms", server.slow_start_ms), help);
@@ -194,10 +199,19 @@ impl Plan {
             limits,
             balance: server.balance,
             slow_start: Duration::from_millis(server.slow_start_ms),
+            resolve_interval,
             health,
             breaker,
         })
     }
+}
+
+fn resolve_interval(interval_ms: u64, at: &At, problems: &mut Problems) -> Duration {
+    if !(RESOLVE_INTERVAL_MS_MIN..=WAIT_MS_MAX).contains(&interval_ms) {
+        let help = format!("write milliseconds between {RESOLVE_INTERVAL_MS_MIN} and {WAIT_MS_MAX}");
+        problems.error(&at.key("resolve_interval_ms"), format!("names resolved every {interval_ms} ms"), help);
+    }
+    Duration::from_millis(interval_ms.clamp(RESOLVE_INTERVAL_MS_MIN, WAIT_MS_MAX))
 }
 
 /// How the server is spoken to; reports a transport that is contradictory or not served. `None` where there is no URL by

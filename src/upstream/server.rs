@@ -22,7 +22,6 @@ use crate::policy::Permitted;
 use crate::upstream::answer::Answer;
 use crate::upstream::balance::Balance;
 use crate::upstream::circuits::Circuit;
-use crate::upstream::credential::UpstreamCredential;
 use crate::upstream::dial::Dialer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::UpstreamError;
@@ -47,13 +46,11 @@ pub enum Choice<'k> {
 }
 
 /// How a permitted call goes out.
-pub struct Dispatch<'c> {
+pub struct Dispatch {
     /// The caller's header lines, already reduced to what the protocol needs. `Host`, `Content-Length`, `Accept-Encoding`,
     /// `Last-Event-ID` and what belongs to a connection are set or removed on the way; `Authorization` and `Cookie` come from
-    /// `credential` alone.
+    /// the server's credential alone.
     pub headers: HeaderMap,
-    /// What is presented to the server.
-    pub credential: &'c UpstreamCredential,
     /// Where the message goes, by [`Endpoint::resolve_path`]; `None` is the configured URL.
     pub path: Option<PathAndQuery>,
 }
@@ -63,22 +60,24 @@ pub struct Upstream {
     plan: Arc<Plan>,
     balance: Arc<Balance>,
     dialer: Arc<Dialer>,
-    health_checks: Option<AbortHandle>,
+    tasks: Vec<AbortHandle>,
 }
 
 impl Upstream {
-    /// Starts the server's health checks on `keeper`, and asks the resolver for its names once, to warn early. `previous`:
+    /// Starts on `keeper` what goes on without calls: health checks, and the resolution of names. `previous`:
     /// what ran under the same name before.
     pub(crate) fn start(plan: Arc<Plan>, dialer: Arc<Dialer>, keeper: &Handle, previous: Option<&Self>) -> Self {
         let balance = Arc::new(Balance::new(&plan, previous.map(|previous| &*previous.balance)));
         let endpoints = balance.endpoints();
         let dialer = plan.tls.as_ref().and_then(|tls| dialer.with(tls)).map_or(dialer, Arc::new);
-        for endpoint in endpoints {
-            keeper.spawn(resolve_early(Arc::clone(&plan.name), Arc::clone(endpoint)));
-        }
+        let names = endpoints.iter().filter(|endpoint| endpoint.has_name()).map(|endpoint| {
+            let (server, endpoint) = (Arc::clone(&plan.name), Arc::clone(endpoint));
+            keeper.spawn(resolve_for_ever(server, endpoint, plan.resolve_interval)).abort_handle()
+        });
+        let mut tasks: Vec<AbortHandle> = names.collect();
         let probe = Probe::new(&plan, endpoints, &dialer).filter(|_| endpoints.len() > 1);
-        let checks = probe.map(|(probe, interval)| keeper.spawn(check_for_ever(probe, interval)).abort_handle());
-        Self { plan, balance, dialer, health_checks: checks }
+        tasks.extend(probe.map(|(probe, interval)| keeper.spawn(check_for_ever(probe, interval)).abort_handle()));
+        Self { plan, balance, dialer, tasks }
     }
 
     /// The plan this server was started with.
@@ -144,9 +143,9 @@ impl Upstream {
         &self,
         ticket: &Ticket,
         permitted: &Permitted,
-        dispatch: Dispatch<'_>,
+        dispatch: Dispatch,
     ) -> Result<Answer, UpstreamError> {
-        let request = exchange::request(&ticket.target, permitted, dispatch);
+        let request = exchange::request(&ticket.target, permitted, &self.plan.credential, dispatch);
         ticket.hold(request.body().size_hint().exact().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0))?;
         let sent = self.exchange(ticket, request, self.plan.times(permitted.call().tool()).timeout).await;
         match &sent {
@@ -194,9 +193,7 @@ fn is_failure(answer: &Answer) -> bool {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        if let Some(checks) = &self.health_checks {
-            checks.abort();
-        }
+        self.tasks.iter().for_each(AbortHandle::abort);
         // An answer still being read holds its endpoint: its connection must not go back to a pool nobody sweeps.
         for endpoint in self.endpoints() {
             endpoint.pool.close();
@@ -217,8 +214,16 @@ async fn check_for_ever(probe: Probe, interval: Duration) {
     }
 }
 
-async fn resolve_early(server: Arc<str>, endpoint: Arc<Endpoint>) {
-    if let Err(mishap) = endpoint.resolve().await {
-        tracing::warn!(server = &*server, endpoint = endpoint.origin(), reason = %mishap, "an endpoint cannot be resolved");
+async fn resolve_for_ever(server: Arc<str>, endpoint: Arc<Endpoint>, interval: Duration) {
+    let mut is_known = true;
+    loop {
+        let resolved = endpoint.resolve().await;
+        if let Err(mishap) = resolved.as_ref()
+            && is_known
+        {
+            tracing::warn!(server = &*server, endpoint = endpoint.origin(), reason = %mishap, "an endpoint cannot be resolved");
+        }
+        is_known = resolved.is_ok();
+        tokio::time::sleep(interval).await;
     }
 }

@@ -8,6 +8,7 @@ mod edge_auth;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
+mod isolation;
 mod messages;
 mod modern;
 mod operations;

@@ -61,7 +61,7 @@ impl Endpoints {
                 "upstream_circuit",
                 "Whether an endpoint that failed is asked: 0 it is, 1 by one call at a time, 2 it is left alone.",
             )?,
-            openings: maker.family(openings_vec, LABELS.len(), Overflow::Other, openings)?,
+            openings: maker.family(openings_vec, LABELS.len(), Overflow::Nowhere, openings)?,
             connections: gauge("upstream_connections", "Connections open to an endpoint.")?,
             pending: gauge("upstream_endpoint_pending", "Calls on their way to an endpoint or back.")?,
             certificates: maker.family(certificates, 2, Overflow::Nowhere, expiry)?,

@@ -134,14 +134,14 @@ fn a_draining_endpoint_keeps_its_sessions_and_gets_nothing_new() {
 #[tokio::test]
 async fn an_endpoint_that_came_gets_less_than_its_share_for_a_while() {
     let two = [("http://a.test/0", 1, false), ("http://a.test/1", 1, false)];
-    let slow = |server: Server, balance| Server { slow_start_ms: 400, balance, ..server };
+    let slow = |server: Server, balance| Server { slow_start_ms: 2_000, balance, ..server };
     for balance in [Balancing::LeastPending, Balancing::RoundRobin] {
         let mut running = Running::new(slow(balanced(&two), balance));
         assert_eq!(passing(&running, 200), [100, 100], "at the start nobody is new");
         running.fleet = running.upstreams.adopt(&plans(slow(three(), balance)));
         let taken = passing(&running, 300);
         assert!((1..60).contains(&taken[2]) && taken[0] > 100 && taken[1] > 100, "{taken:?}");
-        tokio::time::sleep(Duration::from_millis(450)).await;
+        tokio::time::sleep(Duration::from_millis(2_050)).await;
         assert_eq!(passing(&running, 300), [100, 100, 100]);
     }
 }
@@ -177,11 +177,10 @@ async fn pending_calls_hold_no_more_bytes_of_requests_than_the_servers_limit() {
     let running = Running::new(Server { pending_bytes_max: 2 * bytes - 1, ..server(&scripted.url()) });
     let upstream = running.upstream();
     let first = upstream.pick(Choice::Next).unwrap();
-    upstream.send(&first, &permitted(super::CALL), dispatch(upstream, HeaderMap::new())).await.unwrap();
+    upstream.send(&first, &permitted(super::CALL), dispatch(HeaderMap::new())).await.unwrap();
     assert_eq!(upstream.pending(), (1, bytes));
     let second = upstream.pick(Choice::Next).unwrap();
-    let refused =
-        upstream.send(&second, &permitted(super::CALL), dispatch(upstream, HeaderMap::new())).await.unwrap_err();
+    let refused = upstream.send(&second, &permitted(super::CALL), dispatch(HeaderMap::new())).await.unwrap_err();
     assert_eq!((refused.failure(), refused.sent()), (Failure::PendingBytesMax, false));
     drop((first, second));
     assert_eq!(upstream.pending(), (0, 0));
@@ -215,6 +214,38 @@ async fn no_more_connections_are_open_than_the_limit_of_an_endpoint() {
 }
 
 #[tokio::test]
+async fn an_endpoint_whose_connections_are_all_in_use_is_passed_over() {
+    let hang = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (one, other) = (Scripted::new([Step::SayAndHang(hang.into())]), Scripted::new([]));
+    let urls = [(&*one.url(), 1, false), (&*other.url(), 1, false)];
+    let running = Running::new(Server { connections_max: 1, ..balanced(&urls) });
+    let ticket = pick_of(&running, 0).unwrap();
+    let upstream = running.upstream();
+    let _stream = upstream.send(&ticket, &permitted(super::CALL), dispatch(HeaderMap::new())).await.unwrap();
+    for _ in 0..10 {
+        running.call().await.unwrap();
+    }
+    assert_eq!((one.requests().len(), other.requests().len(), other.connections()), (1, 10, 1));
+}
+
+#[tokio::test]
+async fn connections_of_before_a_name_lost_an_address_are_let_go() {
+    let scripted = Scripted::new([]);
+    let running = Running::of(&scripted);
+    running.call().await.unwrap();
+    let pool = &running.upstream().endpoints()[0].pool;
+    pool.renew();
+    eventually("the idle connection being closed", || scripted.departures() == 1).await;
+    let in_use = running.send().await.unwrap();
+    pool.renew();
+    assert_eq!(super::read(in_use).await.unwrap(), "{\"a\":1}", "an answer under way goes on");
+    eventually("the connection being closed after it", || scripted.departures() == 2).await;
+    running.call().await.unwrap();
+    assert!(running.send().await.unwrap().reused);
+    assert_eq!(scripted.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_connection_that_idled_too_long_makes_room_for_the_next() {
     let scripted = Scripted::new([]);
     let running = Running::new(Server { connections_max: 1, ..server(&scripted.url()) });
@@ -227,37 +258,49 @@ async fn a_connection_that_idled_too_long_makes_room_for_the_next() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_resets_is_left_alone_and_taken_back() {
-    let (well, ill) = (Scripted::new([]), Scripted::new(vec![Step::Reset; 3]));
+async fn an_endpoint_that_resets_costs_no_more_calls_than_it_takes() {
+    let (well, ill) = (Scripted::new([]), Scripted::new(vec![Step::Reset; 20]));
     let urls = [(&*well.url(), 1, false), (&*ill.url(), 1, false)];
-    let running = Running::new(Server { breaker: breaker(1_000), ..balanced(&urls) });
-    let upstream = running.upstream();
+    let running = Running::new(Server { breaker: breaker(60_000), ..balanced(&urls) });
     let mut failed = 0;
     for _ in 0..20 {
         failed += usize::from(running.call().await.is_err());
     }
-    assert_eq!(failed, 3, "no more calls than it takes");
-    let ill_one = &upstream.endpoints()[1];
-    assert_eq!((upstream.circuit(ill_one), upstream.circuit_openings(ill_one)), (Circuit::Open, 1));
+    assert_eq!((failed, ill.requests().len()), (3, 3));
+    let endpoint = &running.upstream().endpoints()[1];
+    assert_eq!(running.upstream().circuit(endpoint), Circuit::Open);
+    assert_eq!(running.upstream().circuit_openings(endpoint), 1);
     assert_eq!(passing(&running, 20), [20, 0]);
     let refused = pick_of(&running, 1).unwrap_err();
-    assert_eq!((refused.failure(), refused.retry_after_seconds()), (Failure::CircuitOpen, Some(1)), "a session waits");
-    eventually("half-open", || upstream.circuit(ill_one) == Circuit::HalfOpen).await;
+    assert_eq!(refused.failure(), Failure::CircuitOpen, "a session stays where it is");
+    assert!((50..=60).contains(&refused.retry_after_seconds().unwrap()), "{refused:?}");
+}
+
+#[tokio::test]
+async fn one_call_at_a_time_tries_an_endpoint_that_failed() {
+    let (one, other) = (Scripted::new([]), Scripted::new([]));
+    let urls = [(&*one.url(), 1, false), (&*other.url(), 1, false)];
+    let running = Running::new(Server { breaker: breaker(50), ..balanced(&urls) });
+    let upstream = running.upstream();
+    let endpoint = &upstream.endpoints()[1];
+    fail(&running, 1, 3);
+    eventually("half-open", || upstream.circuit(endpoint) == Circuit::HalfOpen).await;
     let trial = upstream.pick(Choice::Next).unwrap();
-    assert_eq!(trial.id(), ill_one.id());
-    assert_eq!(passing(&running, 20), [20, 0], "one at a time");
+    assert_eq!(trial.id(), endpoint.id());
+    assert_eq!(passing(&running, 20), [20, 0], "others go elsewhere");
     assert_eq!(pick_of(&running, 1).unwrap_err().failure(), Failure::CircuitOpen);
     drop(trial);
-    assert_eq!(upstream.circuit(ill_one), Circuit::HalfOpen, "a trial that came to nothing decides nothing");
+    assert_eq!(upstream.circuit(endpoint), Circuit::HalfOpen, "a trial that came to nothing decides nothing");
     running.call().await.unwrap();
-    assert_eq!(upstream.circuit(ill_one), Circuit::Closed);
+    assert_eq!((upstream.circuit(endpoint), other.requests().len()), (Circuit::Closed, 1));
     assert_eq!(passing(&running, 20), [10, 10]);
 }
 
 #[tokio::test]
 async fn a_single_endpoint_that_fails_is_refused_at_once_and_tried_again() {
     let scripted = Scripted::new(vec![Step::Reset; 4]);
-    let running = Running::new(Server { breaker: breaker(200), ..server(&scripted.url()) });
+    let breaker = Breaker { open_ms_max: 700, ..breaker(700) };
+    let running = Running::new(Server { breaker, ..server(&scripted.url()) });
     let endpoint = &running.upstream().endpoints()[0];
     for _ in 0..3 {
         assert_eq!(running.call().await.unwrap_err().failure(), Failure::Reset);

@@ -213,7 +213,7 @@ impl Running {
     async fn send(&self) -> Result<Answer, UpstreamError> {
         let upstream = self.upstream();
         let endpoint = upstream.pick(Choice::Next)?;
-        upstream.send(&endpoint, &permitted(CALL), dispatch(upstream, HeaderMap::new())).await
+        upstream.send(&endpoint, &permitted(CALL), dispatch(HeaderMap::new())).await
     }
 
     /// Sends a call and reads its whole answer.
@@ -223,8 +223,8 @@ impl Running {
 }
 
 /// These headers, the configured credential, the configured path.
-fn dispatch(upstream: &Upstream, headers: HeaderMap) -> Dispatch<'_> {
-    Dispatch { headers, credential: upstream.plan().credential(), path: None }
+fn dispatch(headers: HeaderMap) -> Dispatch {
+    Dispatch { headers, path: None }
 }
 
 fn soon() -> Instant {
