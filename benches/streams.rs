@@ -360,6 +360,7 @@ fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> 
         [servers.silent]
         url = "http://{upstream}/silent"
         sse_read_timeout_ms = 600000
+        pending_max = 20000
         blocked_tools = ["drop_*", "truncate_*"]
         [keys.bench]
         digest = "{digest}"

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_path_to_error::Segment;
 
+use crate::config::certificates;
 use crate::config::directories;
 use crate::config::files;
 use crate::config::interpolate;
@@ -84,6 +85,7 @@ pub fn load_with<T>(
     let (Some(mut config), false) = (config, names_lost) else { return Err(LoadError { sources, problems }) };
 
     directories::anchor(&mut config, &sources);
+    certificates::read(&mut config, &sources, &mut problems);
     check_names(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);

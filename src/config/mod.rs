@@ -11,6 +11,7 @@ pub mod secret;
 pub mod sources;
 
 pub(crate) mod bounded;
+mod certificates;
 mod directories;
 mod files;
 mod front;
@@ -20,6 +21,7 @@ mod json_tree;
 mod load;
 mod mask;
 mod merge;
+mod model_servers;
 mod names;
 mod nearest;
 mod schema;

@@ -17,6 +17,10 @@ pub use crate::config::front::CertificateFiles;
 pub use crate::config::front::ClientAuth;
 pub use crate::config::front::ForwardedHeader;
 pub use crate::config::front::ListenTls;
+pub use crate::config::model_servers::Balancing;
+pub use crate::config::model_servers::Breaker;
+pub use crate::config::model_servers::ServerTool;
+pub use crate::config::model_servers::UpstreamTls;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -326,6 +330,8 @@ pub struct Server {
     pub access: Access,
     /// What the gateway presents to the server.
     pub auth: UpstreamAuth,
+    /// TLS to the server, where it is not the usual one.
+    pub tls: UpstreamTls,
     /// Further headers sent to the server, treated as secrets. Values may hold references such as `${env:NAME}`.
     pub headers: BTreeMap<String, Secret>,
     /// Tools that may be called, `*` matching any text; absent: all. `[]`: none.
@@ -350,12 +356,31 @@ pub struct Server {
     /// Longest silence on a standing event stream, which waits for whatever the server will say, comments included. Then the stream
     /// is ended; clients come back with a new one.
     pub stream_idle_timeout_ms: u64,
+    /// From sending to the end of the answer, however much comes in between. Default: an hour, or `timeout_ms` if that is longer.
+    pub timeout_max_ms: Option<u64>,
+    /// Times of single tools, by the tool's name.
+    pub tools: BTreeMap<String, ServerTool>,
     /// From dialling to an open connection, TLS included.
     pub connect_timeout_ms: u64,
     /// Bytes of one message of the server: a JSON answer or one event.
     pub answer_bytes_max: usize,
+    /// Calls of the server that are pending at once; more are refused with 503. A standing event stream is none.
+    pub pending_max: usize,
+    /// Bytes of requests that pending calls of the server hold together; more are refused with 503.
+    pub pending_bytes_max: usize,
+    /// Connections to one endpoint, those of event streams included; a call that would need one more is refused with 503.
+    pub connections_max: usize,
+    /// How the endpoint is chosen for what belongs to no session.
+    pub balance: Balancing,
+    /// How long an endpoint that came, or came back, is given less than its share, growing evenly. 0: it gets all at once. Not
+    /// for `ketama`.
+    pub slow_start_ms: u64,
+    /// From one resolution of the endpoints' names to the next. Connections are let go within two of them when an address is gone.
+    pub resolve_interval_ms: u64,
     /// How the endpoints' health is checked.
     pub health: Health,
+    /// When an endpoint that fails is left alone.
+    pub breaker: Breaker,
 }
 
 impl Default for Server {
@@ -368,6 +393,7 @@ impl Default for Server {
             r#type: None,
             access: Access::Key,
             auth: UpstreamAuth::default(),
+            tls: UpstreamTls::default(),
             headers: BTreeMap::new(),
             allowed_tools: None,
             blocked_tools: Vec::new(),
@@ -379,9 +405,18 @@ impl Default for Server {
             timeout_ms: 30_000,
             sse_read_timeout_ms: 60_000,
             stream_idle_timeout_ms: 3_600_000,
+            timeout_max_ms: None,
+            tools: BTreeMap::new(),
             connect_timeout_ms: 5_000,
             answer_bytes_max: 16 * 1024 * 1024,
+            pending_max: 1_000,
+            pending_bytes_max: 64 * 1024 * 1024,
+            connections_max: 10_000,
+            balance: Balancing::default(),
+            slow_start_ms: 0,
+            resolve_interval_ms: 30_000,
             health: Health::default(),
+            breaker: Breaker::default(),
         }
     }
 }
@@ -418,6 +453,9 @@ pub struct Endpoint {
     /// Its share of new sessions and calls, relative to the others.
     #[serde(default = "one")]
     pub weight: usize,
+    /// Lets its sessions go on and gives it nothing new, so that it can be taken away.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 fn one() -> usize {

@@ -55,9 +55,9 @@ impl Declines {
                 return;
             }
             let choice = endpoint.map_or(Choice::Next, Choice::Pinned);
-            let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path };
+            let dispatch = Dispatch { headers, path };
             let sent = match upstream.pick(choice) {
-                Ok(endpoint) => upstream.send(&endpoint, &permitted, dispatch).await,
+                Ok(ticket) => upstream.send(&ticket, &permitted, dispatch).await,
                 Err(error) => Err(error),
             };
             match sent {

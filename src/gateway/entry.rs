@@ -398,6 +398,7 @@ fn ending_of(refusal: &Refusal) -> Ending {
     match refusal {
         // The server was reached and did not speak HTTP as it should: no matter of the network.
         Refusal::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
+        Refusal::Upstream(error) if error.failure().is_refusal() => Ending::Refused,
         Refusal::Upstream(_) => Ending::NetworkFailure,
         Refusal::Answer(_) | Refusal::UpstreamStatus(_) => Ending::UpstreamError,
         Refusal::ClientGone => Ending::ClientGone,

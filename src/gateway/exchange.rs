@@ -43,6 +43,8 @@ use crate::transport::route::Door;
 use crate::upstream;
 use crate::upstream::Choice;
 use crate::upstream::Dispatch;
+use crate::upstream::Failure;
+use crate::upstream::Ticket;
 use crate::upstream::Upstream;
 
 use super::client::Client;
@@ -85,6 +87,8 @@ pub(crate) struct Exchange<'x> {
     pub(crate) awaited: Option<Screen>,
     /// Whether the answer began a session.
     pub(crate) has_session: bool,
+    /// What the call holds of its server until it is answered.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// Where a stream that ended before its answer goes on.
@@ -110,6 +114,19 @@ pub(crate) fn speaks_sse(active: &Active, server: &str) -> bool {
 pub(crate) async fn run(exchange: &mut Exchange<'_>) -> Result<Option<Resume>, Refusal> {
     let fleet = Arc::clone(&exchange.active.fleet);
     let upstream = fleet.get(&exchange.permitted.call().server).ok_or(Refusal::Internal("no_upstream"))?;
+    let ended = carry(exchange, upstream).await;
+    if let Some(ticket) = exchange.ticket.take() {
+        match &ended {
+            Ok(_) => ticket.succeeded(),
+            Err(Refusal::Upstream(error)) => ticket.failed(error.failure()),
+            // A client that left or an answer that is not let through says nothing about who answered.
+            Err(_) => {}
+        }
+    }
+    ended
+}
+
+async fn carry(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<Option<Resume>, Refusal> {
     match (exchange.conversation.door, upstream.plan().speaks_sse()) {
         (Door::Streamable | Door::SseMessage, false) => exchange.direct(upstream).await,
         (Door::SseStream, true) => sse::relay(exchange, upstream).await.map(|()| None),
@@ -185,11 +202,12 @@ impl Exchange<'_> {
         let choice = match self.pinned.or(session.map(|session| session.endpoint)) {
             Some(endpoint) => Choice::Pinned(endpoint),
             // Without a session a server may still remember who asked: it had better be the same one each time.
+            None if upstream.plan().balances_by_caller() => Choice::Of(&self.principal.id),
             None if !self.conversation.is_modern() && !self.is_initialize() => Choice::Of(&self.principal.id),
             None => Choice::Next,
         };
-        let endpoint = upstream.pick(choice).map_err(Refusal::Upstream)?;
-        self.entry.endpoint = Some(endpoint.id());
+        let ticket = &*self.ticket.insert(upstream.pick(choice).map_err(Refusal::Upstream)?);
+        self.entry.endpoint = Some(ticket.id());
         // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
         self.entry.attempts = 1;
         let mut headers = std::mem::take(&mut self.headers);
@@ -197,10 +215,10 @@ impl Exchange<'_> {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
-        let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path };
+        let dispatch = Dispatch { headers, path };
         let modern = self.conversation.is_modern();
         // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
-        let sending = std::pin::pin!(upstream.send(&endpoint, &self.permitted, dispatch));
+        let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
         let sent = self.client.watched(modern, sending).await;
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent.map_err(|Gone| Refusal::ClientGone)?;
@@ -216,6 +234,20 @@ impl Exchange<'_> {
             return Ok(None);
         }
         Message::read(sent, &Limits::default()).map(Some).map_err(|_| Refusal::Internal("rewritten"))
+    }
+
+    /// The answer is a stream that stands: nobody waits for its end, so the call is no longer pending.
+    pub(crate) fn stands(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.succeeded();
+        }
+    }
+
+    /// The upstream broke off an answer whose head went out already.
+    pub(crate) fn broke(&mut self, failure: Failure) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.failed(failure);
+        }
     }
 
     /// Whether the call begins a session.

@@ -186,6 +186,7 @@ pub(crate) async fn carry_out(
         message_path: None,
         awaited,
         has_session: false,
+        ticket: None,
     };
     exchange::run(&mut exchange).await
 }
@@ -406,7 +407,10 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && matches!(refusal, Refusal::Denied(..)))
     .then_some(era);
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
-    if let Refusal::Upstream(error) = refusal {
+    // What the gateway does not let out was told when it began, not for each call.
+    if let Refusal::Upstream(error) = refusal
+        && !error.failure().is_refusal()
+    {
         tracing::warn!(server = entry.server.as_deref().unwrap_or_default(), %error, "an upstream failed");
     }
     entry.status = Some(status);

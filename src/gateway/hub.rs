@@ -142,22 +142,21 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
     let listen = Action::Listen(Listen::default());
     let headers = exchange::own_headers(exchange.conversation.revision);
     let permitted = handle::permit(entry, &caller, &exchange.conversation, listen, &headers).await?.permitted;
-    let endpoint = upstream.pick(Choice::Next).map_err(Refusal::Upstream)?;
-    entry.endpoint = Some(endpoint.id());
-    let dispatch = Dispatch { headers, credential: upstream.plan().credential(), path: None };
+    let choice = if upstream.plan().balances_by_caller() { Choice::Of(&exchange.principal.id) } else { Choice::Next };
+    // Pending until the stream has begun.
+    let ticket = upstream.pick(choice).map_err(Refusal::Upstream)?;
+    entry.endpoint = Some(ticket.id());
+    let dispatch = Dispatch { headers, path: None };
     let opening = async {
-        let mut answer = upstream.send(&endpoint, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
+        let mut answer = upstream.send(&ticket, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
         entry.attempts = answer.attempts;
         if answer.status.is_client_error() || answer.status.is_server_error() {
             return Err(Refusal::UpstreamStatus(answer.status));
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
         let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
-        Ok((
-            Arc::new(Hub::new(&exchange.principal.id, path, endpoint.id(), &exchange.runtime.buffers)),
-            answer,
-            splitter,
-        ))
+        ticket.succeeded();
+        Ok((Arc::new(Hub::new(&exchange.principal.id, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }
@@ -181,7 +180,8 @@ async fn ask(
     if let Some(session) = session {
         headers.insert(SESSION_HEADER, session.parse().map_err(|_| Refusal::Internal("session_id"))?);
     }
-    let answer = said(upstream, events, hub.endpoint(), headers)?;
+    let mut answer = said(upstream, events, hub.endpoint(), headers)?;
+    answer.deadline = Instant::now() + upstream.plan().times(exchange.permitted.call().tool()).timeout;
     exchange.answer(upstream, answer).await.map(drop)
 }
 
@@ -217,7 +217,7 @@ fn said(
         body: upstream::Body::relayed(events, endpoint),
         attempts: 1,
         reused: true,
-        deadline: Instant::now() + upstream.plan().timeout(),
+        deadline: Instant::now() + upstream.plan().times(None).timeout,
     })
 }
 

@@ -269,7 +269,13 @@ impl Refusal {
                 Wire::new(503, code::INTERNAL_ERROR, "too many event streams are open; try again shortly")
                     .with("retry-after", "1")
             }
-            Self::Upstream(error) => upstream_wire(error.failure()),
+            Self::Upstream(error) => {
+                let wire = upstream_wire(error.failure());
+                match error.retry_after_seconds() {
+                    Some(seconds) => wire.with("retry-after", seconds.to_string()),
+                    None => wire,
+                }
+            }
             Self::Answer(_) => {
                 Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway gave no valid answer")
             }
@@ -346,7 +352,32 @@ fn upstream_wire(failure: Failure) -> Wire {
         Failure::Timeout => {
             Wire::new(504, code::INTERNAL_ERROR, "the server behind the gateway did not answer in time")
         }
-        _ => Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway could not be reached"),
+        Failure::PendingMax | Failure::PendingBytesMax | Failure::ConnectionsMax => Wire::new(
+            503,
+            code::INTERNAL_ERROR,
+            "the server behind the gateway has as many calls under way as it may; try again shortly",
+        )
+        .with("retry-after", "1"),
+        Failure::CircuitOpen => Wire::new(
+            503,
+            code::INTERNAL_ERROR,
+            "the server behind the gateway failed repeatedly and is left alone for a while; try again later",
+        )
+        .with("retry-after", "1"),
+        Failure::Draining => Wire::new(
+            503,
+            code::INTERNAL_ERROR,
+            "the server behind the gateway takes nothing new at the moment; try again later",
+        )
+        .with("retry-after", "5"),
+        Failure::NoEndpoint
+        | Failure::Resolve
+        | Failure::Connect
+        | Failure::Tls
+        | Failure::Reset
+        | Failure::Protocol => {
+            Wire::new(502, code::INTERNAL_ERROR, "the server behind the gateway could not be reached")
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::telemetry::metrics::StreamKind;
 use crate::transport::buffers::Full;
 use crate::transport::buffers::Share;
 use crate::upstream;
+use crate::upstream::Times;
 use crate::upstream::Upstream;
 use crate::upstream::UpstreamError;
 
@@ -65,6 +66,12 @@ pub(crate) struct Pump<'p> {
     mailbox: Option<Arc<Mailbox>>,
     /// The process is on its way out.
     is_leaving: bool,
+    /// How long the answer may take.
+    times: Times,
+    /// When it ends whatever comes.
+    over_at: Option<Instant>,
+    /// Whether a message came since the silence was last measured.
+    has_progressed: bool,
     splitter: Splitter,
     /// Screened bytes that wait to be written.
     ready: BytesMut,
@@ -102,6 +109,9 @@ impl<'p> Pump<'p> {
             mail: None,
             mailbox: None,
             is_leaving: false,
+            times: upstream.plan().times(exchange.permitted.call().tool()),
+            over_at: None,
+            has_progressed: false,
             splitter: Splitter::new(upstream.plan().answer_bytes_max()),
             ready: BytesMut::new(),
             active: Arc::clone(exchange.active),
@@ -119,6 +129,9 @@ impl<'p> Pump<'p> {
 
     /// With the events of an upstream's answer.
     pub(crate) fn from(mut self, answer: upstream::Answer) -> Self {
+        if self.kind == StreamKind::Answer {
+            self.over_at = Some(answer.deadline + self.times.timeout_max.saturating_sub(self.times.timeout));
+        }
         self.answer = Some(answer);
         self
     }
@@ -140,6 +153,9 @@ impl<'p> Pump<'p> {
     /// # Errors
     /// The refusal still to be put on record, and to be answered if nothing was written yet.
     pub(crate) async fn pump(mut self, exchange: &mut Exchange<'_>) -> Result<Option<Resume>, Refusal> {
+        if self.kind != StreamKind::Answer {
+            exchange.stands();
+        }
         // The configuration may have changed while the head was awaited; from here on, changes are told.
         self.decide_again(exchange)?;
         // The answer to `initialize` brings the session, which belongs into the head: the head waits for it.
@@ -167,10 +183,12 @@ impl<'p> Pump<'p> {
             let keep_alive = exchange.client.is_kept_alive().then_some(self.comment_at);
             let keep_alive = if self.is_leaving { Some(Instant::now() + LOOK) } else { keep_alive };
             let held = self.splitter.pending_bytes();
-            silent_until += exchange.client.room(held).await.map_err(|Gone| Refusal::ClientGone)?;
+            let waited = exchange.client.room(held).await.map_err(|Gone| Refusal::ClientGone)?;
+            silent_until += waited;
+            self.over_at = self.over_at.map(|over_at| over_at + waited);
             let next = next(
                 self.answer.as_mut(),
-                silent_until,
+                self.over_at.map_or(silent_until, |over_at| over_at.min(silent_until)),
                 keep_alive.filter(|_| exchange.client.is_begun()),
                 &mut self.changes,
                 self.mail.as_mut(),
@@ -181,7 +199,9 @@ impl<'p> Pump<'p> {
                 Next::Chunk(Err(error)) if self.kind != StreamKind::Answer && error.is_silence() => self.close(),
                 Next::Chunk(chunk) => {
                     let chunk = chunk.map_err(Refusal::Upstream)?;
-                    silent_until = Instant::now() + self.silence_max();
+                    if !self.times.is_reset_by_messages || self.kind != StreamKind::Answer {
+                        silent_until = Instant::now() + self.silence_max();
+                    }
                     exchange.entry.received.update(&chunk);
                     self.decide_again(exchange)?;
                     self.splitter.feed(&chunk);
@@ -205,6 +225,9 @@ impl<'p> Pump<'p> {
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
             }
             self.forward(exchange).await?;
+            if std::mem::take(&mut self.has_progressed) {
+                silent_until = Instant::now() + self.silence_max();
+            }
         }
         Ok(())
     }
@@ -243,6 +266,7 @@ impl<'p> Pump<'p> {
                     tracing::debug!(reason = "event_type", "an event of the upstream was dropped");
                 }
                 Item::Event(event) if event.is_message() => {
+                    self.has_progressed = true;
                     let verdict =
                         self.screen.event(event.data().cloned().unwrap_or_default(), &exchange.judge(&active));
                     self.take(exchange, &event, verdict)?;
@@ -343,7 +367,7 @@ impl<'p> Pump<'p> {
 
     fn silence_max(&self) -> Duration {
         match self.kind {
-            StreamKind::Answer => self.upstream.plan().sse_read_timeout(),
+            StreamKind::Answer => self.times.silence,
             StreamKind::Standing | StreamKind::Sse => self.upstream.plan().stream_idle_timeout(),
         }
     }
@@ -380,6 +404,9 @@ impl<'p> Pump<'p> {
         };
         if !exchange.client.is_begun() || matches!(refusal, Refusal::ClientGone) {
             return Err(refusal);
+        }
+        if let Refusal::Upstream(error) = &refusal {
+            exchange.broke(error.failure());
         }
         exchange.entry.refuse(&refusal);
         // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.

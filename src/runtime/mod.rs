@@ -23,13 +23,17 @@ use crate::audit;
 use crate::clock;
 use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::EndpointFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::delay::Delay;
 use crate::transport::gate_io;
+use crate::upstream::Circuit;
+use crate::upstream::Endpoint;
 use crate::upstream::Fleet;
+use crate::upstream::Upstream;
 use crate::upstream::Upstreams;
 
 pub use crate::runtime::hub::About;
@@ -187,12 +191,20 @@ impl Runtime {
         self.metrics.audit_unavailable(!self.audit.available());
         self.metrics.load(self.buffers.held(), self.delay.standing());
         let active = self.active();
+        let (mut endpoints, mut certificates) = (Vec::new(), Vec::new());
         for upstream in active.fleet.iter() {
-            let up = upstream.endpoints().iter().any(|endpoint| upstream.is_healthy(endpoint));
             if let Some(meter) = active.meters.get(upstream.plan().name()) {
-                meter.upstream_up(up);
+                let (pending, bytes) = upstream.pending();
+                meter.upstream_up(upstream.is_up());
+                meter.upstream_pending(pending, bytes);
             }
+            let expiries = upstream.plan().certificate_expiries();
+            let server = upstream.plan().name();
+            certificates.extend(expiries.map(|(which, end)| (server.as_ref().to_owned(), which, end)));
+            endpoints.extend(upstream.endpoints().iter().map(|endpoint| figures(upstream, endpoint)));
         }
+        self.metrics.endpoints(&endpoints);
+        self.metrics.certificates(&certificates);
         self.metrics.render()
     }
 
@@ -235,6 +247,22 @@ pub struct InFlight(Arc<Runtime>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn figures(upstream: &Upstream, endpoint: &Endpoint) -> EndpointFigures {
+    EndpointFigures {
+        server: upstream.plan().name().as_ref().to_owned(),
+        endpoint: format!("{:016x}", endpoint.id()),
+        origin: endpoint.origin().to_owned(),
+        circuit: match upstream.circuit(endpoint) {
+            Circuit::Closed => 0,
+            Circuit::HalfOpen => 1,
+            Circuit::Open => 2,
+        },
+        circuit_openings: upstream.circuit_openings(endpoint),
+        connections: endpoint.connections(),
+        pending: endpoint.pending(),
     }
 }
 

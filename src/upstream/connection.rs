@@ -49,6 +49,8 @@ pub(crate) struct Connection {
     io: Option<Io>,
     relay: Arc<Relay>,
     waker: Waker,
+    /// The pool's era in which it was dialled.
+    pub(crate) era: u64,
 }
 
 type Io = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
@@ -67,7 +69,7 @@ impl Connection {
             .await?;
         let relay = Arc::new(Relay::default());
         let waker = Waker::from(Arc::clone(&relay));
-        Ok(Self { handle, io: Some(Box::pin(io)), relay, waker })
+        Ok(Self { handle, io: Some(Box::pin(io)), relay, waker, era: 0 })
     }
 
     /// Sends a request and waits for its answer's head. The request comes back if certainly none of it was written.

@@ -1,8 +1,8 @@
 //! How is a connection to an endpoint opened?
 //!
 //! TCP to one of the name's addresses, then TLS where the URL says so, then hyper's HTTP/1.1 with the limits of an
-//! answer's head. TLS is always verified, against the system's root certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR`
-//! name others).
+//! answer's head. TLS is always verified, against the server's own authorities or else the system's (`SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name others).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +20,16 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::upstream::connection::Connection;
+use crate::upstream::counted::Counted;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
+use crate::upstream::tls::Tls;
 
 /// Opens connections.
 pub(crate) struct Dialer {
     tls: TlsConnector,
+    roots: Arc<RootCertStore>,
 }
 
 impl Dialer {
@@ -47,18 +50,29 @@ impl Dialer {
     /// A dialer that trusts `roots` alone.
     pub(crate) fn trusting(roots: RootCertStore) -> Self {
         pingora::tls::install_default_crypto_provider();
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { tls: TlsConnector::from(Arc::new(config)) }
+        let roots = Arc::new(roots);
+        let config = ClientConfig::builder().with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
+        Self { tls: connector(config), roots }
+    }
+
+    /// A dialer for a server with TLS of its own. It shares nothing with others: a session that was resumed for one client
+    /// certificate must not be for another. `None` cannot be, as the same was built when the configuration was read.
+    pub(crate) fn with(&self, tls: &Tls) -> Option<Self> {
+        let config = tls.config(&self.roots).ok()?;
+        Some(Self { tls: connector(config), roots: Arc::clone(&self.roots) })
     }
 
     /// A fresh connection, open by `deadline`.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Mishap> {
-        let tcp = self.tcp(endpoint, deadline).await?;
-        match &endpoint.target.tls {
-            None => speak(tcp).await,
-            Some(name) => speak(self.secure(tcp, name, deadline).await?).await,
-        }
+        let slot = endpoint.slot().await?;
+        let era = endpoint.pool.era();
+        let tcp = Counted::new(self.tcp(endpoint, deadline).await?, slot);
+        let mut connection = match &endpoint.target.tls {
+            None => speak(tcp).await?,
+            Some(name) => speak(self.secure(tcp, name, deadline).await?).await?,
+        };
+        connection.era = era;
+        Ok(connection)
     }
 
     /// Whether a connection can be opened by `deadline`, without speaking HTTP on it.
@@ -93,7 +107,7 @@ impl Dialer {
 
     async fn secure(
         &self,
-        tcp: TcpStream,
+        tcp: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         name: &ServerName<'static>,
         deadline: Instant,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Mishap> {
@@ -103,6 +117,11 @@ impl Dialer {
             Err(_) => Err(Mishap::new(Failure::Tls, "the handshake did not end in time")),
         }
     }
+}
+
+fn connector(mut config: ClientConfig) -> TlsConnector {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
 }
 
 fn silent(address: &SocketAddr) -> String {

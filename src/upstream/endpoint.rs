@@ -1,7 +1,7 @@
 //! What is one address of a server, at run time?
 //!
-//! Its target, its idle connections, and the addresses its name last resolved to. Names are resolved anew for every
-//! connection; while the resolver fails, the last answer serves.
+//! Its target, its connections, what is pending, and the addresses its name last resolved to. Names are resolved anew
+//! for every connection; while the resolver fails, the last answer serves.
 
 use std::fmt;
 use std::io;
@@ -10,11 +10,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use http::uri::PathAndQuery;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
+use crate::upstream::plan::Plan;
 use crate::upstream::pool::IDLE_TIMEOUT;
 use crate::upstream::pool::Pool;
 use crate::upstream::reference;
@@ -22,6 +30,14 @@ use crate::upstream::target::Target;
 
 /// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 8;
+/// Addresses of one name that are remembered.
+const SEEN_MAX: usize = 256;
+/// How long a connection that was just given up may take to be closed, where another waits for its place.
+const SLOT_WAIT: Duration = Duration::from_millis(50);
+/// Share of its weight, in thousandths, that an endpoint has at least.
+const SHARE_MIN: u128 = 100;
+/// The whole of its weight.
+pub(crate) const SHARE_WHOLE: usize = 1_000;
 
 /// One address of a server.
 pub struct Endpoint {
@@ -30,12 +46,51 @@ pub struct Endpoint {
     /// Its place among the server's endpoints.
     pub(crate) position: usize,
     pub(crate) pool: Pool,
-    last_addresses: Mutex<Vec<SocketAddr>>,
+    /// It keeps its sessions and gets nothing new.
+    pub(crate) is_draining: bool,
+    /// Calls on their way there or back.
+    pub(crate) pending: AtomicUsize,
+    /// A permit for every connection that may be open.
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    is_healthy: AtomicBool,
+    slow_start: Duration,
+    /// Whether it came not long ago; when that was.
+    is_fresh: AtomicBool,
+    came: Mutex<Option<Instant>>,
+    /// How long an address that a name no longer has is still taken for one of its own.
+    resolve_interval: Duration,
+    addresses: Mutex<Addresses>,
+}
+
+/// What a name resolved to.
+#[derive(Default)]
+struct Addresses {
+    /// The last answer.
+    last: Vec<SocketAddr>,
+    /// Every address of the last answers, and when it was last among them: some resolvers tell a part each time.
+    seen: Vec<(SocketAddr, Instant)>,
 }
 
 impl Endpoint {
     pub(crate) fn new(target: Target, weight: usize, position: usize) -> Self {
-        Self { target, weight, position, pool: Pool::new(IDLE_TIMEOUT), last_addresses: Mutex::default() }
+        let slots_max = Semaphore::MAX_PERMITS;
+        Self {
+            target,
+            weight,
+            position,
+            pool: Pool::new(IDLE_TIMEOUT),
+            is_draining: false,
+            pending: AtomicUsize::new(0),
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            is_healthy: AtomicBool::new(true),
+            slow_start: Duration::ZERO,
+            is_fresh: AtomicBool::new(false),
+            came: Mutex::default(),
+            resolve_interval: Duration::ZERO,
+            addresses: Mutex::default(),
+        }
     }
 
     /// A stable number made of the endpoint's URL: the same after a restart, on another machine, in a later version.
@@ -46,6 +101,67 @@ impl Endpoint {
     /// `scheme://host:port`, for operators and records. Path and query, where a token may stand, are never in it.
     pub fn origin(&self) -> &str {
         &self.target.origin
+    }
+
+    /// Whether the last health check went well; true where nothing is checked.
+    pub fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a health check.
+    pub(crate) fn set_healthy(&self, is_healthy: bool) {
+        if !self.is_healthy.swap(is_healthy, Ordering::Relaxed) && is_healthy {
+            self.came();
+        }
+    }
+
+    /// Calls on their way there or back.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.slots_max - self.slots.available_permits().min(self.slots_max)
+    }
+
+    /// Whether there is neither a connection to spare nor room for one more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0 && self.pool.is_empty()
+    }
+
+    /// A place for one more connection, held for as long as that is open.
+    pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, Mishap> {
+        let slots = Arc::clone(&self.slots);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let waited = tokio::time::timeout(SLOT_WAIT, slots.acquire_owned()).await;
+        waited.ok().and_then(Result::ok).ok_or_else(|| Mishap::new(Failure::ConnectionsMax, ""))
+    }
+
+    /// It came, or came back: it gets less than its share for a while.
+    pub(crate) fn came(&self) {
+        if self.slow_start.is_zero() {
+            return;
+        }
+        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.is_fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// How much of its weight it has at this moment, in thousandths.
+    pub(crate) fn share(&self) -> usize {
+        if !self.is_fresh.load(Ordering::Relaxed) {
+            return SHARE_WHOLE;
+        }
+        let came = *self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = came.map_or(self.slow_start, |came| came.elapsed());
+        if passed >= self.slow_start {
+            self.is_fresh.store(false, Ordering::Relaxed);
+            return SHARE_WHOLE;
+        }
+        let share = passed.as_micros() * SHARE_WHOLE as u128 / self.slow_start.as_micros().max(1);
+        share.max(SHARE_MIN).try_into().unwrap_or(SHARE_WHOLE)
     }
 
     /// The path that an `endpoint` event of a stream from here means: what [`crate::upstream::Dispatch::path`] takes. A path that
@@ -69,21 +185,51 @@ impl Endpoint {
 
     /// What a resolver's answer means: its addresses, or the last ones while it fails.
     fn settle(&self, found: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Mishap> {
-        let mut last = self.last_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
             Ok(addresses) if addresses.is_empty() => Err(Mishap::new(Failure::Resolve, "an empty answer")),
             Ok(mut addresses) => {
+                if known.note(&addresses, self.resolve_interval, Instant::now()) {
+                    let origin = self.origin();
+                    tracing::info!(
+                        endpoint = origin,
+                        "an endpoint's name lost an address: kept connections are let go"
+                    );
+                    self.pool.renew();
+                }
                 addresses.truncate(ADDRESSES_MAX);
-                last.clone_from(&addresses);
+                known.last.clone_from(&addresses);
                 Ok(addresses)
             }
-            Err(error) if last.is_empty() => Err(Mishap::of(Failure::Resolve, &error)),
+            Err(error) if known.last.is_empty() => Err(Mishap::of(Failure::Resolve, &error)),
             Err(error) => {
                 let origin = self.origin();
                 tracing::warn!(endpoint = origin, %error, "an endpoint's name does not resolve; its last addresses are used");
-                Ok(last.clone())
+                Ok(known.last.clone())
             }
         }
+    }
+
+    /// Whether its addresses may change.
+    pub(crate) fn has_name(&self) -> bool {
+        self.target.host.parse::<IpAddr>().is_err()
+    }
+}
+
+impl Addresses {
+    /// Takes note of an answer; whether an address is gone that was there before.
+    fn note(&mut self, addresses: &[SocketAddr], interval: Duration, now: Instant) -> bool {
+        for address in addresses.iter().take(SEEN_MAX) {
+            match self.seen.iter_mut().find(|(known, _)| known == address) {
+                Some((_, at)) => *at = now,
+                None => self.seen.push((*address, now)),
+            }
+        }
+        let before = self.seen.len();
+        self.seen.retain(|(_, at)| *at == now || now.saturating_duration_since(*at) < interval);
+        let is_any_gone = self.seen.len() < before;
+        self.seen.truncate(SEEN_MAX);
+        is_any_gone
     }
 }
 
@@ -94,9 +240,20 @@ impl fmt::Debug for Endpoint {
 }
 
 /// The endpoints of a plan, in its order.
-pub(crate) fn endpoints(targets: &[(Target, usize)]) -> Vec<Arc<Endpoint>> {
-    let numbered = targets.iter().enumerate();
-    numbered.map(|(position, (target, weight))| Arc::new(Endpoint::new(target.clone(), *weight, position))).collect()
+pub(crate) fn endpoints(plan: &Plan) -> Vec<Arc<Endpoint>> {
+    let slots_max = plan.limits.connections_max;
+    let numbered = plan.endpoints.iter().enumerate();
+    let endpoints = numbered.map(|(position, placed)| {
+        Arc::new(Endpoint {
+            is_draining: placed.is_draining,
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            slow_start: plan.slow_start,
+            resolve_interval: plan.resolve_interval,
+            ..Endpoint::new(placed.target.clone(), placed.weight, position)
+        })
+    });
+    endpoints.collect()
 }
 
 #[cfg(test)]
@@ -119,6 +276,22 @@ mod tests {
         let endpoint = Endpoint::new(Target::parse("http://a.test/").ok().unwrap(), 1, 0);
         let addresses = |count: usize| vec![SocketAddr::from(([127, 0, 0, 1], 80)); count];
         assert_eq!(endpoint.settle(Ok(addresses(ADDRESSES_MAX + 1))).unwrap().len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn an_address_is_gone_once_no_answer_had_it_for_the_interval() {
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let (interval, begun) = (Duration::from_secs(30), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut known = Addresses::default();
+        assert!(!known.note(&[address(1), address(2)], interval, begun));
+        assert!(!known.note(&[address(2)], interval, after(29)), "a part of the answer may be told in turn");
+        assert!(!known.note(&[address(1)], interval, after(58)));
+        assert!(known.note(&[address(1)], interval, after(88)));
+        assert!(!known.note(&[address(1)], interval, after(200)), "what is there stays");
+        let many: Vec<SocketAddr> = (0..=SEEN_MAX).map(|port| SocketAddr::from(([10, 0, 0, 1], port as u16))).collect();
+        known.note(&many, interval, after(201));
+        assert!(known.seen.len() <= SEEN_MAX);
     }
 
     #[tokio::test]

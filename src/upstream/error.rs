@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What went wrong, as a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,16 @@ pub enum Failure {
     EndpointGone,
     /// The server has no endpoint at all.
     NoEndpoint,
+    /// Every endpoint of the server is draining, and the call belongs to none of their sessions.
+    Draining,
+    /// As many calls of the server are pending as may be.
+    PendingMax,
+    /// The pending calls of the server hold as many bytes of requests as they may.
+    PendingBytesMax,
+    /// As many connections to the endpoint are open as may be.
+    ConnectionsMax,
+    /// The endpoint failed repeatedly and is left alone for a while.
+    CircuitOpen,
     /// The endpoint's name has no address.
     Resolve,
     /// No connection could be opened.
@@ -35,6 +46,11 @@ impl Failure {
         match self {
             Self::EndpointGone => "endpoint_gone",
             Self::NoEndpoint => "no_endpoint",
+            Self::Draining => "draining",
+            Self::PendingMax => "pending_max",
+            Self::PendingBytesMax => "pending_bytes_max",
+            Self::ConnectionsMax => "upstream_connections_max",
+            Self::CircuitOpen => "circuit_open",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Tls => "tls",
@@ -44,10 +60,46 @@ impl Failure {
         }
     }
 
+    /// Whether it tells something about the endpoint's health.
+    pub(crate) fn is_endpoints_own(self) -> bool {
+        match self {
+            Self::Resolve | Self::Connect | Self::Tls | Self::Timeout | Self::Reset | Self::Protocol => true,
+            Self::EndpointGone
+            | Self::NoEndpoint
+            | Self::Draining
+            | Self::PendingMax
+            | Self::PendingBytesMax
+            | Self::ConnectionsMax
+            | Self::CircuitOpen => false,
+        }
+    }
+
+    /// Whether the gateway itself did not let the call out, for the time being.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::Draining | Self::PendingMax | Self::PendingBytesMax | Self::ConnectionsMax | Self::CircuitOpen => {
+                true
+            }
+            Self::EndpointGone
+            | Self::NoEndpoint
+            | Self::Resolve
+            | Self::Connect
+            | Self::Tls
+            | Self::Timeout
+            | Self::Reset
+            | Self::Protocol => false,
+        }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::EndpointGone => "the session's endpoint is no longer configured",
             Self::NoEndpoint => "the server has no endpoint",
+            Self::Draining => "every endpoint of the server is draining",
+            Self::PendingMax => "as many calls of the server are pending as `pending_max` allows",
+            Self::PendingBytesMax => "the pending calls of the server hold as many bytes as `pending_bytes_max` allows",
+            Self::ConnectionsMax => "as many connections to the endpoint are open as `connections_max` allows",
+            Self::CircuitOpen => "the endpoint failed repeatedly and is left alone for a while",
             Self::Resolve => "the endpoint's name has no address",
             Self::Connect => "no connection to the endpoint",
             Self::Tls => "no secure connection to the endpoint",
@@ -66,12 +118,23 @@ pub struct UpstreamError {
     endpoint: Option<Arc<str>>,
     attempts: u32,
     sent: bool,
+    retry_after: Option<Duration>,
 }
 
 impl UpstreamError {
     /// A failure before any endpoint was asked.
     pub(crate) fn unasked(failure: Failure, detail: impl Into<String>) -> Self {
-        Self { failure, detail: detail.into(), endpoint: None, attempts: 0, sent: false }
+        Self { failure, detail: detail.into(), endpoint: None, attempts: 0, sent: false, retry_after: None }
+    }
+
+    /// The same, and when it is worth asking again.
+    pub(crate) fn until(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// When it is worth asking again, in whole seconds, where that is known.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000).max(1)).and_then(|wait| wait.try_into().ok())
     }
 
     /// What went wrong.
@@ -152,7 +215,7 @@ impl Mishap {
     /// The finished error. `attempts` counts connections, `sent` says whether request bytes may have left.
     pub(crate) fn at(self, endpoint: &Arc<str>, attempts: u32, sent: bool) -> UpstreamError {
         let Self { failure, detail } = self;
-        UpstreamError { failure, detail, endpoint: Some(Arc::clone(endpoint)), attempts, sent }
+        UpstreamError { failure, detail, endpoint: Some(Arc::clone(endpoint)), attempts, sent, retry_after: None }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::policy::Permitted;
 use crate::upstream::answer::Answer;
 use crate::upstream::answer::Body;
 use crate::upstream::connection::Connection;
+use crate::upstream::credential::UpstreamCredential;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
@@ -69,8 +70,13 @@ const OWN_HEADERS: [HeaderName; 17] = [
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The request for a call: its exact bytes, the caller's headers, the gateway's own, the credential.
-pub(crate) fn request(target: &Target, permitted: &Permitted, dispatch: Dispatch<'_>) -> Request<Full<Bytes>> {
-    let Dispatch { mut headers, credential, path } = dispatch;
+pub(crate) fn request(
+    target: &Target,
+    permitted: &Permitted,
+    credential: &UpstreamCredential,
+    dispatch: Dispatch,
+) -> Request<Full<Bytes>> {
+    let Dispatch { mut headers, path } = dispatch;
     // Callers bring a handful of lines, all of which may stay: looking at those costs less than looking for all of these.
     if headers.keys().any(|name| OWN_HEADERS.contains(name)) {
         for name in OWN_HEADERS {

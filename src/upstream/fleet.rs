@@ -71,10 +71,11 @@ impl Upstreams {
             return previous;
         };
         let servers = plans.iter().map(|plan| {
-            let unchanged = previous.get(plan.name()).filter(|upstream| upstream.plan() == plan);
-            let upstream = unchanged.cloned();
-            let upstream = upstream
-                .unwrap_or_else(|| Arc::new(Upstream::start(Arc::clone(plan), Arc::clone(&self.dialer), keeper)));
+            let before = previous.get(plan.name());
+            let upstream = before.filter(|upstream| upstream.plan() == plan).cloned().unwrap_or_else(|| {
+                let (plan, dialer, before) = (Arc::clone(plan), Arc::clone(&self.dialer), before.map(|known| &**known));
+                Arc::new(Upstream::start(plan, dialer, keeper, before))
+            });
             (Arc::clone(plan.name()), upstream)
         });
         let fleet = Arc::new(Fleet { servers: servers.collect() });

@@ -5,20 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Request;
 use http::Uri;
 use http::header;
 use http_body_util::Full;
-use pingora::Error;
-use pingora::ErrorType;
-use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::HealthCheck;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::upstream::balance::position;
 use crate::upstream::dial::Dialer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
@@ -67,34 +62,23 @@ impl Probe {
         }
     }
 
-    fn endpoint(&self, target: &Backend) -> Option<&Arc<Endpoint>> {
-        self.endpoints.get(position(target)?)
+    /// Checks every endpoint once, all at the same time. Dropping the future ends the checks.
+    pub(crate) async fn check(&self) {
+        join_all(self.endpoints.iter().map(|endpoint| self.check_one(endpoint))).await;
     }
-}
 
-#[async_trait]
-impl HealthCheck for Probe {
-    async fn check(&self, target: &Backend) -> pingora::Result<()> {
-        let Some(endpoint) = self.endpoint(target) else {
-            return Ok(());
-        };
+    async fn check_one(&self, endpoint: &Endpoint) {
+        let (server, origin) = (&*self.server, endpoint.origin());
         let probed = self.probe(endpoint).await;
-        probed.map_err(|mishap| Error::explain(ErrorType::ConnectError, mishap.to_string()))
-    }
-
-    async fn health_status_change(&self, target: &Backend, healthy: bool) {
-        // That an endpoint became unhealthy is logged by pingora, with the reason and the summary below.
-        if let (true, Some(endpoint)) = (healthy, self.endpoint(target)) {
-            tracing::info!(server = &*self.server, endpoint = endpoint.origin(), "an endpoint is healthy again");
+        match &probed {
+            Ok(()) if !endpoint.is_healthy() => {
+                tracing::info!(server, endpoint = origin, "an endpoint is healthy again");
+            }
+            Err(mishap) if endpoint.is_healthy() => {
+                tracing::warn!(server, endpoint = origin, reason = %mishap, "an endpoint is not healthy");
+            }
+            _ => {}
         }
-    }
-
-    fn backend_summary(&self, target: &Backend) -> String {
-        let origin = self.endpoint(target).map_or("", |endpoint| endpoint.origin());
-        format!("endpoint `{origin}` of server `{}`", self.server)
-    }
-
-    fn health_threshold(&self, _success: bool) -> usize {
-        1
+        endpoint.set_healthy(probed.is_ok());
     }
 }

@@ -6,7 +6,10 @@
 
 mod answer;
 mod balance;
+mod breaker;
+mod circuits;
 mod connection;
+mod counted;
 mod credential;
 mod dial;
 mod endpoint;
@@ -14,18 +17,24 @@ mod error;
 mod exchange;
 mod fleet;
 mod health;
+mod limits;
 mod plan;
 mod pool;
 mod reference;
 mod ring;
+mod rotation;
 mod server;
 mod target;
+mod ticket;
+mod times;
+mod tls;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::upstream::answer::Answer;
 pub use crate::upstream::answer::Body;
+pub use crate::upstream::circuits::Circuit;
 pub use crate::upstream::connection::ANSWER_HEAD_BYTES_MAX;
 pub use crate::upstream::connection::ANSWER_HEADERS_MAX;
 pub use crate::upstream::credential::CREDENTIAL_HEADERS_MAX;
@@ -46,3 +55,5 @@ pub use crate::upstream::reference::MESSAGE_PATH_BYTES_MAX;
 pub use crate::upstream::server::Choice;
 pub use crate::upstream::server::Dispatch;
 pub use crate::upstream::server::Upstream;
+pub use crate::upstream::ticket::Ticket;
+pub use crate::upstream::times::Times;

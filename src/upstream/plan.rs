@@ -10,14 +10,21 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::config::model;
+use crate::config::model::Balancing;
 use crate::config::model::Config;
 use crate::config::model::Health;
 use crate::config::model::HealthType;
 use crate::config::model::Server;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::upstream::breaker;
 use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::limits::Limits;
 use crate::upstream::target::Target;
+use crate::upstream::times::Timeouts;
+use crate::upstream::times::Times;
+use crate::upstream::times::wait;
+use crate::upstream::tls::Tls;
 
 /// Endpoints of one server.
 pub const ENDPOINTS_MAX: usize = 64;
@@ -27,6 +34,9 @@ pub const WEIGHT_MAX: usize = 1_000;
 pub const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Shortest time between two health checks; shorter would be a load of its own.
 pub const HEALTH_INTERVAL_MS_MIN: u64 = 100;
+
+/// Shortest time between two resolutions of a name; shorter would be a load of its own.
+const RESOLVE_INTERVAL_MS_MIN: u64 = 100;
 
 /// Every server's plan.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,14 +71,28 @@ impl Plans {
 pub struct Plan {
     pub(crate) name: Arc<str>,
     pub(crate) transport: Transport,
-    pub(crate) endpoints: Vec<(Target, usize)>,
+    pub(crate) endpoints: Vec<Placed>,
     pub(crate) credential: UpstreamCredential,
+    pub(crate) tls: Option<Tls>,
     pub(crate) connect_timeout: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) sse_read_timeout: Duration,
+    pub(crate) timeouts: Timeouts,
     pub(crate) stream_idle_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) limits: Limits,
+    pub(crate) balance: Balancing,
+    pub(crate) slow_start: Duration,
+    pub(crate) resolve_interval: Duration,
     pub(crate) health: Check,
+    /// `None`: failing endpoints are asked all the same.
+    pub(crate) breaker: Option<breaker::Rules>,
+}
+
+/// One endpoint among the others.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    pub(crate) target: Target,
+    pub(crate) weight: usize,
+    pub(crate) is_draining: bool,
 }
 
 /// How a server is spoken to.
@@ -105,7 +129,7 @@ impl Plan {
 
     /// A number made of the endpoints: another one when the server's name comes to stand for others.
     pub fn target(&self) -> u64 {
-        self.endpoints.iter().fold(0, |sum, (target, _)| sum.wrapping_add(target.id))
+        self.endpoints.iter().fold(0, |sum, placed| sum.wrapping_add(placed.target.id))
     }
 
     /// What the configuration says to present to the server.
@@ -113,14 +137,19 @@ impl Plan {
         &self.credential
     }
 
-    /// From sending to the answer's head, or to the end of a JSON answer.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
+    /// Whether a caller is sent to the same endpoint each time.
+    pub fn balances_by_caller(&self) -> bool {
+        self.balance == Balancing::Ketama
     }
 
-    /// Longest silence on an answering event stream.
-    pub fn sse_read_timeout(&self) -> Duration {
-        self.sse_read_timeout
+    /// The times of a call of this tool, or of what calls none.
+    pub fn times(&self, tool: Option<&str>) -> Times {
+        self.timeouts.of(tool)
+    }
+
+    /// When certificates that the configuration names end: which, and seconds since 1970.
+    pub fn certificate_expiries(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.tls.iter().flat_map(Tls::expiries)
     }
 
     /// Longest silence on a standing event stream.
@@ -135,38 +164,54 @@ impl Plan {
 
     /// Reads one server. `None` if a mistake leaves nothing to serve with.
     pub(crate) fn compile(name: &str, server: &Server, at: &At, problems: &mut Problems) -> Option<Self> {
-        let mut wait = |key: &str, value_ms: u64| {
-            if value_ms == 0 || value_ms > WAIT_MS_MAX {
-                let help = format!("write milliseconds between 1 and {WAIT_MS_MAX}");
-                problems.error(&at.key(key), format!("a wait of {value_ms} ms"), help);
-            }
-            Duration::from_millis(value_ms.min(WAIT_MS_MAX))
-        };
-        let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms);
-        let timeout = wait("timeout_ms", server.timeout_ms);
-        let sse_read_timeout = wait("sse_read_timeout_ms", server.sse_read_timeout_ms);
-        let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms);
+        let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms, at, problems);
+        let timeouts = Timeouts::compile(server, at, problems);
+        let stream_idle_timeout = wait("stream_idle_timeout_ms", server.stream_idle_timeout_ms, at, problems);
+        let resolve_interval = resolve_interval(server.resolve_interval_ms, at, problems);
+        if server.slow_start_ms > WAIT_MS_MAX {
+            let help = format!("write milliseconds up to {WAIT_MS_MAX}");
+            problems.error(&at.key("slow_start_ms"), format!("a wait of {} ms", server.slow_start_ms), help);
+        }
         if server.answer_bytes_max == 0 {
             problems.error(&at.key("answer_bytes_max"), "no answer fits into 0 bytes", "the default is 16777216");
         }
         let transport = transport(server, at, problems);
         let credential = UpstreamCredential::compile(server, at, problems);
         let health = check(&server.health, &at.key("health"), problems);
+        let limits = Limits::compile(server, at, problems);
+        let breaker = breaker::Rules::compile(&server.breaker, &at.key("breaker"), problems);
         let transport = transport?;
-        let endpoints = endpoints(server, at, problems);
+        let tls = Tls::compile(&server.tls, &at.key("tls"), problems);
+        let mut endpoints = endpoints(server, at, problems);
+        if let Some(tls) = &tls {
+            secure(&mut endpoints, tls, &at.key("tls"), problems);
+        }
         (!endpoints.is_empty()).then(|| Self {
             name: name.into(),
             transport,
             endpoints,
             credential,
+            tls,
             connect_timeout,
-            timeout,
-            sse_read_timeout,
+            timeouts,
             stream_idle_timeout,
             answer_bytes_max: server.answer_bytes_max,
+            limits,
+            balance: server.balance,
+            slow_start: Duration::from_millis(server.slow_start_ms),
+            resolve_interval,
             health,
+            breaker,
         })
     }
+}
+
+fn resolve_interval(interval_ms: u64, at: &At, problems: &mut Problems) -> Duration {
+    if !(RESOLVE_INTERVAL_MS_MIN..=WAIT_MS_MAX).contains(&interval_ms) {
+        let help = format!("write milliseconds between {RESOLVE_INTERVAL_MS_MIN} and {WAIT_MS_MAX}");
+        problems.error(&at.key("resolve_interval_ms"), format!("names resolved every {interval_ms} ms"), help);
+    }
+    Duration::from_millis(interval_ms.clamp(RESOLVE_INTERVAL_MS_MIN, WAIT_MS_MAX))
 }
 
 /// How the server is spoken to; reports a transport that is contradictory or not served. `None` where there is no URL by
@@ -193,7 +238,7 @@ fn transport(server: &Server, at: &At, problems: &mut Problems) -> Option<Transp
     }
 }
 
-fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, usize)> {
+fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<Placed> {
     let list = at.key("endpoints");
     match &server.url {
         Some(_) if !server.endpoints.is_empty() => {
@@ -211,9 +256,10 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
     if server.endpoints.len() > ENDPOINTS_MAX {
         problems.error(&list, format!("more than {ENDPOINTS_MAX} endpoints"), "put a load balancer before them");
     }
-    let mut found: Vec<(Target, usize)> = Vec::new();
+    let mut found: Vec<Placed> = Vec::new();
     if let Some(url) = &server.url {
-        found.extend(target(url, &at.key("url"), problems).map(|target| (target, 1)));
+        let target = target(url, &at.key("url"), problems);
+        found.extend(target.map(|target| Placed { target, weight: 1, is_draining: false }));
     }
     for (index, endpoint) in server.endpoints.iter().enumerate() {
         let at = list.index(index);
@@ -226,12 +272,32 @@ fn endpoints(server: &Server, at: &At, problems: &mut Problems) -> Vec<(Target, 
         let Some(target) = target(&endpoint.url, &at, problems) else {
             continue;
         };
-        if found.iter().any(|(other, _)| other.id == target.id) {
+        if found.iter().any(|other| other.target.id == target.id) {
             problems.error(&at, "this endpoint is listed twice", "give one of them the sum of the weights");
         }
-        found.push((target, endpoint.weight.clamp(1, WEIGHT_MAX)));
+        let weight = endpoint.weight.clamp(1, WEIGHT_MAX);
+        found.push(Placed { target, weight, is_draining: endpoint.draining });
+    }
+    if !found.is_empty() && found.iter().all(|placed| placed.is_draining) {
+        let help = "sessions that are there go on; new ones and calls without one are refused";
+        problems.warning(&list, "every endpoint is draining", help);
     }
     found
+}
+
+/// Gives endpoints the name to verify, and refuses TLS that none of them would use.
+fn secure(endpoints: &mut [Placed], tls: &Tls, at: &At, problems: &mut Problems) {
+    let mut names = endpoints.iter_mut().filter_map(|placed| placed.target.tls.as_mut()).peekable();
+    if names.peek().is_none() {
+        problems.error(
+            at,
+            "`tls` is set, and no endpoint speaks TLS",
+            "write the URL with `https`, or leave `tls` out",
+        );
+    }
+    if let Some(name) = &tls.server_name {
+        names.for_each(|known| known.clone_from(name));
+    }
 }
 
 fn target(url: &str, at: &At, problems: &mut Problems) -> Option<Target> {

@@ -26,6 +26,8 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     closed: bool,
+    /// Counts how often what was connected before was given up.
+    era: u64,
     // Ordered by age, the oldest first.
     idle: Vec<(Instant, Connection)>,
 }
@@ -59,7 +61,8 @@ impl Pool {
     /// Keeps a connection whose answer has ended.
     pub(crate) fn put(&self, connection: Connection) {
         let mut state = self.state();
-        if !state.closed && !connection.has_ended() && state.idle.len() < IDLE_CONNECTIONS_MAX {
+        let is_wanted = !state.closed && connection.era == state.era;
+        if is_wanted && !connection.has_ended() && state.idle.len() < IDLE_CONNECTIONS_MAX {
             state.idle.push((Instant::now(), connection));
         }
     }
@@ -68,6 +71,24 @@ impl Pool {
     pub(crate) fn sweep(&self) {
         let idle_timeout = self.idle_timeout;
         self.state().idle.retain_mut(|(since, connection)| since.elapsed() < idle_timeout && !connection.is_over());
+    }
+
+    /// The era for a connection that is dialled from now on.
+    pub(crate) fn era(&self) -> u64 {
+        self.state().era
+    }
+
+    /// Closes every idle connection, and lets those in use go when their answer has ended: they may lead to where the
+    /// endpoint is no more.
+    pub(crate) fn renew(&self) {
+        let mut state = self.state();
+        state.era += 1;
+        state.idle.clear();
+    }
+
+    /// Whether no connection is idle.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().idle.is_empty()
     }
 
     /// Closes every idle connection and keeps none from now on.

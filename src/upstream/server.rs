@@ -7,9 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use http::Request;
+use http::header;
 use http::uri::PathAndQuery;
-use pingora_load_balancing::health_check::HealthCheck;
+use http_body_util::Full;
+use hyper::body::Body as _;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -17,36 +21,36 @@ use tokio::time::Instant;
 use crate::policy::Permitted;
 use crate::upstream::answer::Answer;
 use crate::upstream::balance::Balance;
-use crate::upstream::credential::UpstreamCredential;
+use crate::upstream::circuits::Circuit;
 use crate::upstream::dial::Dialer;
-use crate::upstream::endpoint;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::error::Failure;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::exchange;
 use crate::upstream::health::Probe;
 use crate::upstream::plan::Plan;
+use crate::upstream::ticket::Ticket;
+
+/// The media type of JSON-RPC.
+const JSON: &str = "application/json";
 
 /// How the endpoint for a call is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice<'k> {
-    /// The endpoint with this id, healthy or not: a session stays where it was opened.
+    /// The endpoint with this id, healthy or not: a session stays where it was opened. Refused while its circuit is open.
     Pinned(u64),
-    /// The next healthy one by weighted round robin.
+    /// The next usable one by the server's `balance`.
     Next,
-    /// The one that this key belongs to, or while it is not healthy the next healthy one in an order of the key's own.
+    /// The one that this key belongs to, or while it cannot be used the next usable one in an order of the key's own.
     /// Every process that serves the same endpoints chooses the same; when endpoints change, few keys move.
     Of(&'k str),
 }
 
 /// How a permitted call goes out.
-pub struct Dispatch<'c> {
+pub struct Dispatch {
     /// The caller's header lines, already reduced to what the protocol needs. `Host`, `Content-Length`, `Accept-Encoding`,
     /// `Last-Event-ID` and what belongs to a connection are set or removed on the way; `Authorization` and `Cookie` come from
-    /// `credential` alone.
+    /// the server's credential alone.
     pub headers: HeaderMap,
-    /// What is presented to the server.
-    pub credential: &'c UpstreamCredential,
     /// Where the message goes, by [`Endpoint::resolve_path`]; `None` is the configured URL.
     pub path: Option<PathAndQuery>,
 }
@@ -56,25 +60,24 @@ pub struct Upstream {
     plan: Arc<Plan>,
     balance: Arc<Balance>,
     dialer: Arc<Dialer>,
-    health_checks: Option<AbortHandle>,
+    tasks: Vec<AbortHandle>,
 }
 
 impl Upstream {
-    /// Starts the server's health checks on `keeper`, and asks the resolver for its names once, to warn early.
-    pub(crate) fn start(plan: Arc<Plan>, dialer: Arc<Dialer>, keeper: &Handle) -> Self {
-        let endpoints = endpoint::endpoints(&plan.endpoints);
-        let probe = Probe::new(&plan, &endpoints, &dialer).filter(|_| endpoints.len() > 1);
-        for endpoint in &endpoints {
-            keeper.spawn(resolve_early(Arc::clone(&plan.name), Arc::clone(endpoint)));
-        }
-        let (probe, interval) = match probe {
-            Some((probe, interval)) => (Some(Box::new(probe) as Box<dyn HealthCheck + Send + Sync>), Some(interval)),
-            None => (None, None),
-        };
-        let balance = Arc::new(Balance::new(endpoints, probe));
-        let checks =
-            interval.map(|interval| keeper.spawn(check_for_ever(Arc::clone(&balance), interval)).abort_handle());
-        Self { plan, balance, dialer, health_checks: checks }
+    /// Starts on `keeper` what goes on without calls: health checks, and the resolution of names. `previous`:
+    /// what ran under the same name before.
+    pub(crate) fn start(plan: Arc<Plan>, dialer: Arc<Dialer>, keeper: &Handle, previous: Option<&Self>) -> Self {
+        let balance = Arc::new(Balance::new(&plan, previous.map(|previous| &*previous.balance)));
+        let endpoints = balance.endpoints();
+        let dialer = plan.tls.as_ref().and_then(|tls| dialer.with(tls)).map_or(dialer, Arc::new);
+        let names = endpoints.iter().filter(|endpoint| endpoint.has_name()).map(|endpoint| {
+            let (server, endpoint) = (Arc::clone(&plan.name), Arc::clone(endpoint));
+            keeper.spawn(resolve_for_ever(server, endpoint, plan.resolve_interval)).abort_handle()
+        });
+        let mut tasks: Vec<AbortHandle> = names.collect();
+        let probe = Probe::new(&plan, endpoints, &dialer).filter(|_| endpoints.len() > 1);
+        tasks.extend(probe.map(|(probe, interval)| keeper.spawn(check_for_ever(probe, interval)).abort_handle()));
+        Self { plan, balance, dialer, tasks }
     }
 
     /// The plan this server was started with.
@@ -89,32 +92,77 @@ impl Upstream {
 
     /// Whether the last health check of an endpoint went well; true where nothing is checked.
     pub fn is_healthy(&self, endpoint: &Endpoint) -> bool {
-        self.balance.is_healthy(endpoint)
+        endpoint.is_healthy()
     }
 
-    /// The endpoint for a call. If no endpoint is healthy, one is tried all the same.
+    /// Whether calls may go to an endpoint, after what became of those before.
+    pub fn circuit(&self, endpoint: &Endpoint) -> Circuit {
+        self.balance.circuits().circuit(endpoint)
+    }
+
+    /// How often an endpoint's circuit opened.
+    pub fn circuit_openings(&self, endpoint: &Endpoint) -> u64 {
+        self.balance.circuits().openings(endpoint)
+    }
+
+    /// Calls of the server that are pending, and the bytes of their requests.
+    pub fn pending(&self) -> (usize, usize) {
+        (self.balance.load().pending(), self.balance.load().bytes())
+    }
+
+    /// Whether some endpoint would be asked now.
+    pub fn is_up(&self) -> bool {
+        let mut endpoints = self.endpoints().iter();
+        endpoints.any(|endpoint| endpoint.is_healthy() && self.circuit(endpoint) != Circuit::Open)
+    }
+
+    /// The endpoint for a call, and the call's place among those that are pending. If no endpoint is healthy, one is tried
+    /// all the same.
     ///
     /// # Errors
-    /// [`Failure::EndpointGone`] when a pinned endpoint is no longer configured.
-    pub fn pick(&self, choice: Choice<'_>) -> Result<Arc<Endpoint>, UpstreamError> {
-        let (found, failure) = match choice {
-            Choice::Pinned(id) => (self.endpoints().iter().find(|endpoint| endpoint.id() == id), Failure::EndpointGone),
-            Choice::Next => (self.balance.next(), Failure::NoEndpoint),
-            Choice::Of(key) => (self.balance.of(key), Failure::NoEndpoint),
+    /// A pinned endpoint that is no longer configured, a limit that is reached, or a circuit that is open.
+    pub fn pick(&self, choice: Choice<'_>) -> Result<Ticket, UpstreamError> {
+        self.balance.begin()?;
+        let chosen = match choice {
+            Choice::Pinned(id) => self.balance.pinned(id),
+            Choice::Next => self.balance.next(),
+            Choice::Of(key) => self.balance.of(key),
         };
-        found.cloned().ok_or_else(|| UpstreamError::unasked(failure, ""))
+        match chosen {
+            Ok((endpoint, is_trial)) => Ok(Ticket::new(endpoint, &self.balance, is_trial)),
+            Err(error) => {
+                self.balance.end(0);
+                Err(error)
+            }
+        }
     }
 
-    /// Sends a permitted call and waits for the head of its answer, at most the server's `timeout_ms`.
-    /// Dropping the future closes the connection.
+    /// Sends a permitted call and waits for the head of its answer, at most the `timeout_ms` of the server or the tool. What became of it is
+    /// noted on the ticket as far as it is known by then. Dropping the future closes the connection.
     pub async fn send(
         &self,
-        endpoint: &Arc<Endpoint>,
+        ticket: &Ticket,
         permitted: &Permitted,
-        dispatch: Dispatch<'_>,
+        dispatch: Dispatch,
     ) -> Result<Answer, UpstreamError> {
-        let deadline = Instant::now() + self.plan.timeout;
-        let mut request = exchange::request(&endpoint.target, permitted, dispatch);
+        let request = exchange::request(&ticket.target, permitted, &self.plan.credential, dispatch);
+        ticket.hold(request.body().size_hint().exact().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0))?;
+        let sent = self.exchange(ticket, request, self.plan.times(permitted.call().tool()).timeout).await;
+        match &sent {
+            Ok(answer) if is_failure(answer) => ticket.gave_up(),
+            Ok(_) => ticket.began(),
+            Err(error) => ticket.failed(error.failure()),
+        }
+        sent
+    }
+
+    async fn exchange(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        mut request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Answer, UpstreamError> {
+        let deadline = Instant::now() + timeout;
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {
@@ -134,11 +182,18 @@ impl Upstream {
     }
 }
 
+/// Whether an answer says that the server itself cannot go on. One that holds a JSON-RPC error was made by the server for
+/// this call: if it counted, a caller could shut out the others by asking for what fails.
+fn is_failure(answer: &Answer) -> bool {
+    let is_json = answer.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..JSON.len()).is_some_and(|start| start.eq_ignore_ascii_case(JSON.as_bytes()))
+    });
+    matches!(answer.status.as_u16(), 500 | 502 | 503 | 504) && !is_json
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
-        if let Some(checks) = &self.health_checks {
-            checks.abort();
-        }
+        self.tasks.iter().for_each(AbortHandle::abort);
         // An answer still being read holds its endpoint: its connection must not go back to a pool nobody sweeps.
         for endpoint in self.endpoints() {
             endpoint.pool.close();
@@ -152,15 +207,23 @@ impl fmt::Debug for Upstream {
     }
 }
 
-async fn check_for_ever(balance: Arc<Balance>, interval: Duration) {
+async fn check_for_ever(probe: Probe, interval: Duration) {
     loop {
-        balance.check().await;
+        probe.check().await;
         tokio::time::sleep(interval).await;
     }
 }
 
-async fn resolve_early(server: Arc<str>, endpoint: Arc<Endpoint>) {
-    if let Err(mishap) = endpoint.resolve().await {
-        tracing::warn!(server = &*server, endpoint = endpoint.origin(), reason = %mishap, "an endpoint cannot be resolved");
+async fn resolve_for_ever(server: Arc<str>, endpoint: Arc<Endpoint>, interval: Duration) {
+    let mut is_known = true;
+    loop {
+        let resolved = endpoint.resolve().await;
+        if let Err(mishap) = resolved.as_ref()
+            && is_known
+        {
+            tracing::warn!(server = &*server, endpoint = endpoint.origin(), reason = %mishap, "an endpoint cannot be resolved");
+        }
+        is_known = resolved.is_ok();
+        tokio::time::sleep(interval).await;
     }
 }

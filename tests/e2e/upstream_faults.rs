@@ -464,7 +464,7 @@ async fn a_kept_connection_that_the_server_closed_is_replaced_without_losing_a_c
 
 #[tokio::test]
 async fn no_call_is_sent_twice_while_the_server_closes_connections_at_any_moment() {
-    let stage = Stage::start().await;
+    let stage = Stage::with(Upstream::start().await, "breaker.enabled = false").await;
     let replies = vec![
         Reply::text("x"),
         Reply::text("x").close_after(1 << 20),

@@ -183,6 +183,7 @@ directory = "state"
 
 [servers.database]
 url = "http://{upstream}/mcp"
+pending_max = 20000
 "#
         );
         if !self.has_policy {

@@ -119,8 +119,19 @@ impl<V: Labelled> Family<V> {
     pub(super) fn keep(&self, firsts: &[&str]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known: BTreeSet<String> = firsts.iter().map(|first| (*first).to_owned()).collect();
+        self.retain_in(&mut state, |values| values.first().is_some_and(|first| known.contains(first)));
+        state.known = Some(known);
+    }
+
+    /// Series whose label values are not among these go away; they can be made again.
+    pub(super) fn retain(&self, is_there: impl Fn(&[String]) -> bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.retain_in(&mut state, is_there);
+    }
+
+    fn retain_in(&self, state: &mut State, is_there: impl Fn(&[String]) -> bool) {
         state.made.retain(|values| {
-            let keep = values.first().is_some_and(|first| known.contains(first));
+            let keep = is_there(values);
             if !keep {
                 // It exists, for it is in `made`.
                 let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -128,6 +139,5 @@ impl<V: Labelled> Family<V> {
             }
             keep
         });
-        state.known = Some(known);
     }
 }

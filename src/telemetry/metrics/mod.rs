@@ -4,6 +4,7 @@
 //! the configuration, never from traffic; every metric has at most `series_max` series. Names begin with
 //! `portcullis_`, times are in seconds; only the process's own metrics carry their customary names.
 
+mod endpoints;
 mod family;
 mod labels;
 mod server;
@@ -28,6 +29,8 @@ use prometheus::TextEncoder;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 
+pub use crate::telemetry::metrics::endpoints::EndpointFigures;
+use crate::telemetry::metrics::endpoints::Endpoints;
 use crate::telemetry::metrics::family::Family;
 use crate::telemetry::metrics::family::Labelled;
 use crate::telemetry::metrics::family::Overflow;
@@ -114,6 +117,9 @@ pub(in crate::telemetry::metrics) struct Families {
     decisions: CounterFamily,
     upstream_seconds: HistogramFamily,
     upstream_up: GaugeFamily,
+    upstream_pending: GaugeFamily,
+    upstream_pending_bytes: GaugeFamily,
+    endpoints: Endpoints,
     decision_words: &'static [&'static str],
 }
 
@@ -197,6 +203,19 @@ impl Metrics {
         families.decisions.keep(servers);
         families.upstream_seconds.keep(servers);
         families.upstream_up.keep(servers);
+        families.upstream_pending.keep(servers);
+        families.upstream_pending_bytes.keep(servers);
+        families.endpoints.keep(servers);
+    }
+
+    /// Takes over what is true of every endpoint at this moment.
+    pub fn endpoints(&self, figures: &[EndpointFigures]) {
+        self.0.families.endpoints.adopt(figures);
+    }
+
+    /// Takes over when which certificate of which server ends.
+    pub fn certificates(&self, ends: &[(String, &'static str, i64)]) {
+        self.0.families.endpoints.adopt_certificates(ends);
     }
 
     /// Counts a refusal. A reason outside the vocabulary counts as `_other`.
@@ -293,6 +312,10 @@ impl Families {
     fn new(maker: &Maker, decision_words: &'static [&'static str]) -> Result<Self, prometheus::Error> {
         let up_help = "1 while at least one endpoint of the server can be used.";
         let up = IntGaugeVec::new(maker.opts("upstream_up", up_help), &["server"])?;
+        let pending =
+            IntGaugeVec::new(maker.opts("upstream_pending", "Calls of a server that are pending."), &["server"])?;
+        let bytes_help = "Bytes of requests that the pending calls of a server hold.";
+        let pending_bytes = IntGaugeVec::new(maker.opts("upstream_pending_bytes", bytes_help), &["server"])?;
         let seconds_help = "From sending a request to a server to the head of its answer.";
         let seconds_opts = HistogramOpts::from(maker.opts("upstream_duration_seconds", seconds_help));
         let seconds = HistogramVec::new(seconds_opts.buckets(UPSTREAM_SECONDS.to_vec()), &["server"])?;
@@ -318,6 +341,9 @@ impl Families {
             decisions: counter("policy_decisions_total", "Decisions of policy, by name.", &["server", "decision"])?,
             upstream_seconds: maker.family(seconds, 1, Overflow::Other, "upstream_duration_seconds")?,
             upstream_up: maker.family(up, 1, Overflow::Nowhere, "upstream_up")?,
+            upstream_pending: maker.family(pending, 1, Overflow::Nowhere, "upstream_pending")?,
+            upstream_pending_bytes: maker.family(pending_bytes, 1, Overflow::Nowhere, "upstream_pending_bytes")?,
+            endpoints: Endpoints::new(maker)?,
             decision_words,
         })
     }

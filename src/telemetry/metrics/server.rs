@@ -40,6 +40,7 @@ struct Inner {
     decisions: Slots<IntCounter>,
     upstream_seconds: OnceLock<Histogram>,
     upstream_up: OnceLock<IntGauge>,
+    upstream_pending: OnceLock<(IntGauge, IntGauge)>,
 }
 
 type Slots<T> = Box<[OnceLock<T>]>;
@@ -61,6 +62,7 @@ impl ServerMetrics {
             tools: tools.into(),
             upstream_seconds: OnceLock::new(),
             upstream_up: OnceLock::new(),
+            upstream_pending: OnceLock::new(),
             name: name.into(),
             families,
         }))
@@ -117,6 +119,17 @@ impl ServerMetrics {
         let inner = &self.0;
         let series = inner.upstream_up.get_or_init(|| inner.families.upstream_up.series(&[&inner.name]));
         series.set(up.into());
+    }
+
+    /// Notes how many of the server's calls are pending, and how many bytes their requests hold.
+    pub fn upstream_pending(&self, pending: usize, bytes: usize) {
+        let inner = &self.0;
+        let (calls, held) = inner.upstream_pending.get_or_init(|| {
+            let families = &inner.families;
+            (families.upstream_pending.series(&[&inner.name]), families.upstream_pending_bytes.series(&[&inner.name]))
+        });
+        calls.set(pending.try_into().unwrap_or(i64::MAX));
+        held.set(bytes.try_into().unwrap_or(i64::MAX));
     }
 }
 

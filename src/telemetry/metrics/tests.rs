@@ -27,6 +27,29 @@ fn series_of(metrics: &Metrics, metric: &str) -> usize {
     metrics.render().lines().filter(|line| line.starts_with(&format!("{metric}{{"))).count()
 }
 
+/// An endpoint that was left alone so often, and is now.
+fn endpoint(server: &str, endpoint: &str, circuit_openings: u64) -> EndpointFigures {
+    let (server, endpoint, origin) = (server.into(), endpoint.into(), "http://a:1".into());
+    EndpointFigures { server, endpoint, origin, circuit: 2, circuit_openings, connections: 4, pending: 1 }
+}
+
+#[test]
+fn an_endpoint_has_series_for_as_long_as_it_is_there() {
+    let metrics = metrics(SERIES_MAX);
+    metrics.endpoints(&[endpoint("files", "0a", 1), endpoint("files", "0b", 2)]);
+    metrics.endpoints(&[endpoint("files", "0a", 5), endpoint("web", "0a", 0)]);
+    for metric in ["upstream_circuit", "upstream_circuit_openings_total", "upstream_connections"] {
+        assert_eq!(series_of(&metrics, &format!("portcullis_{metric}")), 2, "{metric}");
+    }
+    let openings = "portcullis_upstream_circuit_openings_total{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"}";
+    assert_eq!(value(&metrics, openings).as_deref(), Some("5"), "it goes on, and is not added up");
+    metrics.certificates(&[("files".into(), "ca", 7), ("files".into(), "client", 8)]);
+    metrics.certificates(&[("files".into(), "client", 9)]);
+    assert_eq!(series_of(&metrics, "portcullis_upstream_certificate_expiry_timestamp_seconds"), 1);
+    metrics.adopt(&["web"]);
+    assert_eq!(series_of(&metrics, "portcullis_upstream_circuit"), 1);
+}
+
 #[test]
 fn every_metric_has_its_documented_name() {
     let metrics = metrics(SERIES_MAX);
@@ -37,6 +60,9 @@ fn every_metric_has_its_documented_name() {
     server.decided("granted");
     server.upstream_took(Duration::from_millis(3));
     server.upstream_up(true);
+    server.upstream_pending(2, 700);
+    metrics.endpoints(&[endpoint("files", "0a", 3)]);
+    metrics.certificates(&[("files".into(), "ca", 1_800_000_000)]);
     metrics.config_loaded(7, "abcd", 1_700_000_000);
     metrics.load(5, Duration::from_millis(3));
     let text = metrics.render();
@@ -47,6 +73,13 @@ fn every_metric_has_its_documented_name() {
         "policy_decisions_total{decision=\"granted\",server=\"files\"} 1",
         "upstream_duration_seconds_bucket{server=\"files\",le=\"0.005\"} 1",
         "upstream_up{server=\"files\"} 1",
+        "upstream_pending{server=\"files\"} 2",
+        "upstream_pending_bytes{server=\"files\"} 700",
+        "upstream_circuit{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 2",
+        "upstream_circuit_openings_total{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 3",
+        "upstream_connections{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 4",
+        "upstream_endpoint_pending{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 1",
+        "upstream_certificate_expiry_timestamp_seconds{certificate=\"ca\",server=\"files\"} 1800000000",
         "overhead_seconds_bucket{phase=\"total\",le=\"0.00001\"} 0",
         "overhead_seconds_bucket{phase=\"policy\",le=\"0.1\"} 0",
         "refusals_total{reason=\"bad_head\"} 0",

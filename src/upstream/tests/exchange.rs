@@ -66,7 +66,7 @@ async fn a_call_arrives_byte_for_byte_with_the_gateways_own_headers() {
     let running = Running::new(crate::config::model::Server { auth, headers, ..server(&scripted.url()) });
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
-    let answer = upstream.send(&endpoint, &permitted(CALL), dispatch(upstream, client_headers())).await.unwrap();
+    let answer = upstream.send(&endpoint, &permitted(CALL), dispatch(client_headers())).await.unwrap();
     assert_eq!(
         (answer.status, answer.attempts, answer.reused, answer.body.length()),
         (StatusCode::OK, 1, false, Some(7))
@@ -99,7 +99,7 @@ async fn the_end_of_a_session_is_a_delete_without_a_body() {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::EndSession);
-    upstream.send(&endpoint, &permitted, dispatch(upstream, HeaderMap::new())).await.unwrap();
+    upstream.send(&endpoint, &permitted, dispatch(HeaderMap::new())).await.unwrap();
     let request = &scripted.requests()[0];
     assert!(request.starts_with("DELETE /mcp HTTP/1.1\r\n") && request.ends_with("\r\n\r\n"), "{request}");
     assert!(!request.contains("content-length") && !request.contains("transfer-encoding"), "{request}");
@@ -112,7 +112,7 @@ async fn a_message_goes_to_the_path_that_its_stream_named() {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let path = endpoint.resolve_path("message?sessionId=7").unwrap();
-    let there = Dispatch { path: Some(path), ..dispatch(upstream, HeaderMap::new()) };
+    let there = Dispatch { path: Some(path), ..dispatch(HeaderMap::new()) };
     upstream.send(&endpoint, &permitted(CALL), there).await.unwrap();
     let request = &scripted.requests()[0];
     assert!(request.starts_with("POST /mcp/a/message?sessionId=7 HTTP/1.1\r\n"), "{request}");

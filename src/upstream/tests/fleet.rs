@@ -21,7 +21,8 @@ use crate::upstream::Failure;
 use crate::upstream::Upstreams;
 
 fn replicas(urls: &[(String, usize)], health: Health) -> Server {
-    let endpoints = urls.iter().map(|(url, weight)| Endpoint { url: url.clone(), weight: *weight }).collect();
+    let endpoints =
+        urls.iter().map(|(url, weight)| Endpoint { url: url.clone(), weight: *weight, draining: false }).collect();
     Server { url: None, endpoints, health, ..server("") }
 }
 
@@ -121,6 +122,7 @@ async fn an_http_check_asks_for_its_path_and_wants_success() {
     let endpoints = running.upstream().endpoints();
     eventually("the failing check being noticed", || !running.upstream().is_healthy(&endpoints[1])).await;
     assert!(running.upstream().is_healthy(&endpoints[0]));
+    eventually("the other check", || !well.requests().is_empty()).await;
     let request = well.requests().remove(0);
     assert_eq!(request, format!("GET /healthz?deep HTTP/1.1\r\nhost: {}\r\n\r\n", well.address));
     eventually("the recovery being noticed", || running.upstream().is_healthy(&endpoints[1])).await;

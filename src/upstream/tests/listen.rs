@@ -32,7 +32,7 @@ async fn asked(listen: Listen, headers: HeaderMap) -> Vec<String> {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::Listen(listen));
-    upstream.send(&endpoint, &permitted, dispatch(upstream, headers)).await.unwrap();
+    upstream.send(&endpoint, &permitted, dispatch(headers)).await.unwrap();
     let requests = scripted.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert_eq!(body, "");
@@ -74,7 +74,7 @@ async fn listen(running: &Running) -> Answer {
     let upstream = running.upstream();
     let endpoint = upstream.pick(Choice::Next).unwrap();
     let permitted = permit(Action::Listen(Listen::default()));
-    upstream.send(&endpoint, &permitted, dispatch(upstream, HeaderMap::new())).await.unwrap()
+    upstream.send(&endpoint, &permitted, dispatch(HeaderMap::new())).await.unwrap()
 }
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";

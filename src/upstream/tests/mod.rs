@@ -1,5 +1,6 @@
 //! A scripted server on a local socket, and what it takes to send it a permitted call.
 
+mod balance;
 mod exchange;
 mod fleet;
 mod framing;
@@ -212,7 +213,7 @@ impl Running {
     async fn send(&self) -> Result<Answer, UpstreamError> {
         let upstream = self.upstream();
         let endpoint = upstream.pick(Choice::Next)?;
-        upstream.send(&endpoint, &permitted(CALL), dispatch(upstream, HeaderMap::new())).await
+        upstream.send(&endpoint, &permitted(CALL), dispatch(HeaderMap::new())).await
     }
 
     /// Sends a call and reads its whole answer.
@@ -222,8 +223,8 @@ impl Running {
 }
 
 /// These headers, the configured credential, the configured path.
-fn dispatch(upstream: &Upstream, headers: HeaderMap) -> Dispatch<'_> {
-    Dispatch { headers, credential: upstream.plan().credential(), path: None }
+fn dispatch(headers: HeaderMap) -> Dispatch {
+    Dispatch { headers, path: None }
 }
 
 fn soon() -> Instant {

@@ -3,10 +3,12 @@
 use super::config;
 use super::server;
 
+use crate::config::model::Breaker;
 use crate::config::model::Endpoint;
 use crate::config::model::Health;
 use crate::config::model::HealthType;
 use crate::config::model::Server;
+use crate::config::model::ServerTool;
 use crate::config::model::Transport;
 use crate::config::model::UpstreamAuth;
 use crate::config::model::UpstreamAuthType;
@@ -33,7 +35,8 @@ fn base() -> Server {
 }
 
 fn replicas(endpoints: Vec<(&str, usize)>) -> Server {
-    let endpoints = endpoints.into_iter().map(|(url, weight)| Endpoint { url: url.into(), weight }).collect();
+    let endpoints =
+        endpoints.into_iter().map(|(url, weight)| Endpoint { url: url.into(), weight, draining: false }).collect();
     Server { url: None, endpoints, ..base() }
 }
 
@@ -210,6 +213,69 @@ fn waits_limits_and_health_checks_must_make_sense() {
     for path in ["healthz", "", "http://b.test/", "/a b", "/#x", "/ä"] {
         assert_eq!(mistakes(health(100, path)), ["health.path: this is not a path"], "{path}");
     }
+}
+
+#[test]
+fn limits_and_breakers_must_make_sense() {
+    let wrong = Server {
+        pending_max: 0,
+        pending_bytes_max: 0,
+        connections_max: 1_000_001,
+        slow_start_ms: WAIT_MS_MAX + 1,
+        resolve_interval_ms: 99,
+        breaker: Breaker {
+            failures_max: 0,
+            open_ms: 2,
+            open_ms_max: 1,
+            ejected_percent_max: 101,
+            ..Breaker::default()
+        },
+        ..base()
+    };
+    let expected = [
+        "resolve_interval_ms: names resolved every 99 ms",
+        "slow_start_ms: a wait of 86400001 ms",
+        "pending_max: `0` is out of range",
+        "pending_bytes_max: `0` is out of range",
+        "connections_max: `1000001` is out of range",
+        "breaker.failures_max: `0` is out of range",
+        "breaker.ejected_percent_max: `101` is out of range",
+        "breaker.open_ms_max: `open_ms_max` is less than `open_ms`",
+    ];
+    assert_eq!(mistakes(wrong), expected);
+    let all_draining =
+        Server { endpoints: vec![Endpoint { url: URL.into(), weight: 1, draining: true }], url: None, ..base() };
+    assert_eq!(mistakes(all_draining), ["endpoints: every endpoint is draining"]);
+}
+
+#[test]
+fn a_tool_has_the_servers_times_or_its_own() {
+    let tool = |timeout_ms, timeout_max_ms| ServerTool { timeout_ms, timeout_max_ms };
+    let tools = [
+        ("own", tool(Some(500), Some(900))),
+        ("long", tool(Some(7_200_000), None)),
+        ("bounded", tool(None, Some(2_000))),
+    ];
+    let tools = tools.map(|(name, tool)| (name.to_owned(), tool)).into();
+    let plans = Plans::compile(&config(Server { tools, timeout_ms: 1_000, ..base() }), &mut Problems::new());
+    let times = |tool| {
+        let times = plans.get("x").unwrap().times(tool);
+        let ms = [times.timeout, times.silence, times.timeout_max].map(|wait| wait.as_millis());
+        (ms, times.is_reset_by_messages)
+    };
+    assert_eq!(times(None), ([1_000, 60_000, 3_600_000], false));
+    assert_eq!(times(Some("other")), times(None));
+    assert_eq!(times(Some("own")), ([500, 500, 900], true));
+    assert_eq!(times(Some("long")), ([7_200_000, 7_200_000, 7_200_000], true));
+    assert_eq!(times(Some("bounded")), ([1_000, 60_000, 2_000], false));
+    let wrong = |tool| Server { tools: [("t".to_owned(), tool)].into(), ..base() };
+    assert_eq!(mistakes(wrong(tool(Some(0), None))), ["tools.t.timeout_ms: a wait of 0 ms"]);
+    assert_eq!(
+        mistakes(wrong(tool(Some(500), Some(499)))),
+        ["tools.t.timeout_max_ms: `timeout_max_ms` is less than `timeout_ms`"]
+    );
+    let server = Server { timeout_ms: 500, timeout_max_ms: Some(499), ..base() };
+    assert_eq!(mistakes(server), ["timeout_max_ms: `timeout_max_ms` is less than `timeout_ms`"]);
 }
 
 #[test]
