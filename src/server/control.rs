@@ -213,7 +213,10 @@ pub(super) fn refused(reason: &str) -> Answer {
 
 /// As much of a text as fits a message.
 pub(super) fn shortened(text: &str) -> String {
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    let mut end = TEXT_BYTES_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     let kept = text.get(..end).unwrap_or_default();
     if kept.len() < text.len() { format!("{kept}…") } else { kept.to_owned() }
 }

@@ -55,6 +55,7 @@ fn config(address: SocketAddr, keys: &[Key; 2]) -> String {
         [auth]
         key_headers = ["X-Team-Key"]
         [servers.a]
+        breaker.enabled = false
         url = "http://{address}/{PATH}/mcp?token={QUERY}"
         timeout_ms = 300
         answer_bytes_max = 5000

@@ -105,7 +105,7 @@ fn collect(directory: &Path, into: &mut Vec<(String, Vec<u8>)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, into);
-        } else {
+        } else if path.is_file() {
             into.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
     }

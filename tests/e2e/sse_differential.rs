@@ -190,7 +190,10 @@ impl Stage {
         let mut upstreams = Vec::new();
         for lane in 0..LANES {
             let upstream = Upstream::start().await;
-            config += &format!("[servers.s{lane}]\nurl = \"{}\"\nblocked_tools = [\"hidden\"]\n", upstream.url());
+            config += &format!(
+                "[servers.s{lane}]\nurl = \"{}\"\nblocked_tools = [\"hidden\"]\nbreaker.enabled = false\n",
+                upstream.url()
+            );
             upstreams.push(upstream);
         }
         let gateway = Gateway::start(&config);

@@ -85,7 +85,9 @@ impl Stage {
         let url = if server.contains("\"sse\"") { upstream.sse_url() } else { upstream.url() };
         let mut config = format!("{listen}\n");
         for name in ["a", "b"] {
-            config += &format!("[servers.{name}]\nurl = \"{url}\"\nblocked_tools = [\"hidden\"]\n{server}\n");
+            config += &format!(
+                "[servers.{name}]\nurl = \"{url}\"\nblocked_tools = [\"hidden\"]\nbreaker.enabled = false\n{server}\n"
+            );
         }
         for (name, key) in [("ci", &key), ("other", &other)] {
             config += &format!("[keys.{name}]\ndigest = \"{}\"\nmcp_servers = [\"a\", \"b\"]\n", key.digest);
