@@ -89,6 +89,9 @@ mod tests {
 
     const LIMITS: Limits = Limits { count_max: 8, block_bytes_max: 600, line_bytes_max: 200, target_bytes_max: 200 };
 
+    /// Method, URI, fields, whether a body follows, and the verdict.
+    type Row<'r> = (&'r str, &'r str, &'r [(&'r str, &'r str)], bool, &'r str);
+
     fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> RequestHeader {
         let mut builder = http::Request::builder().method(method).uri(uri).version(http::Version::HTTP_2);
         for (name, value) in headers {
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn a_head_is_judged_as_one_of_http_1() {
         let long = "x".repeat(300);
-        let table: [(&str, &str, &[(&str, &str)], bool, &str); 24] = [
+        let table: [Row<'_>; 24] = [
             ("POST", "https://a/mcp/x", &[], true, "ok"),
             ("POST", "https://a/mcp/x", &[("content-length", "2")], true, "ok"),
             ("POST", "https://a/mcp/x", &[("host", "a")], true, "ok"),
