@@ -374,7 +374,7 @@ async fn a_flood_of_large_bodies_stays_within_its_bound_and_everybody_is_told() 
     }
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
-    assert!(served >= 1 && served < 48, "{served}");
+    assert!((1..48).contains(&served), "{served}");
     assert_eq!(upstream.requests().len(), served, "who was refused was refused before anything was sent");
     let grown = gateway.peak_memory_bytes() - before;
     println!("{served} of 48 served, {} MiB more at the peak", grown / MIB);
@@ -466,7 +466,7 @@ async fn reader(gateway: &Gateway, bytes: u32) -> TcpStream {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_readers_hold_up_their_servers_and_cost_little_memory_and_little_time() {
     // A larger number: SLOW_READERS=500, with as many descriptors.
-    let readers = std::env::var("SLOW_READERS").ok().and_then(|text| text.parse().ok()).unwrap_or(200_usize);
+    let readers = std::env::var("SLOW_READERS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_usize);
     let fountain = Fountain::of_events(10 * 1024 * 1024).await;
     let gateway = start_in_front_of(&fountain.url(), "write_timeout_ms = 3000");
     let before = gateway.peak_memory_bytes();
@@ -491,7 +491,7 @@ async fn slow_readers_hold_up_their_servers_and_cost_little_memory_and_little_ti
     // What the sockets hold is the kernel's; of what is the gateway's, an event, a read, and the stream itself.
     let started = Instant::now();
     while gateway.metric("portcullis_connections").await != Some(0.0) {
-        assert!(started.elapsed() < Duration::from_secs(15), "they are ended");
+        assert!(started.elapsed() < Duration::from_secs(60), "they are ended");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     wait_for_buffered(&gateway, 0.0).await;
@@ -563,6 +563,7 @@ async fn answers_that_nobody_takes_stay_within_the_bound_and_who_gets_none_is_to
     let others: Vec<Value> = gateway
         .records()
         .into_iter()
+        .filter(|record| record["kind"] != "intent")
         .filter(|record| record["reason"].as_str().is_some_and(|reason| !expected.contains(&reason)))
         .collect();
     assert_eq!(others, Vec::<Value>::new());
