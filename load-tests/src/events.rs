@@ -153,6 +153,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
+            // What is not read when it closes would become a reset.
+            stream.read_exact(&mut [0; 3]).unwrap();
             let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(text.as_bytes()).unwrap();
             for part in

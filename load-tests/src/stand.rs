@@ -139,30 +139,17 @@ directory = "state"
 
 impl Gateway {
     /// Starts one in `home`, which must not exist. `listen` are further keys of `[listen]`; `rest` makes what follows
-    /// of the key's digest. With `limits`, those words run the program (`prlimit --as=..`).
+    /// of the key's digest.
     ///
     /// # Errors
     /// When it does not serve.
-    pub fn start(
-        program: &Path,
-        home: &Path,
-        listen: &str,
-        limits: &[String],
-        rest: impl Fn(&str) -> String,
-    ) -> io::Result<Self> {
+    pub fn start(program: &Path, home: &Path, listen: &str, rest: impl Fn(&str) -> String) -> io::Result<Self> {
         fs::create_dir_all(home)?;
         let key = Key::make(program)?;
         let (data, admin) = (lasting_address()?, lasting_address()?);
         let file = home.join("portcullis.toml");
         fs::write(&file, format!("{}{}", head(data, admin, listen), rest(&key.digest)))?;
-        let mut command = match limits {
-            [] => Command::new(program),
-            [first, others @ ..] => {
-                let mut command = Command::new(first);
-                command.args(others).arg(program);
-                command
-            }
-        };
+        let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&file).env("NO_COLOR", "1");
         let process = Running::start("gateway", &mut command, data, home)?;
         Ok(Self { process, data, admin, home: home.to_owned(), key })

@@ -99,7 +99,7 @@ impl Ground {
             let key = format!("\n[keys.load]\ndigest = \"{digest}\"\nmcp_servers = [{}]\n", names.join(", "));
             tables.chain(std::iter::once(key)).collect()
         };
-        Gateway::start(&self.programs.join("portcullis"), &self.scratch.join(name), listen, &[], rest)
+        Gateway::start(&self.programs.join("portcullis"), &self.scratch.join(name), listen, rest)
     }
 }
 

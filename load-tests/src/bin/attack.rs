@@ -33,6 +33,8 @@ struct Options {
     out: Option<PathBuf>,
 }
 
+/// Cores that others may use before times are doubted.
+const OTHERS_CORES_MAX: f64 = 0.2;
 /// Seconds that one attack takes, at most.
 const SECONDS_MAX: u64 = 300;
 
@@ -60,7 +62,14 @@ fn main() -> ExitCode {
 fn one_by_one(attacks: &[Attack], ground: &Ground) -> io::Result<Vec<Report>> {
     let run = |attack: &Attack| {
         eprintln!("attack: {attack:?}");
-        attack.run(ground)
+        let others = load_tests::measure::others_cores();
+        let mut report = attack.run(ground)?;
+        if others > OTHERS_CORES_MAX {
+            report.doubt(format!(
+                "others used {others:.1} cores of the machine before: what is said of times may be theirs"
+            ));
+        }
+        Ok(report)
     };
     attacks.iter().map(run).collect()
 }

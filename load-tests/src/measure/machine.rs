@@ -54,7 +54,7 @@ impl Machine {
 }
 
 /// How many cores are busy while nothing of ours is: others' work, which disturbs the measurement.
-pub(super) fn others_cores() -> f64 {
+pub fn others_cores() -> f64 {
     let before = busy_ticks();
     thread::sleep(Duration::from_millis(250));
     // Ticks are a hundredth of a second.

@@ -15,6 +15,7 @@ mod stage;
 mod stats;
 mod syscalls;
 
+pub use machine::others_cores;
 pub use rounds::Plan;
 pub use rounds::Programs;
 pub use rounds::run;

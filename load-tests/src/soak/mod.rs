@@ -72,8 +72,7 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
     let (steady, mut flappy) = (upstream("steady")?, upstream("flappy")?);
     let mut policy = Policy::new(steady.address, flappy.address);
     let gateway = plan.programs.join("portcullis");
-    let gateway =
-        Gateway::start(&gateway, &plan.scratch.join("gateway"), LISTEN, &[], |digest| policy.text(digest, 0))?;
+    let gateway = Gateway::start(&gateway, &plan.scratch.join("gateway"), LISTEN, |digest| policy.text(digest, 0))?;
     let began = Instant::now();
     let base = gateway.held();
     let over = AtomicBool::new(false);
