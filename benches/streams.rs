@@ -349,6 +349,7 @@ fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> 
         [listen]
         data = "{gateway}"
         admin = "{admin}"
+        accepts_per_address_max = 1000000
         [audit]
         directory = "audit"
         segment_bytes_max = 1073741824

@@ -173,6 +173,7 @@ impl Gateway {
 data = "{address}"
 admin = "{admin}"
 threads = {threads}
+accepts_per_address_max = 1000000
 
 [audit]
 directory = "audit"
