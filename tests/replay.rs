@@ -15,7 +15,8 @@ use portcullis::session;
 use portcullis::transport;
 
 /// Every target: its name, what must hold, and how many variations of each seed are tried.
-const TARGETS: [(&str, fn(&[u8]), u64); 8] = [
+const TARGETS: [(&str, fn(&[u8]), u64); 9] = [
+    ("front", transport::fuzzing::front, 400),
     ("head", transport::fuzzing::head, 400),
     ("chunks", transport::fuzzing::chunks, 400),
     ("scan", mcp::fuzzing::scan, 400),

@@ -100,7 +100,7 @@ impl<A: Answerer, G: Gatekeeper> Edge<A, G> {
         }
         let connection = Arc::new(connection);
         let io = GateIo::new(stream, Arc::clone(&connection), keeper);
-        CURRENT.scope(Arc::clone(&connection), serve(answerer, connection, Box::new(io), shutdown)).await;
+        CURRENT.scope(Arc::clone(&connection), serve(answerer, connection, Box::new(io))).await;
     }
 }
 
@@ -136,10 +136,10 @@ where
     }
 }
 
-/// Serves one request after the other, until the connection ends or the process is on its way out.
-async fn serve<A: Answerer>(answerer: Arc<A>, connection: Arc<Connection>, io: Stream, mut shutdown: ShutdownWatch) {
-    let mut session = first_session(io, &shutdown);
-    while read_head(&mut session, &mut shutdown).await {
+/// Serves one request after the other, until the connection ends. A process on its way out ends it with an answer.
+async fn serve<A: Answerer>(answerer: Arc<A>, connection: Arc<Connection>, io: Stream) {
+    let mut session = first_session(io);
+    while read_head(&mut session).await {
         answerer.answer(&mut session).await;
         connection.enter(Stage::Head);
         let settings = HttpPersistentSettings::for_session(&session);
@@ -149,14 +149,8 @@ async fn serve<A: Answerer>(answerer: Arc<A>, connection: Arc<Connection>, io: S
 }
 
 /// Reads a request's head; `false` when there is none to answer.
-async fn read_head(session: &mut ServerSession, shutdown: &mut ShutdownWatch) -> bool {
-    let read = tokio::select! {
-        biased;
-        read = session.read_request() => read,
-        // Whoever was to know that connections end has been told: an idle one ends here.
-        _ = shutdown.wait_for(|is_over| *is_over) => return false,
-    };
-    match read {
+async fn read_head(session: &mut ServerSession) -> bool {
+    match session.read_request().await {
         Ok(is_there) => is_there,
         Err(error) => {
             tracing::debug!(reason = error.etype().as_str(), "a request cannot be read");
@@ -171,9 +165,9 @@ async fn read_head(session: &mut ServerSession, shutdown: &mut ShutdownWatch) ->
 }
 
 /// How long the first request may take is for the gate to say, not for Pingora.
-fn first_session(io: Stream, shutdown: &ShutdownWatch) -> ServerSession {
+fn first_session(io: Stream) -> ServerSession {
     let mut session = ServerSession::new_http1(io);
-    session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });
+    session.set_keepalive(Some(0));
     session
 }
 

@@ -1,13 +1,47 @@
 //! What must hold for any bytes that a client may send? Checked by the fuzz targets, and by the replay of their seeds.
 #![expect(clippy::expect_used, clippy::panic, reason = "what breaks a rule is to end the run")]
 
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+use http::HeaderValue;
+
+use crate::config::model::Config;
+use crate::config::model::ForwardedHeader;
+use crate::config::problem::Problems;
 use crate::transport::chunks::Chunks;
+use crate::transport::forwarded::Proxies;
 use crate::transport::head;
 use crate::transport::head::Framing;
 use crate::transport::head::Limits;
+use crate::transport::proxy_protocol;
+use crate::transport::proxy_protocol::Reading;
 
 const LIMITS: Limits =
     Limits { count_max: 64, block_bytes_max: 16 * 1024, line_bytes_max: 8 * 1024, target_bytes_max: 4096 };
+
+/// What balancers and proxies say about the client: no bytes make it stumble, and nobody is believed who is not trusted.
+pub fn front(input: &[u8]) {
+    match proxy_protocol::read(input) {
+        Reading::Whole(header) => assert!(header.bytes <= input.len()),
+        Reading::Partial => assert!(input.len() < proxy_protocol::HEADER_BYTES_MAX),
+        Reading::Malformed => {}
+    }
+    let Ok(value) = HeaderValue::from_bytes(input) else { return };
+    let mut headers = HeaderMap::new();
+    for name in ["x-forwarded-for", "x-forwarded-proto", "forwarded"] {
+        headers.append(name, value.clone());
+    }
+    let stranger = SocketAddr::from(([192, 0, 2, 7], 1));
+    for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
+        let mut config = Config::default();
+        config.listen.trusted_proxies = vec!["10.0.0.0/8".into()];
+        config.listen.forwarded_header = header;
+        let proxies = Proxies::compile(&config, &mut Problems::new());
+        proxies.origin(&headers, Some(SocketAddr::from(([10, 0, 0, 1], 1))), None);
+        assert_eq!(proxies.origin(&headers, Some(stranger), None).client, Some(stranger));
+    }
+}
 
 /// Wherever a head is cut, it ends at the same byte; and one that passes has one meaning for a reader who goes by lines
 /// alone. The first byte chooses the size of the pieces.
