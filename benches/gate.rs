@@ -20,6 +20,7 @@ use std::time::Instant;
 use pingora::protocols::Stream;
 use portcullis::transport::admission;
 use portcullis::transport::admission::Admission;
+use portcullis::transport::arrival::Front;
 use portcullis::transport::buffers::Buffers;
 use portcullis::transport::chunks::Chunks;
 use portcullis::transport::connection::Connection;
@@ -27,6 +28,7 @@ use portcullis::transport::connection::Stage;
 use portcullis::transport::gate_io::GateIo;
 use portcullis::transport::gate_io::Gatekeeper;
 use portcullis::transport::gate_io::Limits;
+use portcullis::transport::gate_io::Refused;
 use portcullis::transport::head;
 use portcullis::transport::head::Framing;
 use portcullis::transport::pace::Pace;
@@ -164,7 +166,19 @@ impl Gatekeeper for Open {
         &self.0
     }
 
-    fn refused(&self, _connection: &Connection, refusal: &head::Refusal, _head: &[u8]) -> Vec<u8> {
+    fn front(&self) -> Arc<Front> {
+        Arc::default()
+    }
+
+    fn dropped(&self, _connection: &Connection, reason: &'static str) {
+        panic!("{reason}")
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    fn refused(&self, _connection: &Connection, refusal: &head::Refusal, _head: &[u8]) -> Refused {
         panic!("{}", refusal.text)
     }
 }

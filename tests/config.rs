@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use portcullis::config;
 use portcullis::config::model::Config;
@@ -141,7 +143,8 @@ fn every_toml_block_in_the_documentation_loads() {
 
 /// What is wrong with a block; a fragment may refer to servers and agents that stand elsewhere.
 fn load_block(block: &str, owners: fn(&Config, &mut Problems)) -> String {
-    let directory = directory("block");
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let directory = directory(&format!("block-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     let path = directory.join("portcullis.toml");
     std::fs::create_dir(directory.join("policy.d")).unwrap();
     for (name, text) in [

@@ -14,8 +14,10 @@ use portcullis::server;
 use portcullis::session;
 use portcullis::transport;
 
-/// Every target: its name, what must hold, and how many variations of each seed are tried.
-const TARGETS: [(&str, fn(&[u8]), u64); 9] = [
+/// A target: its name, what must hold, and how many variations of each seed are tried.
+type Target = (&'static str, fn(&[u8]), u64);
+
+const TARGETS: [Target; 9] = [
     ("front", transport::fuzzing::front, 400),
     ("head", transport::fuzzing::head, 400),
     ("chunks", transport::fuzzing::chunks, 400),

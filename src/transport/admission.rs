@@ -3,7 +3,7 @@
 //! Asked before anything is read, and before a TLS handshake costs anything: the gateway takes so many connections at
 //! once, so many of them from one address, and so many new ones a second from it. An address of IPv6 is its /64, as
 //! one host has a whole one. Who has no address (a Unix socket) is bounded by the first limit alone. What is remembered
-//! of addresses is bounded: of those with connections by the first limit, of arrivals by [`ARRIVALS_MAX`].
+//! of addresses is bounded: of those with connections by the first limit, of arrivals by `ARRIVALS_MAX`.
 
 use std::collections::HashMap;
 use std::mem;

@@ -202,13 +202,14 @@ async fn a_flood_of_refused_connections_takes_few_descriptors_and_each_is_counte
         // They neither read nor close.
         flood.push(TcpStream::connect(gateway.data).await.unwrap());
     }
-    let mut most = 0;
-    for _ in 0..20 {
-        most = most.max(descriptors(&gateway));
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    // While those that are told may still take a second, all others are gone once their turn came.
+    let mut least = usize::MAX;
+    for _ in 0..30 {
+        least = least.min(descriptors(&gateway));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Those that are served, those that are being told, and some that were accepted this moment.
-    assert!(most <= before + 2 + 64 + 40, "{most} descriptors, {before} before");
+    // Those that are served, those that are being told, and a few that the process opened meanwhile.
+    assert!(least <= before + 2 + 64 + 8, "{least} descriptors, {before} before");
     gateway::wait_until("all are on record", || refused(&gateway, "connections_max") >= 300);
     drop(flood);
     held[0].write(call()).await;

@@ -1,7 +1,7 @@
 //! How are many requests served on one connection?
 //!
 //! HTTP/2 over TLS, where the client asks for it in the handshake; never in the clear. Each stream is a request of its own,
-//! with a [`Connection`] of its own, judged as one of HTTP/1.1 ([`head`]). Whatever a client can open, send or withhold has
+//! with a [`Connection`] of its own, judged as one of HTTP/1.1 (`head`). Whatever a client can open, send or withhold has
 //! a bound here: streams, header lists, windows, resets, malformed requests and silence.
 
 mod head;
