@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::transport::admission::Place;
 use crate::transport::connection::Connection;
 use crate::transport::forwarded::Proxies;
 use crate::transport::gate_io::GateIo;
@@ -77,17 +78,26 @@ impl Front {
     }
 }
 
-/// Sees a fresh connection through to its first request. `None`: it was ended.
+/// Sees a fresh connection through to its first request, and counts it for the client that a balancer speaks for. `None`: it
+/// was ended.
 pub(super) async fn arrive<G: Gatekeeper>(
     stream: Stream,
     peer: Option<SocketAddr>,
     keeper: &Arc<G>,
+    place: &mut Place,
 ) -> Option<(Stream, Connection)> {
     let front = keeper.front();
     let wait = front.tls.as_ref().map_or(keeper.limits().timeout, |tls| tls.handshake_timeout);
     let mut arriving = Arriving { stream, connection: Connection::new(peer), keeper, deadline: Instant::now() + wait };
     if peer.is_some_and(|peer| front.announcing.contains(peer.ip())) {
         arriving = arriving.announce(front.tls.is_none()).await?;
+        // Before a handshake costs anything.
+        if let Some(client) = arriving.client().filter(|client| !front.proxies.trusts(*client))
+            && let Err(refusal) = place.count_for(client, &keeper.limits().address)
+        {
+            arriving.turn_away(&refusal, front.tls.is_none()).await;
+            return None;
+        }
     }
     match &front.tls {
         Some(tls) => arriving.secure(tls).await,
@@ -111,6 +121,12 @@ enum Failed {
 }
 
 impl<G: Gatekeeper> Arriving<'_, G> {
+    /// The client that a balancer spoke for.
+    fn client(&self) -> Option<IpAddr> {
+        let connection = &self.connection;
+        connection.peer().filter(|_| connection.via().is_some()).map(|client| client.ip())
+    }
+
     /// Reads whom a balancer speaks for. A failure is answered where the answer can be read.
     async fn announce(mut self, is_readable: bool) -> Option<Self> {
         let mut held = BytesMut::with_capacity(READ_BYTES);

@@ -67,22 +67,28 @@ impl Delay {
 
     /// Begins to measure on the present runtime, unless that is done already; goes on as long as `is_busy`.
     pub fn watch(self: &Arc<Self>, is_busy: impl Fn() -> bool + Send + 'static) {
-        if self.is_watched.swap(true, Ordering::AcqRel) {
+        if self.is_watched.swap(true, Ordering::SeqCst) {
             return;
         }
         let delay = Arc::clone(self);
         tokio::spawn(async move {
             let mut looks = Looks::default();
             let mut standing = Duration::ZERO;
-            while is_busy() {
-                let due = Instant::now() + PAUSE;
-                delay.note(standing, Some(due));
-                tokio::time::sleep_until(due).await;
-                let now = Instant::now();
-                standing = looks.add(now, now.saturating_duration_since(due));
+            loop {
+                while is_busy() {
+                    let due = Instant::now() + PAUSE;
+                    delay.note(standing, Some(due));
+                    tokio::time::sleep_until(due).await;
+                    let now = Instant::now();
+                    standing = looks.add(now, now.saturating_duration_since(due));
+                }
+                delay.note(Duration::ZERO, None);
+                delay.is_watched.store(false, Ordering::SeqCst);
+                // Who became busy just before that found this still at work.
+                if !is_busy() || delay.is_watched.swap(true, Ordering::SeqCst) {
+                    return;
+                }
             }
-            delay.note(Duration::ZERO, None);
-            delay.is_watched.store(false, Ordering::Release);
         });
     }
 }

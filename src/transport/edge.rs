@@ -74,8 +74,7 @@ impl<A: Answerer, G: Gatekeeper> Edge<A, G> {
     /// Tells a client why it is not served, if not too many are being told just now. What is to be spoken over TLS is not
     /// worth a handshake.
     async fn turn_away(&self, stream: Stream, connection: Connection, refusal: &Refusal) {
-        let is_readable = connection.secured().is_some() || self.keeper.front().tls.is_none();
-        if !is_readable || stream.selected_alpn_proto() == Some(ALPN::H2) {
+        if self.keeper.front().tls.is_some() {
             return self.keeper.dropped(&connection, refusal.reason);
         }
         let io = GateIo::new(stream, Arc::new(connection), Arc::clone(&self.keeper));
@@ -88,12 +87,8 @@ impl<A: Answerer, G: Gatekeeper> Edge<A, G> {
     /// Serves a connection from what comes before its first request to its end.
     async fn see_through(&self, stream: Stream, peer: Option<SocketAddr>, mut place: Place, shutdown: ShutdownWatch) {
         // What a handshake needs is given back before the connection's long life begins.
-        let Some((stream, connection)) = Box::pin(arrival::arrive(stream, peer, &self.keeper)).await else { return };
-        if let Some(client) = connection.peer().filter(|_| connection.via().is_some())
-            && let Err(refusal) = place.count_for(client.ip(), &self.keeper.limits().address)
-        {
-            return self.turn_away(stream, connection, &refusal).await;
-        }
+        let arriving = Box::pin(arrival::arrive(stream, peer, &self.keeper, &mut place));
+        let Some((stream, connection)) = arriving.await else { return };
         let (answerer, keeper) = (Arc::clone(&self.answerer), Arc::clone(&self.keeper));
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             return Box::pin(Http2 { answerer, keeper, connection, shutdown }.serve(stream)).await;
@@ -125,9 +120,9 @@ where
                 return None;
             }
         };
+        let (edge, counted, shutdown) = (Arc::clone(self), self.open.hold(), shutdown.clone());
         let open = self.open.clone();
         self.delay.watch(move || open.value() > 0);
-        let (edge, counted, shutdown) = (Arc::clone(self), self.open.hold(), shutdown.clone());
         tokio::spawn(async move {
             edge.see_through(stream, peer, place, shutdown).await;
             drop(counted);

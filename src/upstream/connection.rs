@@ -89,7 +89,8 @@ impl Connection {
             relay.task.register(cx.waker());
             let mut inner = Context::from_waker(waker);
             for _ in 0..ROUNDS_MAX {
-                relay.state.store(POLLED, Ordering::SeqCst);
+                // Read as well as written: what a wake announced must be seen by this round.
+                relay.state.swap(POLLED, Ordering::SeqCst);
                 if let Poll::Ready(output) = future.as_mut().poll(&mut inner) {
                     return Poll::Ready(output);
                 }

@@ -354,7 +354,6 @@ async fn frames_that_break_the_protocol_end_no_more_than_they_must() {
         vector("a ping", frame(PING, 0, 0, &[0; 8]), Ignored),
         vector("an answer to no ping", frame(PING, ACK, 0, &[0; 8]), Ignored),
         vector("a window for all", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0]), Ignored),
-        vector("a goaway without error", frame(GOAWAY, 0, 0, &[0; 8]), Ignored),
         // Heads that cannot be told apart from attacks: the stream ends.
         vector("a pseudo-field twice", wire(&[&head(END_HEADERS, &twice), &body(1)]), Stopped),
         vector("a pseudo-field behind fields", wire(&[&head(END_HEADERS, &late), &body(1)]), Stopped),

@@ -181,3 +181,25 @@ async fn curl_as_a_balancer_is_understood() {
     assert_eq!(silent.answer().await.unwrap().status, 400);
     assert!(silent.is_closed_within(SOON).await);
 }
+
+#[tokio::test]
+async fn limits_per_address_hold_for_the_client_that_a_balancer_names() {
+    let listen = "proxy_protocol_from = [\"127.7.0.0/16\"]\ntrusted_proxies = [\"127.9.0.0/16\"]\nconnections_per_address_max = 2\n";
+    let (_upstream, gateway) = start(listen).await;
+    let of_client =
+        |client: u8| [v2([203, 0, 113, client], 4711), client::post("/mcp/open", &[], CALL).into()].concat();
+    let mut held = Vec::new();
+    for (client, status) in [(9, 200), (9, 200), (9, 429), (10, 200), (10, 200), (10, 429), (11, 200)] {
+        let mut connection = Connection::open_from(BALANCER, gateway.data).await;
+        connection.write(of_client(client)).await;
+        assert_eq!(connection.answer().await.unwrap().status, status, "client {client}");
+        held.push(connection);
+    }
+    // A proxy that is trusted brings many clients on its connections, and is not counted.
+    for _ in 0..4 {
+        let mut connection = Connection::open_from(Ipv4Addr::new(127, 9, 0, 1), gateway.data).await;
+        connection.write(client::post("/mcp/open", &[], CALL)).await;
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+        held.push(connection);
+    }
+}
