@@ -60,15 +60,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Starts this program beside the running gateway, and returns when it has taken over.
 pub(super) fn upgrade(config: &Path) -> Result<(), Failure> {
+    // So that a mistake is told before anything is started.
+    server::compile(config, 1, None).map_err(Failure::config)?;
     let state = state_directory(config)?;
     let running = server::status(&state).map_err(Failure::new)?;
     follow(config, &state, &running)
 }
 
-/// Checks the configuration, so that a mistake is told before anything is asked, and says where the gateway is found.
+/// Where the gateway is found. Whether the configuration is sound is for the gateway to say: it knows what is in force.
 fn state_directory(config: &Path) -> Result<PathBuf, Failure> {
-    let compiled = server::compile(config, 1, None).map_err(Failure::config)?;
-    Ok(PathBuf::from(compiled.loaded.config.state.directory))
+    let loaded = crate::config::load(config).map_err(Failure::config)?;
+    Ok(PathBuf::from(loaded.config.state.directory))
 }
 
 fn own_program() -> Option<(u64, u64)> {

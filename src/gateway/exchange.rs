@@ -119,6 +119,10 @@ pub(crate) async fn run(exchange: &mut Exchange<'_>) -> Result<Option<Resume>, R
         match &ended {
             Ok(_) => ticket.succeeded(),
             Err(Refusal::Upstream(error)) => ticket.failed(error.failure()),
+            // JSON, but no JSON-RPC error: what stands before a server that is down may answer like this.
+            Err(Refusal::UpstreamStatus(status)) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => {
+                ticket.gave_up()
+            }
             // A client that left or an answer that is not let through says nothing about who answered.
             Err(_) => {}
         }

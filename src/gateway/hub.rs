@@ -154,7 +154,15 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
             return Err(Refusal::UpstreamStatus(answer.status));
         }
         let mut splitter = Splitter::new(upstream.plan().answer_bytes_max());
-        let path = first_event(upstream, entry, &mut answer, &mut splitter).await?;
+        let path = match first_event(upstream, entry, &mut answer, &mut splitter).await {
+            Ok(path) => path,
+            Err(refusal) => {
+                if let Refusal::Upstream(error) = &refusal {
+                    ticket.failed(error.failure());
+                }
+                return Err(refusal);
+            }
+        };
         ticket.succeeded();
         Ok((Arc::new(Hub::new(&exchange.principal.id, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
     };

@@ -4,6 +4,7 @@
 //! watchdog is fed only while the gateway answers on its own data listener.
 
 use std::io;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
@@ -94,9 +95,15 @@ fn answers(data: &str, time_max: Duration) -> io::Result<()> {
 }
 
 fn ask(mut stream: impl Read + Write) -> io::Result<()> {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    // A listener that speaks TLS answers this with an alert, or hangs up: it lives as well.
-    stream.read(&mut [0; 64]).map(|_| ())
+    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    // A listener that speaks TLS says so or hangs up, and one that is full may break the connection: it lives as well.
+    let is_turned_away = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+    };
+    match asked.and_then(|()| stream.read(&mut [0; 64])) {
+        Err(error) if !is_turned_away(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Where a listener on every address is reached from here.
@@ -138,5 +145,18 @@ mod tests {
         assert_eq!(reached("0.0.0.0:80"), "127.0.0.1:80");
         assert_eq!(reached("[::]:80"), "[::1]:80");
         assert_eq!(reached("192.0.2.1:80"), "192.0.2.1:80");
+    }
+
+    #[test]
+    fn a_listener_that_is_full_and_breaks_connections_lives() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let data = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            // What was sent is there and was not read: the system resets the connection.
+            while stream.peek(&mut [0; 1]).unwrap() == 0 {}
+        });
+        assert!(answers(&data, Duration::from_secs(5)).is_ok());
+        server.join().unwrap();
     }
 }

@@ -80,7 +80,9 @@ impl Sandbox {
         let files: Vec<PathBuf> = loaded.sources.files().map(Path::to_path_buf).collect();
         let includes = files.first().into_iter().flat_map(|main| config.include.iter().map(|path| beside(main, path)));
         let named = files.iter().flat_map(|file| named_in(file));
-        for file in files.iter().cloned().chain(includes).chain(named) {
+        // They may lead elsewhere, where others keep them up to date.
+        let resolving = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"].map(PathBuf::from);
+        for file in files.iter().cloned().chain(includes).chain(named).chain(resolving) {
             readable.extend(directory_of(&file));
         }
         for variable in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR", "SSL_CERT_FILE"] {

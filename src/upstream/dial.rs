@@ -17,6 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use crate::upstream::connection::Connection;
@@ -67,12 +68,27 @@ impl Dialer {
         let slot = endpoint.slot().await?;
         let era = endpoint.pool.era();
         let tcp = Counted::new(self.tcp(endpoint, deadline).await?, slot);
-        let mut connection = match &endpoint.target.tls {
-            None => speak(tcp).await?,
-            Some(name) => speak(self.secure(tcp, name, deadline).await?).await?,
-        };
+        let mut connection = self.begin(tcp, endpoint, deadline).await?;
         connection.era = era;
         Ok(connection)
+    }
+
+    /// A connection that takes no call's place, for a question of the gateway's own.
+    pub(crate) async fn dial_apart(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Mishap> {
+        let tcp = self.tcp(endpoint, deadline).await?;
+        self.begin(tcp, endpoint, deadline).await
+    }
+
+    async fn begin(
+        &self,
+        tcp: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Connection, Mishap> {
+        match &endpoint.target.tls {
+            None => speak(tcp).await,
+            Some(name) => speak(self.secure(tcp, name, deadline).await?).await,
+        }
     }
 
     /// Whether a connection can be opened by `deadline`, without speaking HTTP on it.
@@ -85,9 +101,14 @@ impl Dialer {
     }
 
     async fn tcp(&self, endpoint: &Endpoint, deadline: Instant) -> Result<TcpStream, Mishap> {
-        let resolved = timeout_at(deadline, endpoint.resolve()).await;
-        let addresses =
-            resolved.map_err(|_| Mishap::new(Failure::Resolve, "the resolver did not answer in time"))??;
+        // A resolver that does not answer must leave time to dial what it answered last.
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let addresses = match timeout(half, endpoint.resolve()).await {
+            Ok(resolved) => resolved?,
+            Err(_) => endpoint
+                .last_addresses()
+                .ok_or_else(|| Mishap::new(Failure::Resolve, "the resolver did not answer in time"))?,
+        };
         let mut mishap = Mishap::new(Failure::Connect, "no address");
         for (tried, address) in addresses.iter().enumerate() {
             // An address that swallows packets must not use up the time of the others.

@@ -210,6 +210,12 @@ impl Endpoint {
         }
     }
 
+    /// What the resolver answered last, if it ever did.
+    pub(crate) fn last_addresses(&self) -> Option<Vec<SocketAddr>> {
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(known.last.clone()).filter(|last| !last.is_empty())
+    }
+
     /// Whether its addresses may change.
     pub(crate) fn has_name(&self) -> bool {
         self.target.host.parse::<IpAddr>().is_err()

@@ -48,7 +48,7 @@ impl Probe {
         let Some(path) = &self.path else {
             return self.dialer.probe(endpoint, deadline).await;
         };
-        let mut connection = self.dialer.dial(endpoint, deadline).await?;
+        let mut connection = self.dialer.dial_apart(endpoint, deadline).await?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = path.clone();
         request.headers_mut().insert(header::HOST, endpoint.target.authority.clone());

@@ -221,6 +221,7 @@ async fn reload_waits_for_the_outcome_and_tells_the_mistakes() {
     let file = gateway.directory.join("portcullis.toml");
     let reload =
         |arguments: &[&str]| gateway::run(&[&["reload", "--config", file.to_str().unwrap()][..], arguments].concat());
+    gateway::wait_until("commands are taken", || gateway.directory.join("state/control.sock").exists());
     let (code, said, _) = reload(&[]);
     assert!(code == Some(0) && said.contains("in force, revision 2"), "{said}");
     let (code, said, _) = reload(&["--upgrade"]);

@@ -430,3 +430,19 @@ async fn an_endpoint_drains_by_configuration() {
     assert_eq!(two.requests_for("ping").len(), 3, "its sessions go on");
     wait_until("the sessions' records", || gateway.records().len() >= 40);
 }
+
+#[tokio::test]
+async fn a_status_of_a_failing_server_counts_unless_the_server_itself_made_it_for_the_call() {
+    let stage = Stage::with("breaker = { failures_max = 3, open_ms = 60000 }").await;
+    // A tool's own error, whatever its status, is nothing that its caller could shut out others by.
+    stage.a.on("tools/call", Reply::error(-32000, "no such row").status_code(503));
+    for _ in 0..8 {
+        assert_eq!(stage.ask("a", "echo").await.code(), Some(-32000));
+    }
+    let body = r#"{"message":"Service Unavailable"}"#;
+    stage.a.on("tools/call", Reply::entity(503, "application/json", body));
+    for _ in 0..8 {
+        assert_eq!(stage.ask("a", "echo").await.code(), Some(-32603));
+    }
+    assert_eq!(stage.a.requests_for("tools/call").len(), 8 + 3, "three failures open the circuit");
+}

@@ -52,6 +52,7 @@ async fn a_confined_gateway_serves_reloads_and_says_what_it_may_not_read() {
     let gateway = Gateway::start(&config(&upstream, &key, ""));
     assert_eq!(status(gateway.pid(), "NoNewPrivs"), "1");
     assert_eq!(client::send(gateway.data, call(&key)).await.status, 200, "names are resolved");
+    gateway::wait_until("commands are taken", || gateway.directory.join("state/control.sock").exists());
     // What lies beside the configuration can be read, also if it was not there at the start.
     let reload = || gateway::run(&["reload", "--config", gateway.directory.join("portcullis.toml").to_str().unwrap()]);
     fs::write(gateway.directory.join("near"), "near-token").unwrap();
