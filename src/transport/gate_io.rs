@@ -127,6 +127,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How fast a client must take what is written to it, and for how long it may take nothing.
     pub write: Pace,
+    /// Requests on one connection.
+    pub requests_max: u64,
 }
 
 /// A client's stream with the gate in front of it.

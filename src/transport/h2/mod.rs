@@ -41,6 +41,8 @@ const SEND_BYTES_MAX: usize = 64 * 1024;
 const RESETS_MAX: usize = 20;
 /// Streams that were reset for errors of the client's.
 const ERRORS_MAX: usize = 32;
+/// Streams that the client may open after the end was announced, as it may not have heard of it.
+const LATE_MAX: usize = 2 * STREAMS_MAX as usize;
 /// How long the end of a connection may take.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -78,7 +80,7 @@ where
             Err(_) => return self.keeper.dropped(&self.connection, PROTOCOL),
         };
         let slots = Arc::new(Semaphore::new(STREAMS_MAX as usize));
-        let (mut errors, mut is_ending) = (0, false);
+        let (mut requests, mut late, mut errors, mut is_ending) = (0_u64, 0, 0, false);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -92,7 +94,9 @@ where
             };
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
-                    if self.keeper.is_draining() && !is_ending {
+                    requests += 1;
+                    late += usize::from(is_ending);
+                    if !is_ending && (self.keeper.is_draining() || requests >= self.keeper.limits().requests_max) {
                         wire.graceful_shutdown();
                         is_ending = true;
                     }
@@ -105,7 +109,7 @@ where
                 Ok(None) => return,
                 Err(error) => return self.note(&error),
             }
-            if errors > ERRORS_MAX {
+            if errors > ERRORS_MAX || late > LATE_MAX {
                 self.keeper.dropped(&self.connection, ABUSE);
                 return end(wire, h2::Reason::ENHANCE_YOUR_CALM).await;
             }

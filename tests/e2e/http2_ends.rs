@@ -1,0 +1,44 @@
+//! HTTP/2: how a connection ends, what slow clients are given, and what is held for its streams.
+
+use crate::support::h2::Connection;
+use crate::support::h2::End;
+use crate::support::h2::GOAWAY;
+
+use super::http2::HERE;
+use super::http2::Stage;
+use super::http2::call;
+use super::http2::marker;
+
+/// Waits for a GOAWAY; its code.
+async fn goaway(connection: &mut Connection) -> u32 {
+    loop {
+        let frame = connection.frame().await.expect("a goaway before the end");
+        if frame.kind == GOAWAY {
+            return u32::from_be_bytes(frame.payload[4..8].try_into().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_so_many_streams_and_says_so() {
+    let stage = Stage::start("requests_per_connection_max = 3", "").await;
+    let mut connection = stage.open(HERE).await;
+    for stream in [1, 3] {
+        connection.write(marker(stream)).await;
+        assert!(matches!(connection.end_of(stream).await, End::Answered { ok: true, .. }));
+    }
+    connection.write(call(5, &[])).await;
+    assert_eq!(goaway(&mut connection).await, 0, "NO_ERROR");
+    assert!(matches!(connection.end_of(5).await, End::Answered { ok: true, .. }), "the last is answered");
+    // Who does not listen is ended: as long as the ping behind the announcement is not answered, streams are still taken.
+    let (mut deaf, mut answered) = (stage.open(HERE).await, 0);
+    let end = loop {
+        deaf.write(marker(answered * 2 + 1)).await;
+        match deaf.end_of(answered * 2 + 1).await {
+            End::Answered { ok: true, .. } => answered += 1,
+            end => break end,
+        }
+    };
+    assert!(matches!(end, End::Dead(_)) && answered <= 3 + 200, "{answered}, {end:?}");
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "h2_abuse");
+}
