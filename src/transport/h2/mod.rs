@@ -41,6 +41,8 @@ const SEND_BYTES_MAX: usize = 64 * 1024;
 const RESETS_MAX: usize = 20;
 /// Streams that were reset for errors of the client's.
 const ERRORS_MAX: usize = 32;
+/// Streams after which errors are forgotten: a client of long standing makes one now and then.
+const FORGIVEN_AFTER: u64 = 1_000;
 /// Streams that the client may open after the end was announced, as it may not have heard of it.
 const LATE_MAX: usize = 2 * STREAMS_MAX as usize;
 /// How long the end of a connection may take.
@@ -49,6 +51,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const ABUSE: &str = "h2_abuse";
 const MALFORMED: &str = "h2_malformed";
 const PROTOCOL: &str = "h2_protocol";
+const STREAMS: &str = "h2_streams_max";
 
 /// A connection that speaks HTTP/2.
 pub(super) struct Http2<A, G> {
@@ -100,7 +103,13 @@ where
                         wire.graceful_shutdown();
                         is_ending = true;
                     }
-                    errors += usize::from(!self.begin(session, &slots));
+                    if !self.begin(session, &slots) {
+                        self.keeper.dropped(&self.connection, STREAMS);
+                        errors += 1;
+                    }
+                    if requests.is_multiple_of(FORGIVEN_AFTER) {
+                        errors = 0;
+                    }
                 }
                 Ok(Some(H2Accept::Rejected)) => {
                     self.keeper.dropped(&self.connection, MALFORMED);
