@@ -1,5 +1,7 @@
 //! HTTP/2: how a connection ends, what slow clients are given, and what is held for its streams.
 
+use std::time::Duration;
+
 use crate::support::h2::Connection;
 use crate::support::h2::End;
 use crate::support::h2::GOAWAY;
@@ -41,4 +43,18 @@ async fn a_connection_ends_after_so_many_streams_and_says_so() {
     };
     assert!(matches!(end, End::Dead(_)) && answered <= 3 + 200, "{answered}, {end:?}");
     stage.gateway.wait_for_record("refused", |record| record["reason"] == "h2_abuse");
+}
+
+#[tokio::test]
+async fn an_idle_connection_hears_at_once_that_the_process_goes() {
+    let stage = Stage::start("keepalive_timeout_ms = 60000", "").await;
+    let mut connection = stage.open(HERE).await;
+    connection.write(marker(1)).await;
+    assert!(matches!(connection.end_of(1).await, End::Answered { ok: true, .. }));
+    stage.gateway.signal("TERM");
+    let code = tokio::time::timeout(Duration::from_millis(1500), goaway(&mut connection)).await;
+    assert_eq!(code, Ok(0), "NO_ERROR, before the announcement is over");
+    // What was on its way is answered nevertheless.
+    connection.write(call(3, &[])).await;
+    assert!(matches!(connection.end_of(3).await, End::Answered { ok: true, .. }));
 }

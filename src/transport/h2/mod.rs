@@ -16,9 +16,9 @@ use pingora::protocols::http::v2::server;
 use pingora::protocols::http::v2::server::H2Accept;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::http::v2::server::HttpSession;
-use pingora::server::ShutdownWatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::transport::connection::CURRENT;
@@ -58,7 +58,6 @@ pub(super) struct Http2<A, G> {
     pub(super) answerer: Arc<A>,
     pub(super) keeper: Arc<G>,
     pub(super) connection: Connection,
-    pub(super) shutdown: ShutdownWatch,
 }
 
 type Wire = h2::server::Connection<Stream, bytes::Bytes>;
@@ -69,7 +68,7 @@ where
     G: Gatekeeper,
 {
     /// Serves requests until the connection ends.
-    pub(super) async fn serve(mut self, stream: Stream) {
+    pub(super) async fn serve(self, stream: Stream) {
         let limits = self.keeper.limits();
         let digest = Arc::new(Digest {
             ssl_digest: None,
@@ -82,12 +81,13 @@ where
             Ok(Err(error)) => return self.note(&error),
             Err(_) => return self.keeper.dropped(&self.connection, PROTOCOL),
         };
+        let mut draining = self.keeper.draining();
         let slots = Arc::new(Semaphore::new(STREAMS_MAX as usize));
         let (mut requests, mut late, mut errors, mut is_ending) = (0_u64, 0, 0, false);
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.shutdown.changed(), if !is_ending => {
+                () = told(&mut draining), if !is_ending => {
                     wire.graceful_shutdown();
                     is_ending = true;
                     continue;
@@ -99,7 +99,7 @@ where
                 Ok(Some(H2Accept::Session(session))) => {
                     requests += 1;
                     late += usize::from(is_ending);
-                    if !is_ending && (self.keeper.is_draining() || requests >= self.keeper.limits().requests_max) {
+                    if !is_ending && requests >= self.keeper.limits().requests_max {
                         wire.graceful_shutdown();
                         is_ending = true;
                     }
@@ -194,6 +194,14 @@ fn options(limits: &Limits) -> H2Options {
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(Some(ERRORS_MAX));
     options
+}
+
+/// Ready once the process is on its way out.
+async fn told(draining: &mut watch::Receiver<bool>) {
+    if draining.wait_for(|is_draining| *is_draining).await.is_err() {
+        // Nobody is left to say so.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Ready once nothing was under way for so long.
