@@ -1,10 +1,17 @@
 //! HTTP/2: how a connection ends, what slow clients are given, and what is held for its streams.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::support::h2::Connection;
+use crate::support::h2::DATA;
+use crate::support::h2::END_STREAM;
 use crate::support::h2::End;
 use crate::support::h2::GOAWAY;
+use crate::support::h2::RST_STREAM;
+use crate::support::h2::WINDOW_UPDATE;
+use crate::support::h2::frame;
+use crate::support::upstream::Reply;
 
 use super::http2::HERE;
 use super::http2::Stage;
@@ -57,4 +64,35 @@ async fn an_idle_connection_hears_at_once_that_the_process_goes() {
     // What was on its way is answered nevertheless.
     connection.write(call(3, &[])).await;
     assert!(matches!(connection.end_of(3).await, End::Answered { ok: true, .. }));
+}
+
+#[tokio::test]
+async fn a_slow_client_that_goes_on_gets_its_whole_answer() {
+    let stage = Stage::start("write_timeout_ms = 1500", "").await;
+    stage.upstream.on("tools/call", Reply::huge(400_000));
+    let mut connection = stage.open(HERE).await;
+    let began = Instant::now();
+    connection.write(call(1, &[])).await;
+    let (mut taken, mut owed) = (0, 0_u32);
+    loop {
+        let next = connection.frame().await.expect("a frame");
+        assert!(next.kind != RST_STREAM && next.kind != GOAWAY, "{taken} bytes, {next:?}");
+        if next.kind != DATA {
+            continue;
+        }
+        taken += next.payload.len();
+        owed += u32::try_from(next.payload.len()).unwrap();
+        if next.flags & END_STREAM != 0 {
+            break;
+        }
+        // The window is used up: about 64 KiB every 600 ms.
+        if owed >= 60_000 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            for stream in [0, 1] {
+                connection.write(frame(WINDOW_UPDATE, 0, stream, &owed.to_be_bytes())).await;
+            }
+            owed = 0;
+        }
+    }
+    assert!(taken > 400_000 && began.elapsed() > Duration::from_secs(3), "{taken} bytes, {:?}", began.elapsed());
 }
