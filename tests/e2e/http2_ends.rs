@@ -5,17 +5,21 @@ use std::time::Instant;
 
 use crate::support::h2::Connection;
 use crate::support::h2::DATA;
+use crate::support::h2::END_HEADERS;
 use crate::support::h2::END_STREAM;
 use crate::support::h2::End;
 use crate::support::h2::GOAWAY;
+use crate::support::h2::HEADERS;
 use crate::support::h2::RST_STREAM;
 use crate::support::h2::WINDOW_UPDATE;
+use crate::support::h2::block;
 use crate::support::h2::frame;
 use crate::support::upstream::Reply;
 
 use super::http2::HERE;
 use super::http2::Stage;
 use super::http2::call;
+use super::http2::fields;
 use super::http2::marker;
 
 /// Waits for a GOAWAY; its code.
@@ -95,4 +99,32 @@ async fn a_slow_client_that_goes_on_gets_its_whole_answer() {
         }
     }
     assert!(taken > 400_000 && began.elapsed() > Duration::from_secs(3), "{taken} bytes, {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_heads_of_all_streams_are_held_within_the_bound() {
+    let stage = Stage::start("buffered_bytes_max = 1000000\nbody_bytes_max = 650000", "").await;
+    let long = "x".repeat(5_500);
+    let head = block(&fields(&[("x-a", &long), ("x-b", &long)]));
+    let mut connection = stage.open(HERE).await;
+    // None of them sends its body. Three quarters of the bound have room for 66 or so.
+    for number in 0..100_u32 {
+        connection.write(frame(HEADERS, END_HEADERS, number * 2 + 1, &head)).await;
+    }
+    let end = tokio::time::timeout(Duration::from_secs(8), connection.end_of(199)).await.expect("an answer at once");
+    let End::Answered { ok: false, body } = end else { panic!("{end:?}") };
+    assert!(String::from_utf8_lossy(&body).contains("error"), "{body:?}");
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "buffered_bytes_max");
+    drop(connection);
+    // All of it comes back.
+    let mut other = stage.open(HERE).await;
+    for stream in (1..400).step_by(2) {
+        other.write(call(stream, &[("x-a", &long), ("x-b", &long)])).await;
+        let end = other.end_of(stream).await;
+        if matches!(end, End::Answered { ok: true, .. }) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing was given back");
 }

@@ -157,7 +157,9 @@ where
 {
     let limits = keeper.limits();
     let has_body = !session.is_body_empty();
-    match head::judge(session.req_header_mut(), has_body, &limits.head) {
+    // INVARIANT: held until the stream ends. A connection's first read is a free one under HTTP/1.1; here there are many.
+    let mut holder = keeper.buffers().holder();
+    match head::judge(session.req_header_mut(), has_body, &limits.head, &mut holder) {
         Ok(()) => {
             let mut session = ServerSession::new_http2(session);
             answerer.answer(&mut session).await;
@@ -173,7 +175,7 @@ where
             }
         }
     }
-    drop(slot);
+    drop((slot, holder));
 }
 
 /// The limits of a connection. Whoever sets one of them sets all: Pingora's own hold only where none is set.
