@@ -50,10 +50,8 @@ pub struct Snapshot {
     pub plans: Plans,
     /// The configured sealing keys; `None`: the runtime's own.
     pub keyring: Option<Keyring>,
-    /// Limits of one request head.
+    /// Limits of a connection and of one request head on it.
     pub gate: gate_io::Limits,
-    /// Requests on one connection.
-    pub requests_per_connection_max: u64,
     /// Limits of one request body.
     pub body: body::Limits,
     /// Bytes held for clients and servers, all together.
@@ -106,8 +104,8 @@ impl Snapshot {
                     patience: Duration::from_millis(listen.write_timeout_ms),
                     bytes_per_second_min: listen.answer_bytes_per_second_min,
                 },
+                requests_max: listen.requests_per_connection_max,
             },
-            requests_per_connection_max: listen.requests_per_connection_max,
             body: body::Limits {
                 bytes_max: listen.body_bytes_max,
                 timeout: Duration::from_millis(listen.body_timeout_ms),

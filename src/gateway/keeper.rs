@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::audit;
 use crate::clock;
 use crate::mcp::error;
@@ -42,8 +44,8 @@ impl Gatekeeper for Keeper {
         &self.runtime.buffers
     }
 
-    fn is_draining(&self) -> bool {
-        self.runtime.is_draining()
+    fn draining(&self) -> watch::Receiver<bool> {
+        self.runtime.draining()
     }
 
     fn front(&self) -> Arc<Front> {

@@ -57,6 +57,7 @@ pub const REFUSALS: &[&str] = &[
     "h2_malformed",
     "h2_protocol",
     "h2_abuse",
+    "h2_streams_max",
     "no_route",
     "method_not_served",
     "host_not_allowed",

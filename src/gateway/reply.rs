@@ -11,6 +11,9 @@ use crate::transport::cors;
 
 use super::refusal::Wire;
 
+/// Bytes of a body that a client of HTTP/2 must take within the write timeout.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
 /// The client could not be written to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gone;
@@ -50,7 +53,7 @@ pub(crate) async fn whole(session: &mut ServerSession, reply: Reply<'_>) -> Resu
         head.insert_header(*name, *value).map_err(|_| Gone)?;
     }
     session.write_response_header(Box::new(head)).await.map_err(|_| Gone)?;
-    session.write_response_body(reply.body, true).await.map_err(|_| Gone)
+    write_body(session, reply.body, true).await
 }
 
 /// Writes the head of an event stream.
@@ -86,7 +89,17 @@ fn name_page(session: &ServerSession, head: &mut ResponseHeader) -> Result<(), G
 /// # Errors
 /// The client is gone.
 pub(crate) async fn stream_piece(session: &mut ServerSession, piece: Bytes) -> Result<(), Gone> {
-    session.write_response_body(piece, false).await.map_err(|_| Gone)
+    write_body(session, piece, false).await
+}
+
+/// Writes a body, or a part of one. Over HTTP/2 the write timeout is one for all that is written at once: in pieces, it holds
+/// for a client that stands still, as under HTTP/1.1, and not for a long answer.
+async fn write_body(session: &mut ServerSession, mut body: Bytes, is_end: bool) -> Result<(), Gone> {
+    while session.is_http2() && body.len() > PIECE_BYTES_MAX {
+        let piece = body.split_to(PIECE_BYTES_MAX);
+        session.write_response_body(piece, false).await.map_err(|_| Gone)?;
+    }
+    session.write_response_body(body, is_end).await.map_err(|_| Gone)
 }
 
 /// Ends an event stream.

@@ -78,7 +78,7 @@ pub struct Runtime {
     changes: watch::Sender<u64>,
     /// Records that the metrics know of.
     records_counted: AtomicU64,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     closed: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
@@ -119,7 +119,7 @@ impl Runtime {
             keyring: parts.keyring,
             changes,
             records_counted: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
@@ -210,12 +210,17 @@ impl Runtime {
 
     /// Whether the process is on its way out: answers then close their connections.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Tells when the process is on its way out.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Begins the way out.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether connections are still taken.

@@ -85,13 +85,13 @@ impl<A: Answerer, G: Gatekeeper> Edge<A, G> {
     }
 
     /// Serves a connection from what comes before its first request to its end.
-    async fn see_through(&self, stream: Stream, peer: Option<SocketAddr>, mut place: Place, shutdown: ShutdownWatch) {
+    async fn see_through(&self, stream: Stream, peer: Option<SocketAddr>, mut place: Place) {
         // What a handshake needs is given back before the connection's long life begins.
         let arriving = Box::pin(arrival::arrive(stream, peer, &self.keeper, &mut place));
         let Some((stream, connection)) = arriving.await else { return };
         let (answerer, keeper) = (Arc::clone(&self.answerer), Arc::clone(&self.keeper));
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            return Box::pin(Http2 { answerer, keeper, connection, shutdown }.serve(stream)).await;
+            return Box::pin(Http2 { answerer, keeper, connection }.serve(stream)).await;
         }
         let connection = Arc::new(connection);
         let io = GateIo::new(stream, Arc::clone(&connection), keeper);
@@ -106,7 +106,7 @@ where
     G: Gatekeeper,
 {
     /// Never gives a stream back: the connection's own task serves it to its end.
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
         if !self.keeper.is_open() {
             return None;
         }
@@ -120,11 +120,11 @@ where
                 return None;
             }
         };
-        let (edge, counted, shutdown) = (Arc::clone(self), self.open.hold(), shutdown.clone());
+        let (edge, counted) = (Arc::clone(self), self.open.hold());
         let open = self.open.clone();
         self.delay.watch(move || open.value() > 0);
         tokio::spawn(async move {
-            edge.see_through(stream, peer, place, shutdown).await;
+            edge.see_through(stream, peer, place).await;
             drop(counted);
         });
         None

@@ -37,6 +37,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
@@ -81,8 +82,8 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// Puts a connection on record that ends without an answer.
     fn dropped(&self, connection: &Connection, reason: &'static str);
 
-    /// Whether clients are to go elsewhere with their next request.
-    fn is_draining(&self) -> bool;
+    /// Says yes once clients are to go elsewhere with their next request.
+    fn draining(&self) -> watch::Receiver<bool>;
 
     /// Puts a refused head on record and returns the answer to it.
     fn refused(&self, connection: &Connection, refusal: &Refusal, head: &[u8]) -> Refused;
@@ -127,6 +128,8 @@ pub struct Limits {
     pub idle: Duration,
     /// How fast a client must take what is written to it, and for how long it may take nothing.
     pub write: Pace,
+    /// Requests on one connection.
+    pub requests_max: u64,
 }
 
 /// A client's stream with the gate in front of it.

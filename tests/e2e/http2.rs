@@ -42,12 +42,12 @@ use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{}}}"#;
-const HERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+pub(super) const HERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 
-struct Stage {
+pub(super) struct Stage {
     authority: Authority,
-    gateway: Gateway,
-    upstream: Upstream,
+    pub(super) gateway: Gateway,
+    pub(super) upstream: Upstream,
     directory: PathBuf,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    async fn start(listen: &str, tls: &str) -> Self {
+    pub(super) async fn start(listen: &str, tls: &str) -> Self {
         let directory = gateway::fresh_directory();
         let authority = Authority::new(&directory, "ca");
         authority.issue("here", "DNS:localhost", 30);
@@ -73,12 +73,12 @@ impl Stage {
     }
 
     /// A connection on which nothing was written.
-    async fn raw(&self, source: Ipv4Addr) -> Connection {
+    pub(super) async fn raw(&self, source: Ipv4Addr) -> Connection {
         Connection::open(&self.authority.path("ca.pem"), source, self.gateway.data).await
     }
 
     /// A connection that has said hello.
-    async fn open(&self, source: Ipv4Addr) -> Connection {
+    pub(super) async fn open(&self, source: Ipv4Addr) -> Connection {
         let mut connection = self.raw(source).await;
         connection.write([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         connection
@@ -87,7 +87,7 @@ impl Stage {
 
 /// The fields of the call, with these instead of those of the same name, and these beside them. An empty value leaves a field
 /// of the call out.
-fn fields<'f>(changed: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
+pub(super) fn fields<'f>(changed: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
     let usual = [
         (":method", "POST"),
         (":scheme", "https"),
@@ -107,7 +107,7 @@ fn fields<'f>(changed: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
 }
 
 /// The call on a stream, with such fields.
-fn call(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn call(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
     let head = frame(HEADERS, END_HEADERS, stream, &block(&fields(changed)));
     [head, frame(DATA, END_STREAM, stream, CALL.as_bytes())].concat()
 }
@@ -120,7 +120,7 @@ fn get(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The ordinary request that follows each vector.
-fn marker(stream: u32) -> Vec<u8> {
+pub(super) fn marker(stream: u32) -> Vec<u8> {
     get(stream, &[(":path", "/healthz")])
 }
 

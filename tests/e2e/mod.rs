@@ -11,6 +11,7 @@ mod failpoints;
 mod first_light;
 mod handover;
 mod http2;
+mod http2_ends;
 mod isolation;
 mod limits;
 mod messages;

@@ -8,6 +8,8 @@ use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::v2::server::HttpSession;
 
+use crate::transport::buffers::Holder;
+use crate::transport::buffers::Share;
 use crate::transport::gate_io::Refused;
 use crate::transport::head;
 use crate::transport::head::Limits;
@@ -20,14 +22,20 @@ pub(super) struct RefusedHead {
     pub(super) head: Vec<u8>,
 }
 
-/// Judges a head, and leaves its authority in its `Host`, where everybody looks for it.
+/// Judges a head, and leaves its authority in its `Host`, where everybody looks for it. What it takes is held by `holder`.
 ///
 /// # Errors
 /// The first rule that the head breaks.
-pub(super) fn judge(request: &mut RequestHeader, has_body: bool, limits: &Limits) -> Result<(), RefusedHead> {
+pub(super) fn judge(
+    request: &mut RequestHeader,
+    has_body: bool,
+    limits: &Limits,
+    holder: &mut Holder,
+) -> Result<(), RefusedHead> {
     let head = as_http1(request, has_body);
     match head::judge(&head, limits) {
         Ok(_) if request.uri.scheme_str() != Some("https") => Err(RefusedHead { refusal: head::SCHEME, head }),
+        Ok(_) if holder.set(head.len(), Share::Request).is_err() => Err(RefusedHead { refusal: head::NO_ROOM, head }),
         Ok(_) => {
             let authority = request.uri.authority().map(ToString::to_string);
             if let Some(authority) = authority
@@ -86,6 +94,7 @@ pub(super) async fn write(session: &mut HttpSession, refused: Refused) -> pingor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::buffers::Buffers;
 
     const LIMITS: Limits = Limits { count_max: 8, block_bytes_max: 600, line_bytes_max: 200, target_bytes_max: 200 };
 
@@ -101,7 +110,8 @@ mod tests {
     }
 
     fn reason(request: &mut RequestHeader, has_body: bool) -> &'static str {
-        judge(request, has_body, &LIMITS).map_or_else(|refused| refused.refusal.reason, |()| "ok")
+        let mut holder = Buffers::new(8192).holder();
+        judge(request, has_body, &LIMITS, &mut holder).map_or_else(|refused| refused.refusal.reason, |()| "ok")
     }
 
     #[test]

@@ -16,9 +16,9 @@ use pingora::protocols::http::v2::server;
 use pingora::protocols::http::v2::server::H2Accept;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::http::v2::server::HttpSession;
-use pingora::server::ShutdownWatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::transport::connection::CURRENT;
@@ -41,19 +41,23 @@ const SEND_BYTES_MAX: usize = 64 * 1024;
 const RESETS_MAX: usize = 20;
 /// Streams that were reset for errors of the client's.
 const ERRORS_MAX: usize = 32;
+/// Streams after which errors are forgotten: a client of long standing makes one now and then.
+const FORGIVEN_AFTER: u64 = 1_000;
+/// Streams that the client may open after the end was announced, as it may not have heard of it.
+const LATE_MAX: usize = 2 * STREAMS_MAX as usize;
 /// How long the end of a connection may take.
 const LINGER: Duration = Duration::from_secs(1);
 
 const ABUSE: &str = "h2_abuse";
 const MALFORMED: &str = "h2_malformed";
 const PROTOCOL: &str = "h2_protocol";
+const STREAMS: &str = "h2_streams_max";
 
 /// A connection that speaks HTTP/2.
 pub(super) struct Http2<A, G> {
     pub(super) answerer: Arc<A>,
     pub(super) keeper: Arc<G>,
     pub(super) connection: Connection,
-    pub(super) shutdown: ShutdownWatch,
 }
 
 type Wire = h2::server::Connection<Stream, bytes::Bytes>;
@@ -64,7 +68,7 @@ where
     G: Gatekeeper,
 {
     /// Serves requests until the connection ends.
-    pub(super) async fn serve(mut self, stream: Stream) {
+    pub(super) async fn serve(self, stream: Stream) {
         let limits = self.keeper.limits();
         let digest = Arc::new(Digest {
             ssl_digest: None,
@@ -77,12 +81,13 @@ where
             Ok(Err(error)) => return self.note(&error),
             Err(_) => return self.keeper.dropped(&self.connection, PROTOCOL),
         };
+        let mut draining = self.keeper.draining();
         let slots = Arc::new(Semaphore::new(STREAMS_MAX as usize));
-        let (mut errors, mut is_ending) = (0, false);
+        let (mut requests, mut late, mut errors, mut is_ending) = (0_u64, 0, 0, false);
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.shutdown.changed(), if !is_ending => {
+                () = told(&mut draining), if !is_ending => {
                     wire.graceful_shutdown();
                     is_ending = true;
                     continue;
@@ -92,11 +97,19 @@ where
             };
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
-                    if self.keeper.is_draining() && !is_ending {
+                    requests += 1;
+                    late += usize::from(is_ending);
+                    if !is_ending && requests >= self.keeper.limits().requests_max {
                         wire.graceful_shutdown();
                         is_ending = true;
                     }
-                    errors += usize::from(!self.begin(session, &slots));
+                    if !self.begin(session, &slots) {
+                        self.keeper.dropped(&self.connection, STREAMS);
+                        errors += 1;
+                    }
+                    if requests.is_multiple_of(FORGIVEN_AFTER) {
+                        errors = 0;
+                    }
                 }
                 Ok(Some(H2Accept::Rejected)) => {
                     self.keeper.dropped(&self.connection, MALFORMED);
@@ -105,7 +118,7 @@ where
                 Ok(None) => return,
                 Err(error) => return self.note(&error),
             }
-            if errors > ERRORS_MAX {
+            if errors > ERRORS_MAX || late > LATE_MAX {
                 self.keeper.dropped(&self.connection, ABUSE);
                 return end(wire, h2::Reason::ENHANCE_YOUR_CALM).await;
             }
@@ -144,7 +157,9 @@ where
 {
     let limits = keeper.limits();
     let has_body = !session.is_body_empty();
-    match head::judge(session.req_header_mut(), has_body, &limits.head) {
+    // INVARIANT: held until the stream ends. A connection's first read is a free one under HTTP/1.1; here there are many.
+    let mut holder = keeper.buffers().holder();
+    match head::judge(session.req_header_mut(), has_body, &limits.head, &mut holder) {
         Ok(()) => {
             let mut session = ServerSession::new_http2(session);
             answerer.answer(&mut session).await;
@@ -160,7 +175,7 @@ where
             }
         }
     }
-    drop(slot);
+    drop((slot, holder));
 }
 
 /// The limits of a connection. Whoever sets one of them sets all: Pingora's own hold only where none is set.
@@ -181,6 +196,14 @@ fn options(limits: &Limits) -> H2Options {
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(Some(ERRORS_MAX));
     options
+}
+
+/// Ready once the process is on its way out.
+async fn told(draining: &mut watch::Receiver<bool>) {
+    if draining.wait_for(|is_draining| *is_draining).await.is_err() {
+        // Nobody is left to say so.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Ready once nothing was under way for so long.

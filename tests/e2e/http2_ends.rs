@@ -1,0 +1,130 @@
+//! HTTP/2: how a connection ends, what slow clients are given, and what is held for its streams.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::support::h2::Connection;
+use crate::support::h2::DATA;
+use crate::support::h2::END_HEADERS;
+use crate::support::h2::END_STREAM;
+use crate::support::h2::End;
+use crate::support::h2::GOAWAY;
+use crate::support::h2::HEADERS;
+use crate::support::h2::RST_STREAM;
+use crate::support::h2::WINDOW_UPDATE;
+use crate::support::h2::block;
+use crate::support::h2::frame;
+use crate::support::upstream::Reply;
+
+use super::http2::HERE;
+use super::http2::Stage;
+use super::http2::call;
+use super::http2::fields;
+use super::http2::marker;
+
+/// Waits for a GOAWAY; its code.
+async fn goaway(connection: &mut Connection) -> u32 {
+    loop {
+        let frame = connection.frame().await.expect("a goaway before the end");
+        if frame.kind == GOAWAY {
+            return u32::from_be_bytes(frame.payload[4..8].try_into().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_so_many_streams_and_says_so() {
+    let stage = Stage::start("requests_per_connection_max = 3", "").await;
+    let mut connection = stage.open(HERE).await;
+    for stream in [1, 3] {
+        connection.write(marker(stream)).await;
+        assert!(matches!(connection.end_of(stream).await, End::Answered { ok: true, .. }));
+    }
+    connection.write(call(5, &[])).await;
+    assert_eq!(goaway(&mut connection).await, 0, "NO_ERROR");
+    assert!(matches!(connection.end_of(5).await, End::Answered { ok: true, .. }), "the last is answered");
+    // Who does not listen is ended: as long as the ping behind the announcement is not answered, streams are still taken.
+    let (mut deaf, mut answered) = (stage.open(HERE).await, 0);
+    let end = loop {
+        deaf.write(marker(answered * 2 + 1)).await;
+        match deaf.end_of(answered * 2 + 1).await {
+            End::Answered { ok: true, .. } => answered += 1,
+            end => break end,
+        }
+    };
+    assert!(matches!(end, End::Dead(_)) && answered <= 3 + 200, "{answered}, {end:?}");
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "h2_abuse");
+}
+
+#[tokio::test]
+async fn an_idle_connection_hears_at_once_that_the_process_goes() {
+    let stage = Stage::start("keepalive_timeout_ms = 60000", "").await;
+    let mut connection = stage.open(HERE).await;
+    connection.write(marker(1)).await;
+    assert!(matches!(connection.end_of(1).await, End::Answered { ok: true, .. }));
+    stage.gateway.signal("TERM");
+    let code = tokio::time::timeout(Duration::from_millis(1500), goaway(&mut connection)).await;
+    assert_eq!(code, Ok(0), "NO_ERROR, before the announcement is over");
+    // What was on its way is answered nevertheless.
+    connection.write(call(3, &[])).await;
+    assert!(matches!(connection.end_of(3).await, End::Answered { ok: true, .. }));
+}
+
+#[tokio::test]
+async fn a_slow_client_that_goes_on_gets_its_whole_answer() {
+    let stage = Stage::start("write_timeout_ms = 1500", "").await;
+    stage.upstream.on("tools/call", Reply::huge(400_000));
+    let mut connection = stage.open(HERE).await;
+    let began = Instant::now();
+    connection.write(call(1, &[])).await;
+    let (mut taken, mut owed) = (0, 0_u32);
+    loop {
+        let next = connection.frame().await.expect("a frame");
+        assert!(next.kind != RST_STREAM && next.kind != GOAWAY, "{taken} bytes, {next:?}");
+        if next.kind != DATA {
+            continue;
+        }
+        taken += next.payload.len();
+        owed += u32::try_from(next.payload.len()).unwrap();
+        if next.flags & END_STREAM != 0 {
+            break;
+        }
+        // The window is used up: about 64 KiB every 600 ms.
+        if owed >= 60_000 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            for stream in [0, 1] {
+                connection.write(frame(WINDOW_UPDATE, 0, stream, &owed.to_be_bytes())).await;
+            }
+            owed = 0;
+        }
+    }
+    assert!(taken > 400_000 && began.elapsed() > Duration::from_secs(3), "{taken} bytes, {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_heads_of_all_streams_are_held_within_the_bound() {
+    let stage = Stage::start("buffered_bytes_max = 1000000\nbody_bytes_max = 650000", "").await;
+    let long = "x".repeat(5_500);
+    let head = block(&fields(&[("x-a", &long), ("x-b", &long)]));
+    let mut connection = stage.open(HERE).await;
+    // None of them sends its body. Three quarters of the bound have room for 66 or so.
+    for number in 0..100_u32 {
+        connection.write(frame(HEADERS, END_HEADERS, number * 2 + 1, &head)).await;
+    }
+    let end = tokio::time::timeout(Duration::from_secs(8), connection.end_of(199)).await.expect("an answer at once");
+    let End::Answered { ok: false, body } = end else { panic!("{end:?}") };
+    assert!(String::from_utf8_lossy(&body).contains("error"), "{body:?}");
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "buffered_bytes_max");
+    drop(connection);
+    // All of it comes back.
+    let mut other = stage.open(HERE).await;
+    for stream in (1..400).step_by(2) {
+        other.write(call(stream, &[("x-a", &long), ("x-b", &long)])).await;
+        let end = other.end_of(stream).await;
+        if matches!(end, End::Answered { ok: true, .. }) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing was given back");
+}
