@@ -9,6 +9,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::audit::chain::Tip;
+use crate::audit::encode;
+use crate::audit::encode::Recovery;
 use crate::audit::line::Line;
 use crate::audit::segments::Keep;
 use crate::audit::tally::Kind;
@@ -19,6 +21,7 @@ use crate::audit::writer::Sharing;
 use crate::audit::writer::State;
 use crate::audit::writer::Unavailable;
 use crate::audit::writer::Writer;
+use crate::clock;
 use crate::config::model::AuditLevel;
 
 /// How long what has gathered may take to be written before the segment is shared.
@@ -112,14 +115,30 @@ impl Writer {
                     self.segments().abandon(Keep::Written);
                 } else {
                     state.tip = tip;
+                    self.tell_cut(&mut state);
                 }
             }
             Err(error) => {
-                state.sharing = Sharing::No;
+                // What the other wrote last is not known: nothing may follow it before an attempt succeeds.
                 self.fail(&mut state, "write_failed", &error);
+                return false;
             }
         }
         self.work.notify_one();
         true
+    }
+
+    /// Puts on record what was cut off the segment when it was claimed.
+    fn tell_cut(&self, state: &mut State) {
+        let cut = self.segments().cut();
+        if cut.is_none() {
+            return;
+        }
+        let recovery = Recovery { cause: "torn_tail", cut: cut.as_ref(), ..Recovery::default() };
+        state.push(Kind::Recovered, clock::now_micros(), |line| encode::recovery(line, &recovery));
+        // A failure is told by the next record, and the cut with it. Other levels leave it to the thread.
+        if !self.is_inline(state) || self.write_inline(state).is_ok() {
+            self.segments().told_cut();
+        }
     }
 }

@@ -122,14 +122,28 @@ impl Segments {
         })
     }
 
-    /// Whether the directory is this process's alone again; then the chain's end, which was `tip`.
+    /// Whether the directory is this process's alone again; then the chain's end, which is `tip` as long as the segment is
+    /// empty. Part of a line that the other left is cut off: [`Segments::cut`] is to be told. May be tried again after
+    /// an error.
     pub(super) fn claim(&mut self, tip: Tip) -> io::Result<Option<Tip>> {
         if !self.directory.claim()? {
             return Ok(None);
         }
         let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
         let path = self.directory.path().join(&current.name);
-        let tip = current.file.in_turn(|_, is_moved| if is_moved { end_of(&path) } else { Ok(tip) })?;
+        let mut torn = None;
+        // Read whatever the length says: after a failed attempt it may be what it was, and the last line another's.
+        let tip = current.file.in_turn(|file, _| {
+            let whole = chain::whole_bytes(&path)?;
+            if whole < file.bytes() {
+                torn = Some((whole, file.cut(whole)?));
+            }
+            if whole == 0 { Ok(tip) } else { end_of(&path) }
+        });
+        if let Some((kept, cut)) = torn {
+            self.cut = Some(Cut { segment: current.name.clone(), kept, cut });
+        }
+        let tip = tip?;
         current.file.sync()?;
         current.synced_bytes = current.file.bytes();
         Ok(Some(tip))
@@ -197,7 +211,14 @@ impl Segments {
         }
         let beyond = current.file.torn_bytes() + (current.file.bytes() - kept);
         let cut = current.file.cut(kept).unwrap_or(beyond);
-        self.cut = Some(Cut { segment: current.name, kept, cut });
+        // What was cut off it when it was claimed is told with it.
+        let before = self.cut.take().filter(|before| before.segment == current.name).map_or(0, |before| before.cut);
+        self.cut = Some(Cut { segment: current.name, kept, cut: before + cut });
+    }
+
+    /// A record says where the last segment stopped counting.
+    pub(super) fn told_cut(&mut self) {
+        self.cut = None;
     }
 
     /// Where the last failed segment stopped counting.
