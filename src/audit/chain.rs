@@ -208,6 +208,21 @@ pub(super) fn end_of(segment: &Path, bytes: u64) -> io::Result<Option<Tip>> {
     Ok(Head::read(line).map(|head| Tip { seq: head.seq, hash: Sha256::digest(line).into() }))
 }
 
+/// How many bytes of a segment are whole lines, without looking at those before the last.
+pub(super) fn whole_bytes(segment: &Path) -> io::Result<u64> {
+    let mut file = File::open(segment)?;
+    let end = file.metadata()?.len();
+    let start = end.saturating_sub(LINE_BYTES_MAX);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    file.take(end - start).read_to_end(&mut tail)?;
+    match tail.iter().rposition(|byte| *byte == b'\n') {
+        Some(newline) => Ok(start + newline as u64 + 1),
+        None if start == 0 => Ok(0),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "the segment's last line does not end")),
+    }
+}
+
 /// Reads every line of every segment in `directory` and follows the chain from its beginning.
 ///
 /// A pure reader: it changes nothing and takes no lock. Beside a running gateway the last line may be on its way.

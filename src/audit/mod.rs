@@ -4,6 +4,7 @@
 //! afterwards, or a refusal. Each line names the digest of the line before it. A log that cannot take a record says
 //! so before anything is sent. Fields are listed in docs/audit.md.
 
+mod beside;
 mod chain;
 mod coalesce;
 mod encode;

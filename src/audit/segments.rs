@@ -48,6 +48,14 @@ struct Current {
     synced_bytes: u64,
 }
 
+/// Why a line was not written beside another process.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) error: io::Error,
+    /// Nothing of it stands and no sync has failed: the next line may be tried.
+    pub(super) is_clean: bool,
+}
+
 /// How much of a failed segment counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
@@ -105,31 +113,50 @@ impl Segments {
         tip: Tip,
         synced: bool,
         make: impl FnOnce(Tip) -> (Vec<u8>, Tip),
-    ) -> io::Result<Tip> {
-        let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+    ) -> Result<Tip, Missed> {
+        let missing = || Missed { error: io::ErrorKind::NotFound.into(), is_clean: false };
+        let current = self.current.as_mut().ok_or_else(missing)?;
         let path = self.directory.path().join(&current.name);
-        current.file.in_turn(|file, is_moved| {
+        let mut is_clean = true;
+        let written = current.file.in_turn(|file, is_moved| {
             let tip = if is_moved { end_of(&path)? } else { tip };
             let (lines, end) = make(tip);
             let before = file.bytes();
-            let written = file.append(&lines).and_then(|()| if synced { file.sync() } else { Ok(()) });
+            let appended = file.append(&lines);
+            is_clean = appended.is_err();
+            let written = appended.and_then(|()| if synced { file.sync() } else { Ok(()) });
             if let Err(error) = written {
                 // Nobody else is at the end, so what is cut off is ours.
-                file.cut(before)?;
+                file.cut(before).inspect_err(|_| is_clean = false)?;
                 return Err(error);
             }
             Ok(end)
-        })
+        });
+        written.map_err(|error| Missed { error, is_clean })
     }
 
-    /// Whether the directory is this process's alone again; then the chain's end, which was `tip`.
+    /// Whether the directory is this process's alone again; then the chain's end, which is `tip` as long as the segment is
+    /// empty. Part of a line that the other left is cut off: [`Segments::cut`] is to be told. May be tried again after
+    /// an error.
     pub(super) fn claim(&mut self, tip: Tip) -> io::Result<Option<Tip>> {
         if !self.directory.claim()? {
             return Ok(None);
         }
         let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
         let path = self.directory.path().join(&current.name);
-        let tip = current.file.in_turn(|_, is_moved| if is_moved { end_of(&path) } else { Ok(tip) })?;
+        let mut torn = None;
+        // Read whatever the length says: after a failed attempt it may be what it was, and the last line another's.
+        let tip = current.file.in_turn(|file, _| {
+            let whole = chain::whole_bytes(&path)?;
+            if whole < file.bytes() {
+                torn = Some((whole, file.cut(whole)?));
+            }
+            if whole == 0 { Ok(tip) } else { end_of(&path) }
+        });
+        if let Some((kept, cut)) = torn {
+            self.cut = Some(Cut { segment: current.name.clone(), kept, cut });
+        }
+        let tip = tip?;
         current.file.sync()?;
         current.synced_bytes = current.file.bytes();
         Ok(Some(tip))
@@ -197,7 +224,14 @@ impl Segments {
         }
         let beyond = current.file.torn_bytes() + (current.file.bytes() - kept);
         let cut = current.file.cut(kept).unwrap_or(beyond);
-        self.cut = Some(Cut { segment: current.name, kept, cut });
+        // What was cut off it when it was claimed is told with it.
+        let before = self.cut.take().filter(|before| before.segment == current.name).map_or(0, |before| before.cut);
+        self.cut = Some(Cut { segment: current.name, kept, cut: before + cut });
+    }
+
+    /// A record says where the last segment stopped counting.
+    pub(super) fn told_cut(&mut self) {
+        self.cut = None;
     }
 
     /// Where the last failed segment stopped counting.

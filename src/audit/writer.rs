@@ -20,7 +20,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-use std::time::Instant;
 
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -39,10 +38,8 @@ use crate::clock;
 use crate::config::model::AuditLevel;
 use crate::disk::append::AppendFile;
 
-/// How long what has gathered may take to be written before the segment is shared.
-const SHARE_TIME_MAX: Duration = Duration::from_secs(5);
-/// From one look at that to the next.
-const PAUSE: Duration = Duration::from_micros(200);
+/// From one look at whether the segment is shared by now to the next.
+pub(super) const PAUSE: Duration = Duration::from_micros(200);
 
 /// Why the log takes no record at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -253,7 +250,7 @@ impl Writer {
     }
 
     /// An intent that is not taken is refused; everything else has happened and is missing.
-    fn reject(&self, kind: Kind, why: Unavailable) -> Unavailable {
+    pub(super) fn reject(&self, kind: Kind, why: Unavailable) -> Unavailable {
         if kind != Kind::Intent {
             let mut lost = Counts::default();
             lost.add(kind);
@@ -314,104 +311,6 @@ impl Writer {
                 Err(Unavailable::Failed)
             }
         }
-    }
-
-    /// Writes one line in turn with another process, and the count of what was lost before it.
-    fn write_beside(
-        &self,
-        state: &mut State,
-        kind: Kind,
-        now_micros: u64,
-        fields: impl FnOnce(&mut Line<'_>),
-    ) -> Result<Appended, Unavailable> {
-        let before = state.tip;
-        let mut bytes = 0;
-        let synced = self.level == AuditLevel::Durable;
-        let written = self.segments().append_beside(before, synced, |tip| {
-            state.tip = tip;
-            if let Some(lost) = self.tally.tell() {
-                state.tell(lost, now_micros);
-            }
-            bytes = state.push(kind, now_micros, fields);
-            (mem::take(&mut state.batch.lines), state.tip)
-        });
-        match written {
-            Ok(end) => {
-                state.kept = end;
-                self.tally.keep(state.batch.counts.all());
-                state.batch.clear();
-                Ok(Appended { seq: end.seq, bytes, kept: None })
-            }
-            Err(error) => {
-                self.fail(state, "write_failed", &error);
-                Err(Unavailable::Failed)
-            }
-        }
-    }
-
-    /// Lets another process write to the segment as well: what has gathered is written first, and from here on every line
-    /// in turn.
-    pub(super) fn share(&self) -> Result<(), Unavailable> {
-        let begun = Instant::now();
-        loop {
-            let mut state = self.state();
-            if state.phase != Phase::Up || state.stopping {
-                state.sharing = if state.sharing.is_on() { state.sharing } else { Sharing::No };
-                return Err(Unavailable::Failed);
-            }
-            let is_settled = state.batch.lines.is_empty() && state.in_flight == 0 && state.finished.is_empty();
-            if is_settled || state.sharing.is_on() {
-                let shared = self.segments().share();
-                state.sharing = if shared.is_ok() { Sharing::Leaving } else { Sharing::No };
-                return shared.map_err(|error| {
-                    tracing::error!(%error, "the audit directory cannot be shared");
-                    Unavailable::Failed
-                });
-            }
-            if begun.elapsed() > SHARE_TIME_MAX {
-                state.sharing = Sharing::No;
-                return Err(Unavailable::QueueFull);
-            }
-            state.sharing = Sharing::Soon;
-            drop(state);
-            self.work.notify_one();
-            thread::sleep(PAUSE);
-        }
-    }
-
-    /// What was to take over did not: the segment is to be this process's own again.
-    pub(super) fn inherit(&self) {
-        let mut state = self.state();
-        state.sharing = if state.sharing == Sharing::No { Sharing::No } else { Sharing::Heir };
-    }
-
-    /// Whether the segment is this process's alone, or just became so. To be asked once in a while.
-    pub(super) fn settle(&self) -> bool {
-        let mut state = self.state();
-        if state.sharing != Sharing::Heir {
-            return state.sharing == Sharing::No;
-        }
-        let claimed = self.segments().claim(state.kept);
-        match claimed {
-            Ok(None) => return false,
-            Ok(Some(tip)) => {
-                // Numbers that were given to lines that never stood are not used again.
-                state.tip = Tip { seq: tip.seq.max(state.tip.seq), hash: tip.hash };
-                state.kept = tip;
-                state.sharing = Sharing::No;
-                if state.phase == Phase::Down {
-                    self.segments().abandon(Keep::Written);
-                } else {
-                    state.tip = tip;
-                }
-            }
-            Err(error) => {
-                state.sharing = Sharing::No;
-                self.fail(&mut state, "write_failed", &error);
-            }
-        }
-        self.work.notify_one();
-        true
     }
 
     /// Puts a record about the log itself in first place after a start, on the disk.
@@ -539,7 +438,7 @@ impl State {
     }
 
     /// Adds a line to the batch; returns its length.
-    fn push(&mut self, kind: Kind, now_micros: u64, fields: impl FnOnce(&mut Line<'_>)) -> u64 {
+    pub(super) fn push(&mut self, kind: Kind, now_micros: u64, fields: impl FnOnce(&mut Line<'_>)) -> u64 {
         if self.batch.lines.is_empty() {
             self.batch.first_seq = self.tip.seq + 1;
         }
@@ -549,7 +448,7 @@ impl State {
         (self.batch.lines.len() - before) as u64
     }
 
-    fn tell(&mut self, lost: Counts, now_micros: u64) {
+    pub(super) fn tell(&mut self, lost: Counts, now_micros: u64) {
         self.batch.told = self.batch.told.plus(lost);
         let recovery = Recovery { cause: "records_lost", lost, ..Recovery::default() };
         self.push(Kind::Recovered, now_micros, |line| encode::recovery(line, &recovery));
@@ -558,7 +457,7 @@ impl State {
 
 impl Batch {
     /// Empties it, keeping the buffer. Whoever still waits is told that the record is not kept.
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let mut lines = mem::take(&mut self.lines);
         lines.clear();
         *self = Self { lines, ..Self::default() };

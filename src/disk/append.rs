@@ -84,14 +84,18 @@ impl AppendFile {
     }
 
     /// Has the end of the file to itself while `act` runs, among processes that all append in this way. `act` is told
-    /// whether somebody else wrote since [`AppendFile::bytes`] was last true.
+    /// whether somebody else wrote since [`AppendFile::bytes`] was last true; after an error the next is told again.
     pub fn in_turn<T>(&mut self, act: impl FnOnce(&mut Self, bool) -> io::Result<T>) -> io::Result<T> {
         let turn = Turn::take(&self.file)?;
         let bytes = turn.0.metadata()?.len();
-        let is_moved = bytes != self.bytes;
+        let known = self.bytes;
         self.bytes = bytes;
         self.reserved = self.reserved.max(bytes);
-        act(self, is_moved)
+        let acted = act(self, bytes != known);
+        if acted.is_err() {
+            self.bytes = known;
+        }
+        acted
     }
 
     /// Cuts the file to its first `bytes` bytes and returns how many went. Also gives reserved space back.

@@ -243,10 +243,11 @@ fn a_panic_half_way_through_a_record_ends_the_log_for_good() {
     assert_eq!(directory.verified().records, 2);
 }
 
-/// Runs one of the ignored tests below in a process of its own, where a limit of the kernel can be set. The shell
+/// Runs an ignored test in a process of its own, where a limit of the kernel can be set. The shell
 /// makes the kernel report a file's limit as an error instead of killing the process.
-fn in_own_process(test: &str, directory: &Fresh) {
-    let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+pub(super) fn in_own_process(test: &str, directory: &Fresh) {
+    let tests = module_path!().split_once("::").unwrap().1.rsplit_once("::").unwrap().0;
+    let name = format!("{tests}::{test}");
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" --exact \"$1\" --ignored --nocapture"])
         .arg(std::env::current_exe().unwrap())
@@ -261,7 +262,7 @@ fn in_own_process(test: &str, directory: &Fresh) {
 #[test]
 fn a_partial_write_is_cut_back_to_the_last_whole_line() {
     let directory = Fresh::new();
-    in_own_process("child_with_a_file_limit", &directory);
+    in_own_process("failure::child_with_a_file_limit", &directory);
     let told = recovered(&directory);
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0]["error"].as_str().unwrap().contains("File too large"), "{told:?}");
@@ -271,7 +272,7 @@ fn a_partial_write_is_cut_back_to_the_last_whole_line() {
     directory.verified();
 }
 
-fn limit_files_to(bytes: Option<u64>) {
+pub(super) fn limit_files_to(bytes: Option<u64>) {
     let maximum = getrlimit(Resource::Fsize).maximum;
     setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
 }
