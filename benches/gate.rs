@@ -36,6 +36,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::io::DuplexStream;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use cases::Case;
 
@@ -159,7 +160,14 @@ impl Gatekeeper for Open {
     fn limits(&self) -> Limits {
         let second = Duration::from_secs(1);
         let write = Pace { patience: second, bytes_per_second_min: 1 };
-        Limits { address: ADDRESS_LIMITS, head: HEAD_LIMITS, timeout: second, idle: second, write }
+        Limits {
+            address: ADDRESS_LIMITS,
+            head: HEAD_LIMITS,
+            requests_max: u64::MAX,
+            timeout: second,
+            idle: second,
+            write,
+        }
     }
 
     fn buffers(&self) -> &Arc<Buffers> {
@@ -174,8 +182,8 @@ impl Gatekeeper for Open {
         panic!("{reason}")
     }
 
-    fn is_draining(&self) -> bool {
-        false
+    fn draining(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
     }
 
     fn refused(&self, _connection: &Connection, refusal: &head::Refusal, _head: &[u8]) -> Refused {

@@ -78,7 +78,7 @@ pub(super) struct Batch {
     pub(super) end: Option<Tip>,
     pub(super) counts: Counts,
     /// Losses that a line of it tells.
-    told: Counts,
+    pub(super) told: Counts,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
