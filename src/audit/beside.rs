@@ -54,9 +54,20 @@ impl Writer {
                 state.batch.clear();
                 Ok(Appended { seq: end.seq, bytes, kept: None })
             }
-            Err(error) => {
-                self.fail(state, "write_failed", &error);
-                Err(Unavailable::Failed)
+            Err(missed) if missed.is_clean => {
+                // The other process may be slow, or the disk full for a moment: no segment can be begun now, so the
+                // next line is simply tried.
+                tracing::warn!(error = %missed.error, "a line could not be written beside another process");
+                self.tally.untell(state.batch.told);
+                state.batch.clear();
+                state.tip = before;
+                Err(self.reject(kind, Unavailable::Failed))
+            }
+            Err(missed) => {
+                // What the closure has not made is in no batch, and counted here.
+                let is_made = state.batch.counts.all() > 0;
+                self.fail(state, "write_failed", &missed.error);
+                Err(if is_made { Unavailable::Failed } else { self.reject(kind, Unavailable::Failed) })
             }
         }
     }

@@ -48,6 +48,14 @@ struct Current {
     synced_bytes: u64,
 }
 
+/// Why a line was not written beside another process.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) error: io::Error,
+    /// Nothing of it stands and no sync has failed: the next line may be tried.
+    pub(super) is_clean: bool,
+}
+
 /// How much of a failed segment counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
@@ -105,21 +113,26 @@ impl Segments {
         tip: Tip,
         synced: bool,
         make: impl FnOnce(Tip) -> (Vec<u8>, Tip),
-    ) -> io::Result<Tip> {
-        let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
+    ) -> Result<Tip, Missed> {
+        let missing = || Missed { error: io::ErrorKind::NotFound.into(), is_clean: false };
+        let current = self.current.as_mut().ok_or_else(missing)?;
         let path = self.directory.path().join(&current.name);
-        current.file.in_turn(|file, is_moved| {
+        let mut is_clean = true;
+        let written = current.file.in_turn(|file, is_moved| {
             let tip = if is_moved { end_of(&path)? } else { tip };
             let (lines, end) = make(tip);
             let before = file.bytes();
-            let written = file.append(&lines).and_then(|()| if synced { file.sync() } else { Ok(()) });
+            let appended = file.append(&lines);
+            is_clean = appended.is_err();
+            let written = appended.and_then(|()| if synced { file.sync() } else { Ok(()) });
             if let Err(error) = written {
                 // Nobody else is at the end, so what is cut off is ours.
-                file.cut(before)?;
+                file.cut(before).inspect_err(|_| is_clean = false)?;
                 return Err(error);
             }
             Ok(end)
-        })
+        });
+        written.map_err(|error| Missed { error, is_clean })
     }
 
     /// Whether the directory is this process's alone again; then the chain's end, which is `tip` as long as the segment is

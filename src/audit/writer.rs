@@ -78,7 +78,7 @@ pub(super) struct Batch {
     pub(super) end: Option<Tip>,
     pub(super) counts: Counts,
     /// Losses that a line of it tells.
-    told: Counts,
+    pub(super) told: Counts,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
@@ -250,7 +250,7 @@ impl Writer {
     }
 
     /// An intent that is not taken is refused; everything else has happened and is missing.
-    fn reject(&self, kind: Kind, why: Unavailable) -> Unavailable {
+    pub(super) fn reject(&self, kind: Kind, why: Unavailable) -> Unavailable {
         if kind != Kind::Intent {
             let mut lost = Counts::default();
             lost.add(kind);

@@ -134,11 +134,64 @@ fn child_that_cannot_write_beside() {
     super::failure::limit_files_to(Some(bytes + 50));
     assert_eq!(call(&second), Err(Unavailable::Failed));
     assert_eq!(fs::metadata(&segment).unwrap().len(), bytes, "what it wrote is cut off");
+    second.result(Receipt { seq: 1 }, &Outcome::of(Ending::Ok), NOW);
+    assert_eq!(second.stats().lost_results, 1);
     super::failure::limit_files_to(None);
     drop(first);
     assert!(second.settle());
     eventually("service", || second.available());
     assert!(call(&second).is_ok());
+}
+
+#[test]
+fn a_turn_that_fails_while_shared_costs_one_line_not_the_service() {
+    for level in [AuditLevel::Written, AuditLevel::Durable] {
+        let directory = Fresh::new();
+        let first = directory.open(level);
+        assert!(call(&first).is_ok());
+        first.share().unwrap();
+        let second = open_beside(&directory, level);
+        let receipt = intent(&second).unwrap();
+        second.writer.tally.lose(Counts { results: 5, ..Counts::default() });
+        // Somebody else has the end of the file for longer than a line waits.
+        let segment = fs::File::open(directory.segments().pop().unwrap()).unwrap();
+        segment.lock().unwrap();
+        assert_eq!(intent(&second), Err(Unavailable::Failed));
+        second.result(receipt, &Outcome::of(Ending::Ok), NOW);
+        segment.unlock().unwrap();
+        assert!(second.available());
+        assert_eq!(second.stats().lost_results, 6, "a line that never was made is counted as well");
+        assert!(call(&second).is_ok() && call(&first).is_ok(), "both go on while both are there");
+        drop((first, second));
+        directory.verified();
+        let records = directory.records();
+        let told: Vec<_> = records.iter().filter(|record| record["lost_results"] == 6).collect();
+        assert_eq!(told.len(), 1, "{level:?}: {records:?}");
+    }
+}
+
+#[test]
+fn losses_whose_telling_fails_while_shared_are_told_by_the_next_line() {
+    let directory = Fresh::new();
+    super::failure::in_own_process("beside::child_that_cannot_tell_beside", &directory);
+    directory.verified();
+    let told: Vec<_> = directory.records().into_iter().filter(|record| record["lost_results"] == 5).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
+#[ignore = "run in a process of its own by `losses_whose_telling_fails_while_shared_are_told_by_the_next_line`"]
+fn child_that_cannot_tell_beside() {
+    let Ok(path) = std::env::var("PORTCULLIS_TEST_DIRECTORY") else { return };
+    let first = Log::open(Settings::new(path.clone(), AuditLevel::Written, 1024 * 1024), NOW).unwrap();
+    first.share().unwrap();
+    assert!(call(&first).is_ok());
+    first.writer.tally.lose(Counts { results: 5, ..Counts::default() });
+    let bytes = fs::metadata(Path::new(&path).join(chain::segment_name(1))).unwrap().len();
+    super::failure::limit_files_to(Some(bytes + 50));
+    assert_eq!(intent(&first), Err(Unavailable::Failed));
+    super::failure::limit_files_to(None);
+    assert!(first.available() && call(&first).is_ok());
 }
 
 #[test]
