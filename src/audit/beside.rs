@@ -91,6 +91,14 @@ impl Writer {
                     Unavailable::Failed
                 });
             }
+            if self.is_inline(&state) && !state.batch.lines.is_empty() {
+                // The thread may be at a full segment, and lines that come wait for this.
+                if let Err(unavailable) = self.write_inline(&mut state) {
+                    state.sharing = Sharing::No;
+                    return Err(unavailable);
+                }
+                continue;
+            }
             if begun.elapsed() > SHARE_TIME_MAX {
                 state.sharing = Sharing::No;
                 return Err(Unavailable::QueueFull);

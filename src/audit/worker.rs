@@ -75,11 +75,17 @@ enum Job {
 /// Waits for something to do.
 fn next_job(writer: &Writer, attempts: &mut Attempts) -> Job {
     let mut state = writer.state();
+    state.finishing = false;
     // The last number given when results that gather were last looked after.
     let mut seen = state.tip.seq;
     loop {
         let mut wait = Duration::MAX;
         if !state.finished.is_empty() {
+            if writer.is_inline(&state) && !state.batch.lines.is_empty() {
+                // What has gathered does not wait for it; a failure is for the next round to deal with.
+                let _ = writer.write_inline(&mut state);
+            }
+            state.finishing = true;
             return Job::Finish(mem::take(&mut state.finished));
         }
         if state.phase == Phase::Down && !state.sharing.is_on() {

@@ -116,6 +116,8 @@ pub(super) struct State {
     pub(super) failure: Option<Failure>,
     /// The thread looks after results that gather at `written`, so nobody need wake it.
     pub(super) attended: bool,
+    /// The thread puts full segments on the disk, which takes its time: nothing gathers meanwhile.
+    pub(super) finishing: bool,
     /// No more intents; the thread ends when nothing is left to do.
     pub(super) stopping: bool,
     /// The thread has ended: lines are handed to the kernel by whoever brings them.
@@ -183,6 +185,7 @@ impl Writer {
             finished: Vec::new(),
             failure: None,
             attended: false,
+            finishing: false,
             stopping: false,
             drained: false,
             sharing,
@@ -278,7 +281,7 @@ impl Writer {
 
     /// Whether a line at `written` may wait for the next: a result, while somebody is there who sees to it.
     fn may_gather(&self, state: &State, kind: Kind) -> bool {
-        let is_served = !state.drained && !state.stopping;
+        let is_served = !state.drained && !state.stopping && !state.finishing;
         let has_room = state.batch.lines.len() <= GATHERED_BYTES_MAX;
         self.level == AuditLevel::Written && kind == Kind::Result && is_served && has_room
     }

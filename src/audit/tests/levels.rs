@@ -208,3 +208,14 @@ fn full_segments_keep_no_reserved_space() {
         assert!(blocks * 512 <= 8_192, "{blocks} blocks in {}", segment.display());
     }
 }
+
+#[test]
+fn results_do_not_gather_while_the_thread_is_at_a_full_segment() {
+    let directory = Fresh::new();
+    let log = directory.open(AuditLevel::Written);
+    let receipt = intent(&log).unwrap();
+    log.writer.state().finishing = true;
+    log.result(receipt, &Outcome::of(Ending::Ok), NOW);
+    assert_eq!(log.writer.gathered_bytes(), 0);
+    assert_eq!(directory.records().len(), 2);
+}
