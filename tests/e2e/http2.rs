@@ -113,7 +113,7 @@ pub(super) fn call(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A request without a body.
-fn get(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn get(stream: u32, changed: &[(&str, &str)]) -> Vec<u8> {
     let with: Vec<_> =
         [(":method", "GET"), ("content-type", ""), ("accept", "")].iter().chain(changed).copied().collect();
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields(&with)))

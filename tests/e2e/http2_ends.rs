@@ -20,6 +20,7 @@ use super::http2::HERE;
 use super::http2::Stage;
 use super::http2::call;
 use super::http2::fields;
+use super::http2::get;
 use super::http2::marker;
 
 /// Waits for a GOAWAY; its code.
@@ -127,4 +128,46 @@ async fn the_heads_of_all_streams_are_held_within_the_bound() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("nothing was given back");
+}
+
+#[tokio::test]
+async fn a_stream_that_finds_no_place_is_refused_on_record() {
+    let stage = Stage::start("", "").await;
+    stage.upstream.on("tools/call", Reply::never());
+    let mut connection = stage.open(HERE).await;
+    for number in 0..100 {
+        connection.write(call(number * 2 + 1, &[])).await;
+    }
+    stage.upstream.wait_for("tools/call", 100).await;
+    // The streams are gone at once, the work on them is not.
+    let resets = (0..15).flat_map(|number| frame(RST_STREAM, 0, number * 2 + 1, &[0, 0, 0, 8]));
+    let more = (100..115).flat_map(|number| call(number * 2 + 1, &[]));
+    connection.write(resets.chain(more).collect::<Vec<_>>()).await;
+    loop {
+        let next = connection.frame().await.expect("a frame");
+        if next.kind == RST_STREAM && next.stream > 200 {
+            assert_eq!(next.payload, [0, 0, 0, 7], "REFUSED_STREAM");
+            break;
+        }
+    }
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "h2_streams_max");
+}
+
+#[tokio::test]
+async fn errors_now_and_then_do_not_end_a_long_connection() {
+    let stage = Stage::start("", "").await;
+    let mut connection = stage.open(HERE).await;
+    let mut streams = (0..).map(|number| number * 2 + 1);
+    for _ in 0..2 {
+        for stream in streams.by_ref().take(30) {
+            connection.write(get(stream, &[("host", "localhost"), ("host", "localhost")])).await;
+            let end = connection.end_of(stream).await;
+            assert!(matches!(end, End::Answered { ok: false, .. } | End::Reset(_)), "{stream}: {end:?}");
+        }
+        for stream in streams.by_ref().take(1_000) {
+            connection.write(marker(stream)).await;
+            let end = connection.end_of(stream).await;
+            assert!(matches!(end, End::Answered { ok: true, .. }), "{stream}: {end:?}");
+        }
+    }
 }
