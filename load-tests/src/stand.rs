@@ -27,6 +27,8 @@ use crate::process::Running;
 
 /// How long the gateway may take to end: it announces its end, and lets calls finish.
 const END_MAX: Duration = Duration::from_secs(45);
+/// How long the gateway's start may take once it serves.
+const STARTED_MAX: Duration = Duration::from_secs(5);
 /// How long figures may take to come.
 const FIGURES_MAX: Duration = Duration::from_secs(5);
 
@@ -152,6 +154,11 @@ impl Gateway {
         let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&file).env("NO_COLOR", "1");
         let process = Running::start("gateway", &mut command, data, home)?;
+        // The last descriptor that it opens at its start: what it holds is counted from here.
+        let begun = Instant::now();
+        while !home.join("state/control.sock").exists() && begun.elapsed() < STARTED_MAX {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(Self { process, data, admin, home: home.to_owned(), key })
     }
 

@@ -38,7 +38,8 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     let mut report = Report::new("kills: an upstream that dies at random points of the exchange");
     let deadly = Deadly::default();
     let address = deadly.serve(ground.seed)?;
-    let keys = "timeout_ms = 5000\nhealth = { type = \"none\" }";
+    // Without the breaker, which would keep most calls from a server that dies all the time.
+    let keys = "timeout_ms = 5000\nhealth = { type = \"none\" }\nbreaker = { enabled = false }";
     let gateway = ground.gateway("kills", "", &[("deadly", address, keys)])?;
     let base = gateway.held();
     let wanted = ground.sized(60, 1_000);

@@ -110,6 +110,7 @@ blocked_tools = ["drop_*", "truncate_*"]
 timeout_ms = 2000
 sse_read_timeout_ms = 2500
 connect_timeout_ms = 1000
+breaker = {{ open_ms = 100, open_ms_max = 500 }}
 {passing}
 [keys.load]
 digest = "{digest}"
