@@ -10,6 +10,7 @@ use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
+use crate::transport::buffers::Holder;
 use crate::transport::buffers::Share;
 
 use super::refusal::Pressure;
@@ -60,17 +61,17 @@ impl Urgency {
     }
 }
 
-/// Whether something as urgent as this is done now.
+/// Whether something as urgent as this, whose body is held already, is done now.
 ///
 /// # Errors
 /// It is put off.
-pub(crate) fn check(urgency: Urgency, runtime: &Runtime, active: &Active) -> Result<(), Refusal> {
+pub(crate) fn check(urgency: Urgency, body: &Holder, runtime: &Runtime, active: &Active) -> Result<(), Refusal> {
     let (share, delay_max) = match urgency {
         Urgency::Opening => (Share::Opening, active.snapshot.queue_delay_max / 2),
         Urgency::Call => (Share::Request, active.snapshot.queue_delay_max),
         Urgency::Always => return Ok(()),
     };
-    if !runtime.buffers.has_room(share) {
+    if !body.has_room(share) {
         return Err(Refusal::Overloaded(Pressure::Bytes));
     }
     if runtime.delay.standing() > delay_max {

@@ -132,7 +132,7 @@ pub(crate) async fn handle(
 
     failpoint!("parse");
     let asked = read_asked(session, &inbound, body, entry)?;
-    admission::check(asked.urgency(), runtime, active)?;
+    admission::check(asked.urgency(), &entry.body, runtime, active)?;
 
     failpoint!("session");
     let caller = Caller { runtime, active, principal, server: inbound.server };

@@ -87,8 +87,17 @@ impl Gathered {
 /// Reads the body of the present request; `holder` holds it from now on.
 ///
 /// # Errors
-/// See [`BodyError`]; nothing of the body is kept.
+/// See [`BodyError`]; nothing of the body is kept, and `holder` holds nothing.
 pub async fn read_whole(session: &mut ServerSession, limits: &Limits, holder: &mut Holder) -> Result<Bytes, BodyError> {
+    let read = gather(session, limits, holder).await;
+    if read.is_err() {
+        // The refusal takes a while to be written and the rest of the body to be drained; others wait for this room.
+        holder.set_anyway(0);
+    }
+    read
+}
+
+async fn gather(session: &mut ServerSession, limits: &Limits, holder: &mut Holder) -> Result<Bytes, BodyError> {
     let began = Instant::now();
     let length = content_length(session);
     if length.is_some_and(|length| length > limits.bytes_max as u64) {

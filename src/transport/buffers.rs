@@ -56,11 +56,6 @@ impl Buffers {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether less is held than this share.
-    pub fn has_room(&self, share: Share) -> bool {
-        self.held() < share.of(self.bytes_max.load(Ordering::Relaxed))
-    }
-
     /// A holder of nothing so far.
     pub fn holder(self: &Arc<Self>) -> Holder {
         Holder { buffers: Arc::clone(self), bytes: 0 }
@@ -93,6 +88,13 @@ impl Holder {
         Ok(())
     }
 
+    /// Whether the others hold less than this share. What this one holds found its room already: a body that came whole
+    /// is not turned away for bodies that are still coming, or all of a flood might be.
+    pub fn has_room(&self, share: Share) -> bool {
+        let others = self.buffers.held().saturating_sub(self.bytes);
+        others < share.of(self.buffers.bytes_max.load(Ordering::Relaxed))
+    }
+
     /// Says how many bytes are held from now on, whether or not there is room: of what is there already.
     pub fn set_anyway(&mut self, bytes: usize) {
         if bytes > self.bytes {
@@ -121,16 +123,18 @@ mod tests {
         assert_eq!((one.set(75, Share::Request), other.set(1, Share::Request)), (Ok(()), Err(Full)));
         assert_eq!((other.set(25, Share::Answer), other.set(26, Share::Answer)), (Ok(()), Err(Full)));
         assert_eq!(buffers.held(), 100);
-        assert!(!buffers.has_room(Share::Answer));
+        let nobody = buffers.holder();
+        assert!(!nobody.has_room(Share::Answer));
+        assert!(one.has_room(Share::Request) && !other.has_room(Share::Request), "what one holds itself found its room");
         assert_eq!(one.set(49, Share::Request), Ok(()), "giving back is always possible");
         drop(other);
-        assert!(buffers.has_room(Share::Opening) && buffers.held() == 49);
+        assert!(nobody.has_room(Share::Opening) && buffers.held() == 49);
         one.set_anyway(50);
-        assert!(!buffers.has_room(Share::Opening) && buffers.has_room(Share::Request));
+        assert!(!nobody.has_room(Share::Opening) && nobody.has_room(Share::Request));
         one.set_anyway(500);
-        assert!(!buffers.has_room(Share::Answer));
+        assert!(!nobody.has_room(Share::Answer));
         buffers.limit(1000);
-        assert!(buffers.has_room(Share::Request));
+        assert!(nobody.has_room(Share::Request));
         drop(one);
         assert_eq!(buffers.held(), 0);
     }
