@@ -61,7 +61,7 @@ fn everything(log: &Log) {
         ..Outcome::of(Ending::ToolError)
     };
     log.result(receipt, &outcome, NOW + 1);
-    let refusal = Refusal { reason: "blocked_tool", rule: Some(&rule), status: Some(200), phases };
+    let refusal = Refusal { reason: "blocked_tool", rule: Some(&rule), limit_of: None, status: Some(200), phases };
     log.refused(&request, &refusal, NOW).unwrap();
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
