@@ -85,7 +85,7 @@ fn a_server_that_was_not_reached_was_not_used() {
 
 #[test]
 fn money_is_counted_to_the_millionth_and_ends_with_its_day_and_its_month() {
-    let (rule, mut state) = (rule("budget_per_day_max = 0.3\nbudget_per_month_max = \"0.5\""), State::default());
+    let (rule, mut state) = (rule("budget_per_day_max = \"0.3\"\nbudget_per_month_max = \"0.5\""), State::default());
     for _ in 0..3 {
         assert_eq!(make(&mut state, &rule, &call("a", "0.1"), NOON), Ok(()));
     }

@@ -275,7 +275,11 @@ mod tests {
         assert!(ask(&ledger, &quotas, &known, NOW).is_ok() && ask(&ledger, &quotas, &known, NOW).is_ok());
         assert!(ask(&ledger, &quotas, &key, NOW).is_ok());
         let granted = (1..10_000).filter(|number| ask(&ledger, &quotas, &stranger(*number), NOW).is_ok()).count();
-        assert_eq!((granted, ledger.lock().strangers, ledger.lock().states.len()), (2, 3, 5));
+        let (strangers, all) = {
+            let accounts = ledger.lock();
+            (accounts.strangers, accounts.states.len())
+        };
+        assert_eq!((granted, strangers, all), (2, 3, 5));
         assert!(matches!(ask(&ledger, &quotas, &stranger(99), NOW), Err(NotGranted::CallersFull)));
         for limited in [&known, &key] {
             assert!(matches!(ask(&ledger, &quotas, limited, NOW), Err(NotGranted::Reached(_))), "{}", limited.id);
@@ -313,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_was_used_is_written_once_and_read_again() {
-        let quotas = quotas("[keys.ci.limits]\nbudget_per_day_max = 1\n");
+        let quotas = quotas("[keys.ci.limits]\nbudget_per_day_max = \"1\"\n");
         let (ledger, who) = (Arc::new(Ledger::default()), Principal::of_key("ci"));
         assert!(ledger.write(NOW).is_none(), "nothing was used");
         ledger.reserve(quotas.of_caller(&who), call(600_000), (&who, &quotas), NOW).unwrap().keep();
