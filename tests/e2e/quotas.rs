@@ -164,10 +164,14 @@ async fn of_calls_made_at_once_no_more_run_than_may_and_places_are_given_back() 
         let answers = join_all((0..10).map(|_| stage.call("slow"))).await;
         let served = answers.iter().filter(|answer| answer.status == 200).count();
         assert_eq!(served, 3, "{answers:?}");
-        answers
-            .iter()
-            .filter(|answer| answer.status != 200)
-            .for_each(|answer| assert_eq!(refused(answer, &json!("slow")), 1));
+        for answer in answers.iter().filter(|answer| answer.status != 200) {
+            assert_eq!(refused(answer, &json!("slow")), 1);
+        }
+        // A place is free when the call is on record, just after its answer.
+        let under_way = "portcullis_limit_used{level=\"tool\",limit=\"concurrent_calls_max\",name=\"a/slow\"}";
+        while stage.gateway.metric(under_way).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     let record = stage.gateway.wait_for_record("refused", |record| record["reason"] == "tool_concurrent_calls_max");
     assert_eq!(record["limit_of"], "tool:a/slow");
