@@ -27,7 +27,7 @@ mod merge;
 mod model_servers;
 mod money;
 mod names;
-mod nearest;
+pub(crate) mod nearest;
 mod schema;
 mod sensitive;
 mod shape;
