@@ -63,7 +63,8 @@ fn everything(log: &Log) {
         ..Outcome::of(Ending::ToolError)
     };
     log.result(receipt, &outcome, NOW + 1);
-    let refusal = Refusal { reason: "blocked_tool", rule: Some(&rule), limit_of: Some(&"key:ci"), status: Some(200), phases };
+    let refusal =
+        Refusal { reason: "blocked_tool", rule: Some(&rule), limit_of: Some(&"key:ci"), status: Some(200), phases };
     log.refused(&request, &refusal, NOW).unwrap();
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
