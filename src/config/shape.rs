@@ -35,6 +35,8 @@ pub(crate) enum Shape {
     Text,
     /// A whole number, not below this one.
     Integer(i64),
+    /// A number of any kind, or its text.
+    Number,
     /// `true` or `false`.
     Truth,
     /// A form this module does not know; a test sees to it that the model has none.
@@ -61,6 +63,10 @@ impl Shape {
         if let Some(words) = schema.get("oneOf").and_then(Value::as_array) {
             let words = words.iter().map(|word| word.get("const").and_then(Value::as_str).map(String::from));
             return words.collect::<Option<_>>().map_or(Shape::Unknown, Shape::Word);
+        }
+        let types = schema.get("type").and_then(Value::as_array);
+        if types.is_some_and(|types| types.iter().any(|kind| kind == "number")) {
+            return Shape::Number;
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("object") => Self::table(schema, root),
@@ -96,6 +102,7 @@ impl Shape {
             Shape::Word(_) => "one of its words",
             Shape::Text => "a text",
             Shape::Integer(_) => "an integer",
+            Shape::Number => "a number, or its text",
             Shape::Truth => "`true` or `false`",
             Shape::Unknown => "something else",
         }
@@ -143,6 +150,7 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &m
         }
         (Shape::Word(_) | Shape::Text, Kind::Text(_))
         | (Shape::Integer(_), Kind::Integer(_))
+        | (Shape::Number, Kind::Integer(_) | Kind::Float(_) | Kind::Text(_))
         | (Shape::Truth, Kind::Boolean(_))
         | (Shape::Unknown, _) => {}
         _ => wrong_type(node, shape, &at.at(), problems),
@@ -230,7 +238,7 @@ mod tests {
                 let rest = rest.iter().flat_map(|rest| unknown(rest, &at.key("*")));
                 keys.iter().flat_map(|(key, shape)| unknown(shape, &at.key(key))).chain(rest).collect()
             }
-            Shape::Word(_) | Shape::Text | Shape::Integer(_) | Shape::Truth => Vec::new(),
+            Shape::Word(_) | Shape::Text | Shape::Integer(_) | Shape::Number | Shape::Truth => Vec::new(),
         }
     }
 

@@ -391,7 +391,7 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     upstream.on("tools/call stream", Reply::sse(vec![Event::progress(1), Event::result(json!({ "content": [] }))]));
     let key = gateway::make_key("ci");
     let config = format!(
-        "{}team = \"platform\"\nagent = \"worker\"\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
+        "{}team = \"platform\"\nagent = \"worker\"\n[teams.platform]\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
         config(&upstream, &key)
     );
     let mut gateway = Gateway::start(&config);
