@@ -24,6 +24,7 @@ mod merge;
 mod model_servers;
 mod names;
 mod nearest;
+pub(crate) mod pem;
 mod schema;
 mod sensitive;
 mod shape;
