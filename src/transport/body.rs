@@ -9,13 +9,14 @@ use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::transport::buffers::Full;
 use crate::transport::buffers::Holder;
 use crate::transport::buffers::Share;
+use crate::transport::connection::Connection;
 use crate::transport::pace::Pace;
 
-/// The beginning of a body, for which there is always room: a ping and the like are read however much is held.
-const SMALL_BODY_BYTES: usize = 4096;
+/// The beginning of a body, for which there is always room: a ping and the like are read however much is held. Of the requests
+/// under way on one connection, for one of them.
+const SMALL_BODY_BYTES_MAX: usize = 4096;
 /// Bytes read and thrown away after a refusal, so that the client reads the answer instead of a reset.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long that may take.
@@ -144,10 +145,12 @@ async fn gather(session: &mut ServerSession, limits: &Limits, holder: &mut Holde
         if bytes > limits.bytes_max {
             return Err(BodyError::TooLarge);
         }
-        if bytes <= SMALL_BODY_BYTES {
+        if holder.set(bytes, Share::Request).is_err() {
+            let is_favoured = || Connection::current().is_none_or(|connection| connection.is_favoured());
+            if bytes > SMALL_BODY_BYTES_MAX || !is_favoured() {
+                return Err(BodyError::NoRoom);
+            }
             holder.set_anyway(bytes);
-        } else {
-            holder.set(bytes, Share::Request).map_err(|Full| BodyError::NoRoom)?;
         }
         whole.push(chunk);
     }
