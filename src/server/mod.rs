@@ -11,6 +11,7 @@ mod door;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod limits;
+mod look;
 mod notify;
 mod opening;
 mod origin;
