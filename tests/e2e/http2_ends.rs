@@ -181,7 +181,10 @@ async fn where_there_is_no_room_one_small_request_of_a_connection_is_read_and_no
     many.write(frame(RST_STREAM, 0, favoured, &[0, 0, 0, 8])).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     many.write(marker(201)).await;
-    assert!(matches!(many.end_of(201).await, End::Answered { ok: true, .. }), "a probe is answered however much is held");
+    assert!(
+        matches!(many.end_of(201).await, End::Answered { ok: true, .. }),
+        "a probe is answered however much is held"
+    );
 }
 
 #[tokio::test]
