@@ -25,6 +25,7 @@ mod merge;
 mod model_servers;
 mod names;
 pub(crate) mod nearest;
+pub(crate) mod pem;
 mod schema;
 mod sensitive;
 mod shape;

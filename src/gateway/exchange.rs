@@ -387,7 +387,7 @@ impl Exchange<'_> {
         if answer.body.length().is_some_and(|length| length > bytes_max as u64) {
             return Err(Refusal::Answer("answer_too_large"));
         }
-        let mut body = Gathered::default();
+        let mut body = Gathered::expecting(answer.body.length());
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;

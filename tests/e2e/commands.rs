@@ -19,6 +19,7 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::run;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 use crate::support::upstream::Upstream;
 
 /// A file in a directory of its own.
@@ -510,7 +511,7 @@ fn shell(command: &str) -> String {
 #[test]
 fn the_commands_that_the_demo_prints_do_what_it_says() {
     if Command::new("curl").arg("--version").output().is_err() {
-        println!("SKIPPED: there is no curl to run the demo's commands with");
+        skipped("there is no curl to run the demo's commands with");
         return;
     }
     let temporary = gateway::fresh_directory();
