@@ -242,7 +242,8 @@ pub struct Constraint {
     pub max_length: Option<usize>,
     /// Directories that the path must stay within, `..` resolved. Links on the server's disk are the server's affair.
     pub path_within: Option<Vec<String>>,
-    /// Hosts that the http or https URL may have: `api.example.com`, `*.example.com`.
+    /// Hosts that the http or https URL may have: `api.example.com`, `*.example.com`. A URL that some reader might take for one of
+    /// another host fails; so does one in an unusual spelling.
     pub url_hosts: Option<Vec<String>>,
     /// Elements of the array that stands at `arg`.
     pub items_max: Option<usize>,

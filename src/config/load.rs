@@ -86,7 +86,9 @@ pub fn load_with<T>(
     let (Some(mut config), false) = (config, names_lost) else { return Err(LoadError { sources, problems }) };
 
     directories::anchor(&mut config, &sources);
-    certificates::read(&mut config, &sources, &mut problems);
+    let mut unread = Problems::new();
+    certificates::read(&mut config, &sources, &mut unread);
+    unread.iter().for_each(|problem| problems.add(sources.redacted_problem(problem)));
     check_names(&config, &mut problems);
     limit_checks::check(&config, &mut problems);
     let mut later = Problems::new();

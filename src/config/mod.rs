@@ -28,6 +28,7 @@ mod model_servers;
 mod money;
 mod names;
 pub(crate) mod nearest;
+pub(crate) mod pem;
 mod schema;
 mod sensitive;
 mod shape;

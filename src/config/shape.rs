@@ -39,6 +39,8 @@ pub(crate) enum Shape {
     Money,
     /// A whole number, not below this one.
     Integer(i64),
+    /// A number of any kind, or its text.
+    Number,
     /// `true` or `false`.
     Truth,
     /// A form this module does not know; a test sees to it that the model has none.
@@ -68,6 +70,10 @@ impl Shape {
         }
         if schema.get("format").and_then(Value::as_str) == Some(money::FORMAT) {
             return Shape::Money;
+        }
+        let types = schema.get("type").and_then(Value::as_array);
+        if types.is_some_and(|types| types.iter().any(|kind| kind == "number")) {
+            return Shape::Number;
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("object") => Self::table(schema, root),
@@ -104,6 +110,7 @@ impl Shape {
             Shape::Text => "a text",
             Shape::Money => "an amount of money",
             Shape::Integer(_) => "an integer",
+            Shape::Number => "a number, or its text",
             Shape::Truth => "`true` or `false`",
             Shape::Unknown => "something else",
         }
@@ -152,6 +159,7 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &m
         (Shape::Money, Kind::Text(_) | Kind::Integer(_) | Kind::Float(..)) => amount(node, &at.at(), problems),
         (Shape::Word(_) | Shape::Text, Kind::Text(_))
         | (Shape::Integer(_), Kind::Integer(_))
+        | (Shape::Number, Kind::Integer(_) | Kind::Float(..) | Kind::Text(_))
         | (Shape::Truth, Kind::Boolean(_))
         | (Shape::Unknown, _) => {}
         _ => wrong_type(node, shape, &at.at(), problems),
@@ -256,7 +264,9 @@ mod tests {
                 let rest = rest.iter().flat_map(|rest| unknown(rest, &at.key("*")));
                 keys.iter().flat_map(|(key, shape)| unknown(shape, &at.key(key))).chain(rest).collect()
             }
-            Shape::Word(_) | Shape::Text | Shape::Money | Shape::Integer(_) | Shape::Truth => Vec::new(),
+            Shape::Word(_) | Shape::Text | Shape::Money | Shape::Integer(_) | Shape::Number | Shape::Truth => {
+                Vec::new()
+            }
         }
     }
 

@@ -11,7 +11,10 @@ mod mailbox;
 mod table;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
@@ -31,6 +34,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
+use crate::transport::connection::Connection;
 use crate::transport::delay::Delay;
 use crate::transport::gate_io;
 use crate::upstream::Circuit;
@@ -91,6 +95,8 @@ pub struct Runtime {
     closed: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
+    /// Where the gateway asks its own listener from, while it does.
+    itself: Mutex<Option<SocketAddr>>,
 }
 
 /// What a [`Runtime`] is made of.
@@ -133,6 +139,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
+            itself: Mutex::default(),
         }
     }
 
@@ -257,6 +264,19 @@ impl Runtime {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.changes.send_modify(|_| {});
+    }
+
+    /// The gateway asks its own listener whether it answers, from this address; `None` once it knows. What becomes of that
+    /// concerns nobody's record.
+    pub fn asks_itself_from(&self, address: Option<SocketAddr>) {
+        *self.itself.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Whether it is the gateway itself that asks on a connection.
+    pub fn is_itself(&self, connection: &Connection) -> bool {
+        let itself = || *self.itself.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whom a balancer speaks for is for the balancer to say.
+        connection.via().is_none() && connection.peer().is_some() && connection.peer() == itself()
     }
 
     /// Counts a request for as long as the guard lives.

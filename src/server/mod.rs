@@ -3,6 +3,7 @@
 //! [`compile`] and [`prepare`] do everything that can fail, before anything listens; [`Prepared::run`] serves until a
 //! signal ends it. SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
 
+mod addresses;
 mod attendant;
 mod commands;
 mod control;
@@ -10,6 +11,7 @@ mod door;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod limits;
+mod look;
 mod notify;
 mod opening;
 mod origin;
@@ -33,7 +35,6 @@ pub use signals::Signals;
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -59,8 +60,6 @@ use crate::clock;
 use crate::config::LoadError;
 use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::config::problem::At;
-use crate::config::problem::Problems;
 use crate::disk;
 use crate::gateway;
 use crate::gateway::Gateway;
@@ -138,32 +137,12 @@ pub struct Compiled {
 pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
     let source = Source { revision, sha256: String::new() };
     let compiled = crate::config::load_and(path, |config, problems| {
-        check_listeners(config, problems);
+        addresses::check(config, problems);
         Snapshot::compile(config, &source, previous, problems)
     });
     let (loaded, mut snapshot) = compiled.map_err(Box::new)?;
     snapshot.sha256 = loaded.sources.sha256().to_owned();
     Ok(Compiled { loaded, snapshot })
-}
-
-/// Both listeners' addresses must be usable, and an admin listener without authentication must not be reached from elsewhere.
-fn check_listeners(config: &Config, problems: &mut Problems) {
-    let at = At::root().key("listen");
-    if let Err(message) = admin::check_address(&config.listen.admin) {
-        problems.error(
-            &at.key("admin"),
-            message,
-            "write a loopback address such as `127.0.0.1:9090`, or `unix:/run/portcullis/admin.sock`",
-        );
-    }
-    let is_socket = config.listen.data.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    if !is_socket && config.listen.data.parse::<SocketAddr>().is_err() {
-        problems.error(
-            &at.key("data"),
-            format!("`{}` is not an address", config.listen.data),
-            "write an IP address and a port (`127.0.0.1:8080`, `[::]:8080`), or `unix:/path`",
-        );
-    }
 }
 
 /// Everything the gateway needs, made and ready to listen.

@@ -19,6 +19,7 @@ use portcullis::audit;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::certificates::Authority;
 use crate::support::client;
 use crate::support::client::Connection;
 use crate::support::gateway;
@@ -378,6 +379,37 @@ async fn the_service_manager_hears_of_start_reload_watchdog_upgrade_and_end() {
     process::signal(stray.0, "TERM");
     assert_eq!(manager.next(), "STOPPING=1\nSTATUS=draining");
     gateway::wait_until("it ends", || !is_alive(stray.0));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_gateway_that_looks_at_itself_leaves_no_trace_of_it() {
+    let directory = gateway::fresh_directory();
+    let authority = Authority::new(&directory, "ca");
+    authority.issue("own", "DNS:mcp.example", 30);
+    let tls = format!(
+        "[listen.tls]\ncertificates = [{{ cert_file = \"{}\", key_file = \"{}\" }}]\n",
+        authority.path("own.pem"),
+        authority.path("own.key")
+    );
+    let certified = format!("{tls}client_auth = \"require\"\nclient_ca_file = \"{}\"\n", authority.path("ca.pem"));
+    let announced = "proxy_protocol_from = [\"127.0.0.0/8\"]\n";
+    for config in [String::new(), tls.clone(), certified, announced.to_owned(), format!("{announced}{tls}")] {
+        let path = directory.join("notify");
+        let manager = Manager::at(&path);
+        let setup = gateway::setup(&config).variable("NOTIFY_SOCKET", path.to_str().unwrap());
+        let gateway = setup.variable("WATCHDOG_USEC", "600000").start();
+        for _ in 0..4 {
+            while manager.any() != "WATCHDOG=1" {}
+        }
+        // What is refused before a key is known is put together for a second.
+        std::thread::sleep(Duration::from_millis(1_300));
+        assert_eq!(manager.any(), "WATCHDOG=1", "{config}");
+        let refused: Vec<Value> = gateway.records().into_iter().filter(|record| record["kind"] == "refused").collect();
+        assert_eq!(refused, Vec::<Value>::new(), "{config}");
+        drop(gateway);
+        fs::remove_file(path).unwrap();
+    }
     fs::remove_dir_all(directory).unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
+mod access;
 mod batches;
 mod browsers;
 mod canary;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::support::gateway;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -24,7 +25,7 @@ fn text(path: &str) -> String {
 fn is_there(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        println!("*** SKIPPED: {program} is not installed");
+        skipped(&format!("{program} is not installed"));
     }
     found
 }
@@ -173,7 +174,7 @@ fn instructions(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_image_is_small_and_has_no_root() {
-    println!("*** SKIPPED: building the image, which needs an engine and a network; its file is read instead");
+    println!("*** NOT TESTED: building the image, which needs an engine and a network; its file is read instead");
     let known = [
         "FROM",
         "RUN",

@@ -32,6 +32,7 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
@@ -323,7 +324,7 @@ async fn a_small_disk_that_fills_up_refuses_calls_until_there_is_space() {
     let started = Instant::now();
     while std::net::TcpStream::connect(data).is_err() {
         if started.elapsed() > Duration::from_secs(5) {
-            println!("SKIPPED: no tmpfs of our own: {}", fs::read_to_string(directory.join("log")).unwrap());
+            skipped(&format!("no tmpfs of our own: {}", fs::read_to_string(directory.join("log")).unwrap()));
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -391,7 +392,7 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     upstream.on("tools/call stream", Reply::sse(vec![Event::progress(1), Event::result(json!({ "content": [] }))]));
     let key = gateway::make_key("ci");
     let config = format!(
-        "{}team = \"platform\"\nagent = \"worker\"\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
+        "{}team = \"platform\"\nagent = \"worker\"\n[teams.platform]\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
         config(&upstream, &key)
     );
     let mut gateway = Gateway::start(&config);

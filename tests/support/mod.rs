@@ -5,4 +5,5 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod h2;
 pub(crate) mod process;
+pub(crate) mod skip;
 pub(crate) mod upstream;

@@ -234,11 +234,11 @@ fn mistakes_in_tls_are_told_at_the_key_that_names_the_file() {
     let no_certificate = UpstreamTls { client_cert_file: None, client_cert: None, ..whole.clone() };
     assert_eq!(mistakes(no_certificate, https), ["tls: `client_key_file` needs `client_cert_file`"]);
     let empty = UpstreamTls { ca: Some("nothing".into()), ..whole.clone() };
-    assert_eq!(mistakes(empty, https), ["tls.ca_file: there is no certificate in the file"]);
+    assert_eq!(mistakes(empty, https), ["tls.ca_file: there is no certificate in `ca.pem`"]);
     let none = UpstreamTls { ca: Some(pem("CERTIFICATE", "AAAA")), ..whole.clone() };
-    assert_eq!(mistakes(none, https), ["tls.ca_file: certificate 1 of the file is none"]);
+    assert_eq!(mistakes(none, https), ["tls.ca_file: certificate 1 in `ca.pem` cannot be read"]);
     let no_text = UpstreamTls { client_key: Some(Secret::new("nothing")), ..whole.clone() };
-    assert_eq!(mistakes(no_text, https), ["tls.client_key_file: there is no private key in the file"]);
+    assert_eq!(mistakes(no_text, https), ["tls.client_key_file: there is no private key in `client.key`"]);
     let name = UpstreamTls { server_name: Some("not a name".into()), ..whole.clone() };
     assert_eq!(mistakes(name, https), ["tls.server_name: this is neither a name nor an address"]);
     let found = mistakes(tls(None, Some((CERTIFICATE, OTHER_KEY))), https);
