@@ -125,7 +125,10 @@ mod tests {
         assert_eq!(buffers.held(), 100);
         let nobody = buffers.holder();
         assert!(!nobody.has_room(Share::Answer));
-        assert!(one.has_room(Share::Request) && !other.has_room(Share::Request), "what one holds itself found its room");
+        assert!(
+            one.has_room(Share::Request) && !other.has_room(Share::Request),
+            "what one holds itself found its room"
+        );
         assert_eq!(one.set(49, Share::Request), Ok(()), "giving back is always possible");
         drop(other);
         assert!(nobody.has_room(Share::Opening) && buffers.held() == 49);
