@@ -1,23 +1,58 @@
 //! Who calls?
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An authenticated caller, or the one caller of public servers who showed nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Principal {
     /// Stable identity: `key:NAME`, or `public`. Sessions are bound to it, so that rotating a key does not cut them.
     pub id: Arc<str>,
     /// Name of the key that was presented; `None` for the public caller.
     pub key: Option<Arc<str>>,
-    /// The key's team: a label.
-    pub team: Option<Arc<str>>,
-    /// The agent that uses the key.
+    /// The teams the caller belongs to; together they are one level of the cascade.
+    pub teams: Vec<Arc<str>>,
+    /// The organisation the caller belongs to, where it is not that of the teams.
+    pub organisation: Option<Arc<str>>,
+    /// The user the caller is, or acts for.
+    pub user: Option<Arc<str>>,
+    /// The agent the caller is.
     pub agent: Option<Arc<str>>,
 }
 
 impl Principal {
     /// The caller who showed no credential; reaches public servers only.
     pub fn public() -> Self {
-        Self { id: "public".into(), key: None, team: None, agent: None }
+        Self { id: "public".into(), ..Self::default() }
+    }
+
+    /// The caller who holds the key of this name.
+    pub fn of_key(name: &str) -> Self {
+        Self { id: format!("key:{name}").into(), key: Some(name.into()), ..Self::default() }
+    }
+
+    /// Whether it is the caller who showed nothing.
+    pub fn is_public(&self) -> bool {
+        &*self.id == "public"
+    }
+}
+
+/// Who asks, and what else rules may speak of: from where, by which way, when.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'s> {
+    /// The caller.
+    pub principal: &'s Principal,
+    /// The address the caller comes from, where it has one and it is known.
+    pub source: Option<IpAddr>,
+    /// The toolset by whose URL the caller came.
+    pub toolset: Option<&'s str>,
+    /// Seconds since 1970-01-01 UTC.
+    pub now: u64,
+}
+
+impl<'s> Subject<'s> {
+    /// A caller of whom nothing else is known, at the beginning of 1970.
+    pub fn of(principal: &'s Principal) -> Self {
+        Self { principal, source: None, toolset: None, now: 0 }
     }
 }

@@ -119,9 +119,7 @@ fn check(file: &Path) -> Vec<String> {
 fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     let Some(action) = action(asked) else { return ("unreadable".to_owned(), None) };
     let principal = match &asked.key {
-        Some(key) => {
-            Principal { id: format!("key:{key}").into(), key: Some(key.as_str().into()), team: None, agent: None }
-        }
+        Some(key) => Principal::of_key(key),
         None => Principal::public(),
     };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();

@@ -181,7 +181,7 @@ fn the_policy_decides_as_the_naive_evaluator() {
 /// The real verdict; along the way, that something is listed exactly if a request for it is not hidden.
 fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     let principal = match asked.key {
-        Some(key) => Principal { id: format!("key:{key}").into(), key: Some(key.into()), team: None, agent: None },
+        Some(key) => Principal::of_key(key),
         None => Principal::public(),
     };
     let view = policy.view(&principal, asked.server);
@@ -419,7 +419,7 @@ impl Random {
         }
         for name in AGENTS {
             let servers = (0..self.below(4)).map(|_| (self.of(&SERVERS[..3]).to_owned(), self.matrix())).collect();
-            config.agents.insert(name.into(), Agent { mcp_servers: self.servers(), servers });
+            config.agents.insert(name.into(), Agent { mcp_servers: self.servers(), servers, ..Agent::default() });
         }
         for name in &KEYS[..3] {
             let agent = (!self.one_in(5)).then(|| self.of(&AGENTS).to_owned());

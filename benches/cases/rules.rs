@@ -118,7 +118,7 @@ pub(crate) fn compile(config: &str) -> Policy {
 
 /// The holder of the key `name`.
 pub(crate) fn principal(name: &str) -> Principal {
-    Principal { id: format!("key:{name}").into(), key: Some(name.into()), team: None, agent: None }
+    Principal::of_key(name)
 }
 
 /// A call of what `body` says on `server`.

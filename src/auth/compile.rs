@@ -108,10 +108,11 @@ fn digest(key: &Key, at: &At, problems: &mut Problems) -> Option<Digest> {
 
 fn principal(name: &str, key: &Key) -> Principal {
     Principal {
-        id: format!("key:{name}").into(),
-        key: Some(name.into()),
-        team: key.team.as_deref().map(Into::into),
+        teams: key.team.as_deref().map(Into::into).into_iter().collect(),
+        organisation: key.organisation.as_deref().map(Into::into),
+        user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
+        ..Principal::of_key(name)
     }
 }
 

@@ -120,7 +120,7 @@ fn a_caller_is_its_key_with_the_keys_team_and_agent() {
     headers.insert("api-key", with_checksum(ONE).parse().unwrap());
     let principal = keys().authenticate(&headers, None).unwrap().unwrap();
     assert_eq!((&*principal.id, principal.key.as_deref()), ("key:one", Some("one")));
-    assert_eq!((principal.team.as_deref(), principal.agent.as_deref()), (Some("t"), Some("a")));
+    assert_eq!((&principal.teams[..], principal.agent.as_deref()), (&["t".into()][..], Some("a")));
 }
 
 #[test]

@@ -81,10 +81,11 @@ fn principal(arguments: &Arguments, loaded: &Loaded) -> Result<Principal, Failur
         return Err(Failure::new(format!("no key is named `{name}`; there are: {}", known.join(", "))));
     };
     Ok(Principal {
-        id: format!("key:{name}").into(),
-        key: Some(name.as_str().into()),
-        team: key.team.as_deref().map(Into::into),
+        teams: key.team.as_deref().map(Into::into).into_iter().collect(),
+        organisation: key.organisation.as_deref().map(Into::into),
+        user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
+        ..Principal::of_key(name)
     })
 }
 

@@ -10,6 +10,7 @@ pub mod problem;
 pub mod secret;
 pub mod sources;
 
+mod access;
 pub(crate) mod bounded;
 mod certificates;
 mod directories;

@@ -13,6 +13,16 @@ use serde::Serialize;
 use crate::config::secret::Secret;
 use crate::config::sensitive;
 
+pub use crate::config::access::Agent;
+pub use crate::config::access::AgentServer;
+pub use crate::config::access::Cascade;
+pub use crate::config::access::Constraint;
+pub use crate::config::access::Grants;
+pub use crate::config::access::Key;
+pub use crate::config::access::Organisation;
+pub use crate::config::access::Team;
+pub use crate::config::access::Toolset;
+pub use crate::config::access::User;
 pub use crate::config::front::CertificateFiles;
 pub use crate::config::front::ClientAuth;
 pub use crate::config::front::ForwardedHeader;
@@ -53,8 +63,16 @@ pub struct Config {
     pub servers: BTreeMap<String, Server>,
     /// API keys, by name.
     pub keys: BTreeMap<String, Key>,
-    /// Agents, by name: what a key's `agent` may do on each server.
+    /// Teams, by name.
+    pub teams: BTreeMap<String, Team>,
+    /// Organisations, by name.
+    pub organisations: BTreeMap<String, Organisation>,
+    /// Users, by name.
+    pub users: BTreeMap<String, User>,
+    /// Agents, by name: what the agent that a caller is may do on each server.
     pub agents: BTreeMap<String, Agent>,
+    /// Named bundles of tools, by name.
+    pub toolsets: BTreeMap<String, Toolset>,
 }
 
 /// `[routes]`: which paths lead to which server.
@@ -87,10 +105,12 @@ pub struct Auth {
     pub key_headers: Vec<String>,
 }
 
-/// `[policy]`: how refusals are told.
+/// `[policy]`: how levels are put together, and how refusals are told.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
+    /// How the levels key, team, organisation, user, agent and toolset are put together.
+    pub cascade: Cascade,
     /// How a refused tool call is answered.
     pub denial_form: DenialForm,
     /// Whether a client is told which rule refused its call. Operators see it in the record either way.
@@ -219,6 +239,17 @@ pub struct Server {
     pub r#type: Option<Transport>,
     /// Who may call: `key` (the default) or `public`, which lets callers without a key in.
     pub access: Access,
+    /// Groups that the server belongs to; a level's `mcp_access_groups` grants all servers of a group.
+    pub access_groups: Vec<String>,
+    /// Turns the server off: nobody reaches it, and streams and calls under way end within a second.
+    pub disabled: bool,
+    /// Networks that callers may come from: `10.0.0.0/8`, `2001:db8::/32`, single addresses. Absent: all. Restricts whatever
+    /// grants the server.
+    pub allowed_sources: Option<Vec<String>>,
+    /// Users that may call, by name. Absent: all, and callers that are no user. Restricts whatever grants the server.
+    pub allowed_users: Option<Vec<String>>,
+    /// Agents that may call, by name. Absent: all, and callers that are no agent. Restricts whatever grants the server.
+    pub allowed_agents: Option<Vec<String>>,
     /// What the gateway presents to the server.
     pub auth: UpstreamAuth,
     /// TLS to the server, where it is not the usual one.
@@ -283,6 +314,11 @@ impl Default for Server {
             transport: None,
             r#type: None,
             access: Access::Key,
+            access_groups: Vec::new(),
+            disabled: false,
+            allowed_sources: None,
+            allowed_users: None,
+            allowed_agents: None,
             auth: UpstreamAuth::default(),
             tls: UpstreamTls::default(),
             headers: BTreeMap::new(),
@@ -441,65 +477,4 @@ pub enum HealthType {
     Http,
     /// Checks nothing.
     None,
-}
-
-/// `[keys.NAME]`: an API key.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Key {
-    /// The key's digest, as `portcullis keys create` prints it. The key itself is nowhere.
-    pub digest: String,
-    /// Servers the key may reach: names, or `["*"]`. Absent: the agent's say.
-    pub mcp_servers: Option<Vec<String>>,
-    /// The team the key belongs to: a label.
-    pub team: Option<String>,
-    /// The agent that uses the key.
-    pub agent: Option<String>,
-}
-
-/// `[agents.NAME]`: an agent.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Agent {
-    /// Servers the agent may reach: names, or `["*"]`. Absent: says nothing.
-    pub mcp_servers: Option<Vec<String>>,
-    /// The agent's tool matrix, by server. A server without an entry is not restricted further.
-    pub servers: BTreeMap<String, AgentServer>,
-}
-
-/// `[agents.NAME.servers.NAME]`: what an agent may do on one server.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AgentServer {
-    /// Tools the agent may call, `*` matching any text; absent: all. `[]`: none.
-    pub allowed_tools: Option<Vec<String>>,
-    /// Tools the agent may not call; beats every permission.
-    pub blocked_tools: Vec<String>,
-    /// Resources the agent may read, by their URIs: `*` matches any text without `/`, `**` any text; absent: all. `[]`:
-    /// none.
-    pub allowed_resources: Option<Vec<String>>,
-    /// Resources the agent may not read; beats every permission.
-    pub blocked_resources: Vec<String>,
-    /// Prompts the agent may use, `*` matching any text; absent: all. `[]`: none.
-    pub allowed_prompts: Option<Vec<String>>,
-    /// Prompts the agent may not use; beats every permission.
-    pub blocked_prompts: Vec<String>,
-    /// Constraints on a tool's arguments, by tool; all of a tool's must hold.
-    pub argument_constraints: BTreeMap<String, Vec<Constraint>>,
-}
-
-/// What one argument must look like.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Constraint {
-    /// Path of the argument: `sql`, `a.b`, `a[*].b`, `"quoted key".b`. Every element it matches must hold.
-    pub arg: String,
-    /// Regular expression searched in the argument's text, case-sensitive, with the author's own anchors.
-    pub pattern: String,
-    /// What the pattern stands for, for people.
-    #[serde(default)]
-    pub description: String,
-    /// Lets a missing argument pass; a null, an object or an array never does.
-    #[serde(default)]
-    pub optional: bool,
 }

@@ -1,8 +1,10 @@
 //! Are names well formed, and does what is referred to exist?
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::config::model::Config;
+use crate::config::model::Grants;
 use crate::config::nearest::nearest;
 use crate::config::problem::Problems;
 use crate::config::trail::Trail;
@@ -11,6 +13,8 @@ use crate::config::trail::Trail;
 pub(crate) const SERVER_NAME_MAX: usize = 32;
 /// Characters of a key's or an agent's name.
 pub(crate) const NAME_MAX: usize = 64;
+/// Bytes of a user's name.
+const USER_NAME_MAX: usize = 256;
 
 /// First segments of the gateway's own paths, which no server may be called by.
 const RESERVED: [&str; 12] = [
@@ -71,7 +75,7 @@ pub fn check_server_name(name: &str) -> Result<(), ServerNameError> {
     Ok(())
 }
 
-/// Reports ill-formed names of servers, keys and agents, and references to servers and agents that are not there.
+/// Reports ill-formed names, and references to what is not there.
 pub fn check_names(config: &Config, problems: &mut Problems) {
     let root = Trail::Root;
     for name in config.servers.keys() {
@@ -83,23 +87,59 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
     for (path, server) in &config.routes.fixed {
         check_server(config, server, &root.key("routes").key("fixed").key(path), problems);
     }
+    let groups = config.servers.values().flat_map(|server| &server.access_groups).map(String::as_str).collect();
     for (name, key) in &config.keys {
         let trail = root.key("keys");
         let trail = trail.key(name);
         check_name(name, "a key", &trail, problems);
-        check_servers(config, key.mcp_servers.as_deref(), &trail, problems);
-        if let Some(agent) = &key.agent
-            && !config.agents.contains_key(agent)
-        {
-            let help = suggestion(agent, config.agents.keys(), "agent");
-            problems.error(&trail.key("agent").at(), format!("there is no agent `{agent}`"), help);
+        check_grants(config, &groups, key.grants(), &trail, problems);
+        exists("team", key.team.as_deref(), &config.teams, &trail, problems);
+        exists("organisation", key.organisation.as_deref(), &config.organisations, &trail, problems);
+        exists("user", key.user.as_deref(), &config.users, &trail, problems);
+        exists("agent", key.agent.as_deref(), &config.agents, &trail, problems);
+    }
+    for (name, team) in &config.teams {
+        let trail = root.key("teams");
+        let trail = trail.key(name);
+        check_name(name, "a team", &trail, problems);
+        check_grants(config, &groups, team.grants(), &trail, problems);
+        exists("organisation", team.organisation.as_deref(), &config.organisations, &trail, problems);
+    }
+    for (name, organisation) in &config.organisations {
+        let trail = root.key("organisations");
+        let trail = trail.key(name);
+        check_name(name, "an organisation", &trail, problems);
+        check_grants(config, &groups, organisation.grants(), &trail, problems);
+    }
+    for (name, user) in &config.users {
+        let trail = root.key("users");
+        let trail = trail.key(name);
+        check_user_name(name, &trail, problems);
+        check_grants(config, &groups, user.grants(), &trail, problems);
+    }
+    for (name, toolset) in &config.toolsets {
+        let trail = root.key("toolsets");
+        let trail = trail.key(name);
+        check_name(name, "a toolset", &trail, problems);
+        for server in toolset.tools.keys() {
+            check_server(config, server, &trail.key("tools").key(server), problems);
+        }
+    }
+    for (name, server) in &config.servers {
+        let trail = root.key("servers");
+        let trail = trail.key(name);
+        for (index, user) in server.allowed_users.iter().flatten().enumerate() {
+            exists_at("user", user, &config.users, &trail.key("allowed_users").index(index), problems);
+        }
+        for (index, agent) in server.allowed_agents.iter().flatten().enumerate() {
+            exists_at("agent", agent, &config.agents, &trail.key("allowed_agents").index(index), problems);
         }
     }
     for (name, agent) in &config.agents {
         let trail = root.key("agents");
         let trail = trail.key(name);
         check_name(name, "an agent", &trail, problems);
-        check_servers(config, agent.mcp_servers.as_deref(), &trail, problems);
+        check_grants(config, &groups, agent.grants(), &trail, problems);
         for server in agent.servers.keys() {
             check_server(config, server, &trail.key("servers").key(server), problems);
         }
@@ -134,11 +174,58 @@ fn check_name(name: &str, whose: &str, trail: &Trail<'_>, problems: &mut Problem
     }
 }
 
-fn check_servers(config: &Config, servers: Option<&[String]>, trail: &Trail<'_>, problems: &mut Problems) {
-    for (index, server) in servers.unwrap_or_default().iter().enumerate() {
+/// A user may be called by an address of mail, or as an identity provider calls it.
+fn check_user_name(name: &str, trail: &Trail<'_>, problems: &mut Problems) {
+    let well_formed = |letter: char| !letter.is_control() && !letter.is_whitespace();
+    if name.is_empty() || name.len() > USER_NAME_MAX || !name.chars().all(well_formed) {
+        let help = "use at most 256 bytes without spaces, such as `ana@example.com`";
+        problems.error(&trail.at(), format!("`{name}` is not a user's name"), help);
+    }
+}
+
+/// What a level grants must be there to be granted.
+fn check_grants(
+    config: &Config,
+    groups: &BTreeSet<&str>,
+    grants: Grants<'_>,
+    trail: &Trail<'_>,
+    problems: &mut Problems,
+) {
+    for (index, server) in grants.servers.unwrap_or_default().iter().enumerate() {
         if server != "*" {
             check_server(config, server, &trail.key("mcp_servers").index(index), problems);
         }
+    }
+    for (index, group) in grants.access_groups.unwrap_or_default().iter().enumerate() {
+        if !groups.contains(group.as_str()) {
+            let known = groups.iter().copied().map(String::from).collect::<Vec<_>>();
+            let help = nearest(group, known.iter()).map_or_else(
+                || "name a group that stands in `access_groups` of a server".to_owned(),
+                |known| format!("did you mean `{known}`?"),
+            );
+            let at = trail.key("mcp_access_groups").index(index).at();
+            problems.error(&at, format!("no server is in an access group `{group}`"), help);
+        }
+    }
+    for (index, toolset) in grants.toolsets.unwrap_or_default().iter().enumerate() {
+        exists_at("toolset", toolset, &config.toolsets, &trail.key("mcp_toolsets").index(index), problems);
+    }
+    for server in grants.tool_permissions.keys() {
+        check_server(config, server, &trail.key("mcp_tool_permissions").key(server), problems);
+    }
+}
+
+/// Whether what the key named like its noun refers to is there.
+fn exists<T>(noun: &str, name: Option<&str>, known: &BTreeMap<String, T>, trail: &Trail<'_>, problems: &mut Problems) {
+    if let Some(name) = name {
+        exists_at(noun, name, known, &trail.key(noun), problems);
+    }
+}
+
+fn exists_at<T>(noun: &str, name: &str, known: &BTreeMap<String, T>, trail: &Trail<'_>, problems: &mut Problems) {
+    if !known.contains_key(name) {
+        let help = suggestion(name, known.keys(), noun);
+        problems.error(&trail.at(), format!("there is no {noun} `{name}`"), help);
     }
 }
 

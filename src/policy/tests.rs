@@ -55,7 +55,7 @@ fn compile(config: &str) -> (Policy, Vec<String>) {
 }
 
 fn key(name: &str) -> Principal {
-    Principal { id: format!("key:{name}").into(), key: Some(name.into()), team: None, agent: None }
+    Principal::of_key(name)
 }
 
 fn call(server: &str, body: &str) -> Call {

@@ -10,8 +10,7 @@ use crate::principal::Principal;
 const TOKEN: &str = "upstream-session-token";
 
 fn everything(log: &Log) {
-    let principal =
-        Principal { agent: Some("agent_1".into()), key: Some("dev".into()), id: "key:dev".into(), team: None };
+    let principal = Principal { agent: Some("agent_1".into()), ..Principal::of_key("dev") };
     let rule = At::root().key("agents").key("agent_1").key("servers").key("db").key("argument_constraints").index(2);
     let names = ["uri:spiffe://example/agent".to_owned(), "dns:agent".to_owned()];
     let request = Request {
@@ -234,7 +233,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
         "\\",
     ];
     for attack in attacks {
-        let principal = Principal { id: attack.into(), agent: Some(attack.into()), key: None, team: None };
+        let principal = Principal { id: attack.into(), agent: Some(attack.into()), ..Principal::default() };
         let rule = At::root().key(attack);
         let names = vec![attack.to_owned(); 100];
         let request = Request {

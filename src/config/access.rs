@@ -1,0 +1,201 @@
+//! What can an operator write about who may do what?
+//!
+//! Each level of the cascade (key, team, organisation, user, agent) has the same four keys; what they mean together is up to
+//! `policy`. As plain as the rest of the [`model`](crate::config::model), which names them all.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// How the levels of the cascade are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cascade {
+    /// The first level that says anything about a server and tool decides.
+    #[default]
+    First,
+    /// Every level that says anything must grant.
+    Intersect,
+}
+
+/// What one level says, by the four keys that every level may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Grants<'c> {
+    /// `mcp_servers`.
+    pub servers: Option<&'c [String]>,
+    /// `mcp_access_groups`.
+    pub access_groups: Option<&'c [String]>,
+    /// `mcp_toolsets`.
+    pub toolsets: Option<&'c [String]>,
+    /// `mcp_tool_permissions`.
+    pub tool_permissions: &'c BTreeMap<String, Vec<String>>,
+}
+
+macro_rules! levels {
+    ($($level:ty),*) => {
+        $(impl $level {
+            /// What this level says.
+            pub fn grants(&self) -> Grants<'_> {
+                Grants {
+                    servers: self.mcp_servers.as_deref(),
+                    access_groups: self.mcp_access_groups.as_deref(),
+                    toolsets: self.mcp_toolsets.as_deref(),
+                    tool_permissions: &self.mcp_tool_permissions,
+                }
+            }
+        })*
+    };
+}
+
+levels!(Key, Team, Organisation, User, Agent);
+
+/// `[keys.NAME]`: an API key.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Key {
+    /// The key's digest, as `portcullis keys create` prints it. The key itself is nowhere.
+    pub digest: String,
+    /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
+    /// says nothing, and the next level is asked.
+    pub mcp_servers: Option<Vec<String>>,
+    /// Groups of servers (`access_groups` of a server) that may be reached; together with `mcp_servers` one list.
+    pub mcp_access_groups: Option<Vec<String>>,
+    /// Toolsets whose tools may be called, whatever the list says; says nothing of other tools.
+    pub mcp_toolsets: Option<Vec<String>>,
+    /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
+    /// that the same level's list leaves out.
+    pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// The team the key belongs to.
+    pub team: Option<String>,
+    /// The organisation the key belongs to. Absent: the team's.
+    pub organisation: Option<String>,
+    /// The user whose key it is.
+    pub user: Option<String>,
+    /// The agent that uses the key.
+    pub agent: Option<String>,
+    /// When the key ends, as RFC 3339 writes it: `2027-01-31T00:00:00Z`.
+    pub expires: Option<String>,
+    /// Networks the key may be used from: `10.0.0.0/8`, `2001:db8::/32`, single addresses. Absent: all.
+    pub allowed_sources: Option<Vec<String>>,
+    /// Turns the key off: its streams and calls under way end within a second.
+    pub disabled: bool,
+}
+
+/// `[teams.NAME]`: a team.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Team {
+    /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
+    /// says nothing, and the next level is asked.
+    pub mcp_servers: Option<Vec<String>>,
+    /// Groups of servers (`access_groups` of a server) that may be reached; together with `mcp_servers` one list.
+    pub mcp_access_groups: Option<Vec<String>>,
+    /// Toolsets whose tools may be called, whatever the list says; says nothing of other tools.
+    pub mcp_toolsets: Option<Vec<String>>,
+    /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
+    /// that the same level's list leaves out.
+    pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// The organisation the team belongs to.
+    pub organisation: Option<String>,
+}
+
+/// `[organisations.NAME]`: an organisation.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Organisation {
+    /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
+    /// says nothing, and the next level is asked.
+    pub mcp_servers: Option<Vec<String>>,
+    /// Groups of servers (`access_groups` of a server) that may be reached; together with `mcp_servers` one list.
+    pub mcp_access_groups: Option<Vec<String>>,
+    /// Toolsets whose tools may be called, whatever the list says; says nothing of other tools.
+    pub mcp_toolsets: Option<Vec<String>>,
+    /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
+    /// that the same level's list leaves out.
+    pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+}
+
+/// `[users.NAME]`: a user.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct User {
+    /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
+    /// says nothing, and the next level is asked.
+    pub mcp_servers: Option<Vec<String>>,
+    /// Groups of servers (`access_groups` of a server) that may be reached; together with `mcp_servers` one list.
+    pub mcp_access_groups: Option<Vec<String>>,
+    /// Toolsets whose tools may be called, whatever the list says; says nothing of other tools.
+    pub mcp_toolsets: Option<Vec<String>>,
+    /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
+    /// that the same level's list leaves out.
+    pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+}
+
+/// `[toolsets.NAME]`: a named bundle of tools.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Toolset {
+    /// Its tools, by server: whole names.
+    pub tools: BTreeMap<String, Vec<String>>,
+    /// Whether the toolset's own URL grants its tools to every caller of whom no other level says anything.
+    pub open: bool,
+}
+
+/// `[agents.NAME]`: an agent.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
+    /// says nothing, and the next level is asked.
+    pub mcp_servers: Option<Vec<String>>,
+    /// Groups of servers (`access_groups` of a server) that may be reached; together with `mcp_servers` one list.
+    pub mcp_access_groups: Option<Vec<String>>,
+    /// Toolsets whose tools may be called, whatever the list says; says nothing of other tools.
+    pub mcp_toolsets: Option<Vec<String>>,
+    /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
+    /// that the same level's list leaves out.
+    pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// Turns the agent off: its streams and calls under way end within a second.
+    pub disabled: bool,
+    /// The agent's tool matrix, by server. A server without an entry is not restricted further.
+    pub servers: BTreeMap<String, AgentServer>,
+}
+
+/// `[agents.NAME.servers.NAME]`: what an agent may do on one server.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentServer {
+    /// Tools the agent may call, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools the agent may not call; beats every permission.
+    pub blocked_tools: Vec<String>,
+    /// Resources the agent may read, by their URIs: `*` matches any text without `/`, `**` any text; absent: all. `[]`:
+    /// none.
+    pub allowed_resources: Option<Vec<String>>,
+    /// Resources the agent may not read; beats every permission.
+    pub blocked_resources: Vec<String>,
+    /// Prompts the agent may use, `*` matching any text; absent: all. `[]`: none.
+    pub allowed_prompts: Option<Vec<String>>,
+    /// Prompts the agent may not use; beats every permission.
+    pub blocked_prompts: Vec<String>,
+    /// Constraints on a tool's arguments, by tool; all of a tool's must hold.
+    pub argument_constraints: BTreeMap<String, Vec<Constraint>>,
+}
+
+/// What one argument must look like.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Constraint {
+    /// Path of the argument: `sql`, `a.b`, `a[*].b`, `"quoted key".b`. Every element it matches must hold.
+    pub arg: String,
+    /// Regular expression searched in the argument's text, case-sensitive, with the author's own anchors.
+    pub pattern: String,
+    /// What the pattern stands for, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Lets a missing argument pass; a null, an object or an array never does.
+    #[serde(default)]
+    pub optional: bool,
+}
