@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod mcp;
+pub mod network;
 pub mod principal;
 pub mod seal;
 pub mod telemetry;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// what the reload brought, so `runtime` stands above `snapshot`.
 const LAYERS: &[&[&str]] = &[
     &["config", "mcp", "principal", "clock", "failpoint"],
-    &["call", "seal", "telemetry"],
+    &["call", "network", "seal", "telemetry"],
     &["session", "policy"],
     &["disk"],
     &["transport", "auth", "upstream", "audit"],

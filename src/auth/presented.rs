@@ -26,6 +26,15 @@ pub enum AuthError {
     /// A key that no one has.
     #[error("the key is not known")]
     Unknown,
+    /// A key that is turned off.
+    #[error("the key is turned off")]
+    Disabled,
+    /// A key whose time is over.
+    #[error("the key has expired")]
+    Expired,
+    /// A key shown from an address that it may not be used from.
+    #[error("the key may not be used from here")]
+    Source,
     /// Two different keys.
     #[error("two different keys are shown")]
     Conflicting,
@@ -40,6 +49,9 @@ impl AuthError {
         match self {
             AuthError::Malformed => "key_malformed",
             AuthError::Unknown => "key_unknown",
+            AuthError::Disabled => "key_disabled",
+            AuthError::Expired => "key_expired",
+            AuthError::Source => "key_source",
             AuthError::Conflicting => "keys_conflicting",
             AuthError::InQuery => "key_in_query",
         }

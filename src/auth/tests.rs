@@ -8,6 +8,7 @@ use crate::auth::AuthError;
 use crate::auth::KEY_HEADERS_MAX;
 use crate::auth::KEYS_MAX;
 use crate::auth::Keys;
+use crate::auth::Shown;
 use crate::auth::challenge;
 use crate::auth::key;
 use crate::auth::key::KEY_BYTES_MAX;
@@ -49,6 +50,11 @@ fn keys() -> Keys {
     keys
 }
 
+/// Shown from nowhere, at the beginning of 1970.
+fn plain<'s>(headers: &'s HeaderMap, query: Option<&'s str>) -> Shown<'s> {
+    Shown { headers, query, source: None, now: 0 }
+}
+
 /// The caller's id, with these header lines; `{1}` and `{2}` stand for the two keys, `{9}` for an unknown one.
 fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, AuthError> {
     let unknown = with_checksum(&ONE.replace("A", "C"));
@@ -60,7 +66,7 @@ fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, 
         let value = HeaderValue::from_bytes(fill(value).as_bytes()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
-    let caller = keys().authenticate(&headers, query.map(fill).as_deref())?;
+    let caller = keys().authenticate(plain(&headers, query.map(fill).as_deref()))?;
     Ok(caller.map(|principal| principal.id.to_string()))
 }
 
@@ -118,7 +124,7 @@ fn a_key_is_accepted_in_each_of_its_headers() {
 fn a_caller_is_its_key_with_the_keys_team_and_agent() {
     let mut headers = HeaderMap::new();
     headers.insert("api-key", with_checksum(ONE).parse().unwrap());
-    let principal = keys().authenticate(&headers, None).unwrap().unwrap();
+    let principal = keys().authenticate(plain(&headers, None)).unwrap().unwrap();
     assert_eq!((&*principal.id, principal.key.as_deref()), ("key:one", Some("one")));
     assert_eq!((&principal.teams[..], principal.agent.as_deref()), (&["t".into()][..], Some("a")));
 }
@@ -178,7 +184,7 @@ fn caller_among(digests: &[String], key: &str) -> Result<Option<String>, AuthErr
     assert!(!problems.has_errors());
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", key.parse().unwrap());
-    keys.authenticate(&headers, None).map(|caller| caller.map(|principal| principal.id.to_string()))
+    keys.authenticate(plain(&headers, None)).map(|caller| caller.map(|principal| principal.id.to_string()))
 }
 
 #[test]
@@ -331,4 +337,36 @@ fn a_challenge_asks_for_a_bearer_token_and_is_a_header_value() {
     }
     assert!(challenge(Some(AuthError::Unknown)).contains("invalid_token"));
     assert_eq!(errors.map(AuthError::name), ["key_malformed", "key_unknown", "keys_conflicting", "key_in_query"]);
+}
+
+#[test]
+fn a_key_is_used_within_its_terms_only() {
+    let mut config = Config::default();
+    config.keys.insert(
+        "k".into(),
+        Key {
+            digest: key::digest(&with_checksum(ONE)),
+            expires: Some("2027-01-31T00:00:00Z".into()),
+            allowed_sources: Some(vec!["10.0.0.0/8".into(), "2001:db8::7".into()]),
+            ..Key::default()
+        },
+    );
+    let (at_the_end, here) = (1_801_353_600, "10.1.2.3");
+    let shown = |config: &Config, from: &str, now: u64| {
+        let mut problems = Problems::new();
+        let keys = Keys::compile(config, &mut problems);
+        assert!(!problems.has_errors());
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
+        let shown = Shown { headers: &headers, query: None, source: from.parse().ok(), now };
+        keys.authenticate(shown).map(|caller| caller.is_some())
+    };
+    assert_eq!(shown(&config, here, at_the_end - 1), Ok(true));
+    assert_eq!(shown(&config, "2001:db8::7", 0), Ok(true));
+    assert_eq!(shown(&config, here, at_the_end), Err(AuthError::Expired));
+    for elsewhere in ["11.0.0.1", "2001:db8::8", "unknown"] {
+        assert_eq!(shown(&config, elsewhere, 0), Err(AuthError::Source), "{elsewhere}");
+    }
+    config.keys.get_mut("k").unwrap().disabled = true;
+    assert_eq!(shown(&config, here, 0), Err(AuthError::Disabled));
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora::protocols::http::ServerSession;
 
+use crate::auth::Shown;
 use crate::call::Action;
 use crate::call::Call;
 use crate::call::Listen;
@@ -35,6 +36,7 @@ use crate::mcp::tasks::Owned;
 use crate::policy::Denied;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
 use crate::session;
@@ -120,7 +122,7 @@ pub(crate) async fn handle(
     entry.lap(Phase::Head);
 
     failpoint!("auth");
-    let principal = authenticate(session, &inbound, active)?;
+    let principal = authenticate(session, entry, &inbound, active)?;
     entry.principal = Some(Arc::clone(&principal));
     // What merely stands where a server's name should may be anything, a key included: not for the record.
     entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
@@ -217,7 +219,7 @@ pub(crate) async fn permit(
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
-    let permitted = decide(caller.active, &caller.principal, conversation.revision, call)?;
+    let permitted = decide(caller.active, entry.whence.subject(&caller.principal), conversation.revision, call)?;
     check_repeated_arguments(caller, conversation, permitted.call(), headers)?;
     check_subscription(permitted.call())?;
     entry.lap(Phase::Policy);
@@ -301,12 +303,19 @@ fn check_repeated_arguments(
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(session: &ServerSession, inbound: &Inbound, active: &Active) -> Result<Arc<Principal>, Refusal> {
+fn authenticate(
+    session: &ServerSession,
+    entry: &Entry,
+    inbound: &Inbound,
+    active: &Active,
+) -> Result<Arc<Principal>, Refusal> {
     let snapshot = &active.snapshot;
+    let public = || entry.whence.subject(&snapshot.public);
     let head = session.req_header();
-    match snapshot.keys.authenticate(&head.headers, head.uri.query()) {
+    let Subject { source, now, .. } = public();
+    match snapshot.keys.authenticate(Shown { headers: &head.headers, query: head.uri.query(), source, now }) {
         Ok(Some(principal)) => Ok(principal),
-        Ok(None) if snapshot.policy.reaches(&snapshot.public, &inbound.server) => Ok(Arc::clone(&snapshot.public)),
+        Ok(None) if snapshot.policy.reaches(public(), &inbound.server) => Ok(Arc::clone(&snapshot.public)),
         Ok(None) => Err(Refusal::KeyMissing),
         Err(error) => Err(Refusal::Key(error)),
     }
@@ -378,10 +387,11 @@ fn converse(session: &ServerSession, asked: &Asked, door: Door, caller: &Caller<
     }
 }
 
-fn decide(active: &Active, principal: &Principal, revision: Revision, call: Call) -> Result<Permitted, Refusal> {
-    active.snapshot.policy.decide(principal, revision, call).map_err(|denied| {
+fn decide(active: &Active, subject: Subject<'_>, revision: Revision, call: Call) -> Result<Permitted, Refusal> {
+    active.snapshot.policy.decide(subject, revision, call).map_err(|denied| {
         let Denied { denial, .. } = *denied;
-        let explanation = active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
+        let explained = || active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
+        let explanation = denial.public_message().or_else(explained);
         Refusal::Denied(Box::new(denial), explanation)
     })
 }
