@@ -20,6 +20,7 @@ pub mod upstream;
 pub mod disk;
 
 pub mod policy;
+pub mod quota;
 pub mod session;
 
 pub mod call;

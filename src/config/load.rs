@@ -13,6 +13,7 @@ use crate::config::certificates;
 use crate::config::directories;
 use crate::config::files;
 use crate::config::interpolate;
+use crate::config::limit_checks;
 use crate::config::mask;
 use crate::config::model::Config;
 use crate::config::names::check_names;
@@ -89,6 +90,7 @@ pub fn load_with<T>(
     certificates::read(&mut config, &sources, &mut unread);
     unread.iter().for_each(|problem| problems.add(sources.redacted_problem(problem)));
     check_names(&config, &mut problems);
+    limit_checks::check(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);
     let problems = joined(problems, &later, &sources);

@@ -60,7 +60,8 @@ impl Gatekeeper for Keeper {
         if connection.is_own() {
             return;
         }
-        let on_record = audit::Refusal { reason, rule: None, status: None, phases: audit::Phases::default() };
+        let on_record =
+            audit::Refusal { reason, rule: None, limit_of: None, status: None, phases: audit::Phases::default() };
         self.runtime.audit.refused_before_auth(&whence::of_connection(connection), &on_record, clock::now_micros());
         self.runtime.metrics.refused(reason);
     }
@@ -72,6 +73,7 @@ impl Gatekeeper for Keeper {
         let on_record = audit::Refusal {
             reason: refusal.reason,
             rule: None,
+            limit_of: None,
             status: Some(wire.status),
             phases: audit::Phases::default(),
         };

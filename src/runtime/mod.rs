@@ -6,6 +6,7 @@
 mod budget;
 mod catalog;
 mod hub;
+mod ledger;
 mod mailbox;
 mod table;
 
@@ -24,9 +25,11 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::clock;
+use crate::quota::Limit;
 use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::EndpointFigures;
+use crate::telemetry::metrics::LimitFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::arrival::Front;
@@ -44,6 +47,10 @@ pub use crate::runtime::hub::About;
 pub use crate::runtime::hub::Hub;
 pub use crate::runtime::hub::Reads;
 pub use crate::runtime::hub::Unread;
+pub use crate::runtime::ledger::Ledger;
+pub use crate::runtime::ledger::NotGranted;
+pub use crate::runtime::ledger::Reservation;
+pub use crate::runtime::ledger::Unreadable;
 pub use crate::runtime::mailbox::Mailbox;
 pub use crate::runtime::table::Kept;
 pub use crate::runtime::table::Table;
@@ -78,6 +85,8 @@ pub struct Runtime {
     pub mailboxes: Table<Mailbox>,
     /// Conversations of Streamable HTTP clients with servers of HTTP+SSE, which live on this node.
     pub hubs: Table<Hub>,
+    /// Who has used how much.
+    pub ledger: Arc<Ledger>,
     keyring: Option<Keyring>,
     changes: watch::Sender<u64>,
     /// Records that the metrics know of.
@@ -122,6 +131,7 @@ impl Runtime {
             catalog,
             mailboxes: Table::default(),
             hubs: Table::default(),
+            ledger: Arc::default(),
             keyring: parts.keyring,
             changes,
             records_counted: AtomicU64::new(0),
@@ -212,7 +222,22 @@ impl Runtime {
         }
         self.metrics.endpoints(&endpoints);
         self.metrics.certificates(&certificates);
+        self.metrics.limits(&self.limit_figures(&active));
         self.metrics.render()
+    }
+
+    /// How much is used of each limit of those whom the configuration names; what nobody used is not told.
+    fn limit_figures(&self, active: &Active) -> Vec<LimitFigures> {
+        let (mut figures, now) = (Vec::new(), clock::now_micros());
+        self.ledger.each(active.snapshot.quotas.rules(), |rule, state| {
+            for limit in Limit::ALL {
+                let used = state.used(limit, now);
+                let Some(most) = rule.most(limit).filter(|_| used > 0) else { continue };
+                let (level, name) = (rule.subject().level.word(), rule.subject().name.to_string());
+                figures.push(LimitFigures { level, name, limit: limit.word(), used, most });
+            }
+        });
+        figures
     }
 
     /// Whether the process is on its way out: answers then close their connections.

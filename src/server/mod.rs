@@ -21,6 +21,7 @@ mod sandbox;
 mod shutdown;
 mod signals;
 mod sockets;
+mod usage;
 
 pub use commands::log;
 pub use commands::reload;
@@ -76,6 +77,7 @@ use crate::server::door::Porter;
 use crate::server::opening::Opening;
 use crate::server::predecessor::Predecessor;
 use crate::server::sockets::Listening;
+use crate::server::usage::Usage;
 use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
 use crate::telemetry::metrics::Metrics;
@@ -100,6 +102,14 @@ pub enum StartError {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// What was used before cannot be told.
+    #[error("`{}` says what was used of limits and budgets, and cannot be read: {why}; restore it, or remove it to begin at zero", path.display())]
+    Usage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// A listener's address cannot be used.
     #[error("{0}")]
@@ -147,6 +157,7 @@ pub struct Prepared {
     predecessor: Option<Predecessor>,
     signals: Signals,
     limits: limits::Limits,
+    usage: Arc<Usage>,
 }
 
 /// Makes everything the gateway needs, to serve what was compiled from `path`: the record, keys, metrics, connections,
@@ -199,6 +210,7 @@ pub fn prepare_from(
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
+    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger)?);
     let socket = origin.data(&config.listen.data)?;
     let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
     // A socket that was moved to its place does not know it.
@@ -223,6 +235,7 @@ pub fn prepare_from(
         predecessor,
         signals,
         limits,
+        usage,
     })
 }
 
@@ -294,6 +307,7 @@ impl Prepared {
             runtime: Arc::clone(&self.runtime),
             door: Arc::clone(&self.door),
             wishes: self.signals.wishes(),
+            usage: Arc::clone(&self.usage),
             leaving,
         };
         let opening = Opening {
@@ -314,13 +328,14 @@ impl Prepared {
         let opened: Opened = Box::new(move || opening.done());
         let address = self.data.strip_prefix("unix:").unwrap_or(&self.data).to_owned();
         server.add_service(Porter::new(service, address, socket, &self.door, opened));
-        let _seconds = reload::Seconds::start(Arc::clone(&self.runtime));
+        let _seconds = reload::Seconds::start(Arc::clone(&self.runtime), Arc::clone(&self.usage));
         tracing::info!(data = %self.data, admin = %self.admin, version = env!("CARGO_PKG_VERSION"), "serving");
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
         if let Some(file) = file.filter(|_| left.borrow().is_some()) {
             file.leave();
         }
         shutdown::close(&self.runtime, &self.door);
+        self.usage.save();
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod modern;
 mod operations;
 mod packaging;
 mod proxied;
+mod quotas;
 mod records;
 mod reload;
 mod review;
