@@ -18,6 +18,7 @@ pub mod transport;
 pub mod upstream;
 
 pub mod disk;
+pub mod net;
 
 pub mod policy;
 pub mod session;
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod mcp;
+pub mod network;
 pub mod principal;
 pub mod seal;
 pub mod telemetry;

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 /// what the reload brought, so `runtime` stands above `snapshot`.
 const LAYERS: &[&[&str]] = &[
     &["config", "mcp", "principal", "clock", "failpoint"],
-    &["call", "seal", "telemetry"],
+    &["call", "network", "seal", "telemetry"],
     &["session", "policy"],
-    &["disk"],
+    &["disk", "net"],
     &["transport", "auth", "upstream", "audit"],
     &["snapshot"],
     &["runtime"],

@@ -16,7 +16,7 @@ use crate::config::model::Config;
 use crate::config::model::ForwardedHeader;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
-use crate::transport::network::Networks;
+use crate::network::Networks;
 
 /// Hops that are followed; what stands further left is not believed.
 const HOPS_MAX: usize = 32;

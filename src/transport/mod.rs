@@ -22,7 +22,6 @@ pub mod fuzzing;
 pub mod gate_io;
 pub mod h2;
 pub mod head;
-pub mod network;
 pub mod origin;
 pub mod pace;
 pub mod proxy_protocol;
