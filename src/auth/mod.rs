@@ -1,12 +1,13 @@
 //! Who calls?
 //!
-//! A caller shows an API key in a header; what is stored is its digest. Whatever is shown must be right: a wrong key,
-//! two different keys or a key in the query refuse the request even where no key is needed.
-//! [`Keys`] is compiled from the configuration and never changes; All lines of all these headers are judged together.
+//! A caller shows an API key in a header; what is stored is its digest. Or it shows a token of an issuer's: see [`oauth`]. Whatever
+//! is shown must be right: a wrong key, two different keys or a key in the query refuse the request even where no key is needed.
+//! [`Keys`] is compiled from the configuration and never changes; all lines of all these headers are judged together.
 
 mod challenge;
 mod compile;
 pub mod key;
+pub mod oauth;
 mod presented;
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,13 @@ use crate::auth::key::Digest;
 use crate::principal::Principal;
 
 pub use crate::auth::challenge::challenge;
+pub use crate::auth::challenge::token_challenge;
 pub use crate::auth::compile::KEY_HEADERS_MAX;
 pub use crate::auth::compile::KEYS_MAX;
+pub use crate::auth::oauth::Oauth;
+pub use crate::auth::oauth::TokenError;
 pub use crate::auth::presented::AuthError;
+pub use crate::auth::presented::Credential;
 
 /// The keys of one configuration, and the headers that may carry them.
 pub struct Keys {
@@ -44,17 +49,23 @@ struct Entry {
 }
 
 impl Keys {
-    /// The caller who sends these headers, `None` if nothing was shown.
+    /// What a request with these headers shows, `None` if nothing.
     ///
-    /// An error whenever something was shown that is not exactly one right key, wherever it was shown.
-    pub fn authenticate(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Option<Arc<Principal>>, AuthError> {
+    /// # Errors
+    /// Something was shown that is not exactly one key or token, wherever it was shown.
+    pub fn shown<'h>(&self, headers: &'h HeaderMap, query: Option<&str>) -> Result<Option<Credential<'h>>, AuthError> {
         if query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
             return Err(AuthError::InQuery);
         }
-        let Some(key) = presented::key_of(headers, &self.key_headers)? else {
-            return Ok(None);
-        };
-        self.principal_of(key).map(Some).ok_or(AuthError::Unknown)
+        presented::credential_of(headers, &self.key_headers)
+    }
+
+    /// The caller whose key this is.
+    ///
+    /// # Errors
+    /// `Unknown`: nobody's.
+    pub fn holder(&self, key: &str) -> Result<Arc<Principal>, AuthError> {
+        self.principal_of(key).ok_or(AuthError::Unknown)
     }
 
     /// Headers that may hold a key, beside `Authorization`.

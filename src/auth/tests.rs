@@ -5,6 +5,7 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::auth::AuthError;
+use crate::auth::Credential;
 use crate::auth::KEY_HEADERS_MAX;
 use crate::auth::KEYS_MAX;
 use crate::auth::Keys;
@@ -60,8 +61,12 @@ fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, 
         let value = HeaderValue::from_bytes(fill(value).as_bytes()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
-    let caller = keys().authenticate(&headers, query.map(fill).as_deref())?;
-    Ok(caller.map(|principal| principal.id.to_string()))
+    let keys = keys();
+    match keys.shown(&headers, query.map(fill).as_deref())? {
+        None => Ok(None),
+        Some(Credential::Key(key)) => Ok(Some(keys.holder(key)?.id.to_string())),
+        Some(Credential::Token(token)) => Ok(Some(format!("token:{token}"))),
+    }
 }
 
 #[test]
@@ -118,7 +123,9 @@ fn a_key_is_accepted_in_each_of_its_headers() {
 fn a_caller_is_its_key_with_the_keys_team_and_agent() {
     let mut headers = HeaderMap::new();
     headers.insert("api-key", with_checksum(ONE).parse().unwrap());
-    let principal = keys().authenticate(&headers, None).unwrap().unwrap();
+    let keys = keys();
+    let Ok(Some(Credential::Key(shown))) = keys.shown(&headers, None) else { panic!("no key is seen") };
+    let principal = keys.holder(shown).unwrap();
     assert_eq!((&*principal.id, principal.key.as_deref()), ("key:one", Some("one")));
     assert_eq!((&principal.teams[..], principal.agent.as_deref()), (&["t".into()][..], Some("a")));
 }
@@ -178,7 +185,8 @@ fn caller_among(digests: &[String], key: &str) -> Result<Option<String>, AuthErr
     assert!(!problems.has_errors());
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", key.parse().unwrap());
-    keys.authenticate(&headers, None).map(|caller| caller.map(|principal| principal.id.to_string()))
+    let Some(Credential::Key(key)) = keys.shown(&headers, None)? else { return Ok(None) };
+    keys.holder(key).map(|principal| Some(principal.id.to_string()))
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod reply;
 mod response_filter;
 mod sse;
 mod stream;
+mod wellknown;
 mod whence;
 
 pub use frame::Gateway;
@@ -76,6 +77,21 @@ pub const REFUSALS: &[&str] = &[
     "key_unknown",
     "keys_conflicting",
     "key_in_query",
+    "key_not_taken",
+    "token_malformed",
+    "token_header",
+    "token_algorithm",
+    "token_type",
+    "token_issuer",
+    "token_key_unknown",
+    "token_signature",
+    "token_claims",
+    "token_expired",
+    "token_early",
+    "token_audience",
+    "token_not_taken",
+    "token_keys_unavailable",
+    "metadata_unknown",
     "empty",
     "byte_order_mark",
     "not_utf8",
@@ -149,6 +165,7 @@ pub const REFUSALS: &[&str] = &[
     "prompt_blocked",
     "agent_prompt_blocked",
     "contradiction",
+    "scope_missing",
     "permission_withdrawn",
     "failed",
     "queue_full",

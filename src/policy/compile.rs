@@ -36,6 +36,7 @@ use crate::policy::rules::Relays;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::Servers;
+use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::Reason;
 use crate::policy::verdict::ReasonKind;
@@ -75,7 +76,7 @@ impl Policy {
             config.keys.iter().map(|(name, key)| (name.as_str().into(), compiler.key(name, key, config, &agents)));
         let keys = keys.collect();
         let Compiler { index, servers, patterns, uris, .. } = compiler;
-        Self { index, servers, keys, patterns, uris }
+        Self { index, servers, keys, patterns, uris, scopes: Scopes::compile(config) }
     }
 }
 

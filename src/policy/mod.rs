@@ -6,7 +6,8 @@
 //! 2. The method must be known towards a server in the call's revision, in the form it came in.
 //! 3. A tool, resource or prompt must pass the server's lists, then the agent's for the server; blocked beats allowed.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
-//! 5. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
+//! 5. A caller with a token must have the scopes of the server, and of the tool.
+//! 6. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
 //!    resources the caller does not see.
 
 mod compile;
@@ -19,6 +20,7 @@ mod names;
 mod path;
 mod pattern;
 mod rules;
+mod scopes;
 #[cfg(test)]
 mod tests;
 mod uris;
@@ -45,6 +47,7 @@ use crate::policy::rules::KeyRules;
 use crate::policy::rules::Listed;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
+use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
@@ -72,6 +75,7 @@ pub struct Policy {
     keys: NameMap<Box<str>, KeyRules>,
     patterns: Patterns,
     uris: UriLists,
+    scopes: Scopes,
 }
 
 impl Policy {
@@ -108,10 +112,14 @@ impl Policy {
         };
         let message = match &call.action {
             // Neither names anything: reaching the server is enough.
-            Action::Listen(_) | Action::EndSession => return Ok((access.grant, Vec::new())),
+            Action::Listen(_) | Action::EndSession => {
+                self.scopes.check(principal, &call.server, None)?;
+                return Ok((access.grant, Vec::new()));
+            }
             Action::Message(message) => message,
         };
         if message.kind() == MessageKind::Response {
+            self.scopes.check(principal, &call.server, None)?;
             return Ok((access.grant, Vec::new()));
         }
         let name = message.method().unwrap_or_default();
@@ -122,6 +130,8 @@ impl Policy {
             return Err(Denial::new(DenialKind::Contradiction, None));
         }
         let reason = judge_target(access, name, message)?;
+        // After all else: who may not call a tool is not told which scope it has.
+        self.scopes.check(principal, &call.server, call.tool())?;
         Ok((reason, narrowed(access, name, message)))
     }
 

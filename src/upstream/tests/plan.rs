@@ -250,7 +250,7 @@ fn limits_and_breakers_must_make_sense() {
 
 #[test]
 fn a_tool_has_the_servers_times_or_its_own() {
-    let tool = |timeout_ms, timeout_max_ms| ServerTool { timeout_ms, timeout_max_ms };
+    let tool = |timeout_ms, timeout_max_ms| ServerTool { timeout_ms, timeout_max_ms, ..ServerTool::default() };
     let tools = [
         ("own", tool(Some(500), Some(900))),
         ("long", tool(Some(7_200_000), None)),
