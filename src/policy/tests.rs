@@ -388,6 +388,7 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         DenialKind::MethodUnknown { method: text() },
         DenialKind::ResourceAmbiguous { uri: text(), flaw: UriFlaw::Dots },
         DenialKind::Contradiction,
+        DenialKind::ScopeMissing { needed: vec!["mcp".into()] },
     ];
     for whose in [Whose::Server, Whose::Agent] {
         kinds.push(DenialKind::ToolNotAllowed { tool: text(), whose });

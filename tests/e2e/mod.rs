@@ -16,6 +16,7 @@ mod isolation;
 mod limits;
 mod messages;
 mod modern;
+mod oauth;
 mod operations;
 mod packaging;
 mod proxied;

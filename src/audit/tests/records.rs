@@ -10,7 +10,13 @@ use crate::principal::Principal;
 const TOKEN: &str = "upstream-session-token";
 
 fn everything(log: &Log) {
-    let principal = Principal { agent: Some("agent_1".into()), ..Principal::of_key("dev") };
+    let principal = Principal {
+        user: Some("ann".into()),
+        teams: vec!["ops".into()],
+        organisation: Some("acme".into()),
+        agent: Some("agent_1".into()),
+        ..Principal::of_key("dev")
+    };
     let rule = At::root().key("agents").key("agent_1").key("servers").key("db").key("argument_constraints").index(2);
     let names = ["uri:spiffe://example/agent".to_owned(), "dns:agent".to_owned()];
     let request = Request {
@@ -308,7 +314,7 @@ const EARLIER: [&str; 2] = [
         r#"{"seq":1,"prev":"0000000000000000000000000000000000000000000000000000000000000000","kind":"intent","#,
         r#""time":"2023-11-14T22:13:20.000000Z","source":"192.0.2.7","source_port":4711,"http_method":"POST","#,
         r#""path":"/mcp/db","rpc_method":"tools/call","revision":"2025-11-25","session":"00112233445566ff","#,
-        r#""principal":"key:dev","credential":"key","server":"db","tool":"query","snapshot":"7","decision":"allowed","reason":"granted"}"#,
+        r#""principal":"key:dev","server":"db","tool":"query","snapshot":"7","decision":"allowed","reason":"granted"}"#,
     ),
     concat!(
         r#"{"seq":2,"prev":"PREV","kind":"result","time":"2023-11-14T22:13:20.000001Z","intent":1,"outcome":"ok","#,
