@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Subject;
 use serde::Deserialize;
 
 /// One file.
@@ -47,6 +49,16 @@ struct Case {
 struct Asked {
     /// Absent: the caller shows no key.
     key: Option<String>,
+    /// What a token says of its bearer.
+    user: Option<String>,
+    #[serde(default)]
+    teams: Vec<String>,
+    organisation: Option<String>,
+    agent: Option<String>,
+    source: Option<IpAddr>,
+    toolset: Option<String>,
+    #[serde(default)]
+    now: u64,
     server: String,
     tool: Option<String>,
     resource: Option<String>,
@@ -118,13 +130,30 @@ fn check(file: &Path) -> Vec<String> {
 
 fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     let Some(action) = action(asked) else { return ("unreadable".to_owned(), None) };
+    let shared = |name: &String| name.as_str().into();
     let principal = match &asked.key {
         Some(key) => Principal::of_key(key),
-        None => Principal::public(),
+        None if asked.user.is_none()
+            && asked.teams.is_empty()
+            && asked.organisation.is_none()
+            && asked.agent.is_none() =>
+        {
+            Principal::public()
+        }
+        None => Principal {
+            id: "token".into(),
+            key: None,
+            teams: asked.teams.iter().map(shared).collect(),
+            organisation: asked.organisation.as_ref().map(shared),
+            user: asked.user.as_ref().map(shared),
+            agent: asked.agent.as_ref().map(shared),
+        },
     };
+    let subject =
+        Subject { principal: &principal, source: asked.source, toolset: asked.toolset.as_deref(), now: asked.now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
     let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
-    let view = policy.view(&principal, &asked.server);
+    let view = policy.view(subject, &asked.server);
     let target = call.message().and_then(|message| message.target());
     let listed = match call.message().and_then(|message| message.method()) {
         Some("tools/call") => target.map(|tool| view.lists(tool)),
@@ -134,7 +163,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     };
     let received = call.message().map(|message| message.body().clone());
     let place = |at: Option<&_>| at.map(|at: &portcullis::config::problem::At| format!(" at {at}")).unwrap_or_default();
-    match policy.decide(&principal, revision, call) {
+    match policy.decide(subject, revision, call) {
         Ok(permitted) => {
             assert_ne!(listed, Some(false), "{} is permitted and not listed", asked.expect);
             let expected = asked.sent.as_ref().map(|sent| Bytes::from(sent.clone())).or(received);

@@ -10,6 +10,7 @@
 mod config;
 mod decisions;
 mod e2e;
+mod reference_cascade;
 mod reference_policy;
 #[cfg(feature = "fuzzing")]
 mod replay;

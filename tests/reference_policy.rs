@@ -27,6 +27,7 @@ use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Subject;
 
 const CONFIGS: usize = 2_500;
 const CALLS_PER_CONFIG: usize = 50;
@@ -184,7 +185,7 @@ fn decide(policy: &Policy, asked: &Asked) -> &'static str {
         Some(key) => Principal::of_key(key),
         None => Principal::public(),
     };
-    let view = policy.view(&principal, asked.server);
+    let view = policy.view(Subject::of(&principal), asked.server);
     let (method, params, is_listed) = match &asked.of {
         Of::Tool(tool, arguments) => {
             let arguments =
@@ -197,7 +198,7 @@ fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
     let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
-    let verdict = policy.decide(&principal, Revision::V2025_11_25, call);
+    let verdict = policy.decide(Subject::of(&principal), Revision::V2025_11_25, call);
     assert_eq!(is_listed, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
     verdict.map_or_else(|denied| denied.denial.name(), |_| "permitted")
 }
@@ -322,7 +323,7 @@ fn steps(path: &str) -> Vec<Option<String>> {
 }
 
 fn constrain(constraint: &Constraint, value: &Json, steps: &[Option<String>]) -> Result<(), &'static str> {
-    let pattern = PATTERNS.iter().find(|(pattern, _)| *pattern == constraint.pattern).unwrap();
+    let pattern = PATTERNS.iter().find(|(pattern, _)| Some(*pattern) == constraint.pattern.as_deref()).unwrap();
     let Some(step) = steps.first() else {
         return match value {
             Json::Null => Err("argument_null"),
@@ -436,9 +437,9 @@ impl Random {
         let constrained = (0..self.below(8)).map(|_| {
             let list = (0..=self.below(2)).map(|_| Constraint {
                 arg: self.of(&PATHS).to_owned(),
-                pattern: self.of(&PATTERNS).0.to_owned(),
-                description: String::new(),
+                pattern: Some(self.of(&PATTERNS).0.to_owned()),
                 optional: self.one_in(2),
+                ..Constraint::default()
             });
             let list = list.collect();
             (self.of(&TOOLS).to_owned(), list)
@@ -454,6 +455,7 @@ impl Random {
             allowed_prompts: if self.one_in(2) { None } else { self.maybe(&ENTRIES, 5) },
             blocked_prompts: if self.one_in(3) { self.some(&ENTRIES, 1) } else { Vec::new() },
             argument_constraints,
+            ..AgentServer::default()
         }
     }
 

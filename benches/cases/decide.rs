@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
+use portcullis::principal::Subject;
 
 use super::Case;
 use super::rules;
@@ -32,7 +33,7 @@ pub(crate) fn at(scale: Scale) -> Vec<Case> {
         decided(name("3 constraints"), &policy, scale.calls("execute_query"), true),
         decided(name("blocked tool"), &policy, scale.calls("drop_table"), false),
         Case::new(name("one tool of a list"), 500, move || {
-            assert!(black_box(view.view(&caller, "server_1").lists(black_box("tool_3"))));
+            assert!(black_box(view.view(Subject::of(&caller), "server_1").lists(black_box("tool_3"))));
         }),
     ]
 }
@@ -62,7 +63,7 @@ pub(crate) fn decided(name: String, policy: &Rc<Policy>, mut calls: Calls, permi
 /// Decides the next of `calls`.
 pub(crate) fn decide_next(policy: &Policy, calls: &mut Calls, permitted: bool) {
     let (principal, call) = calls.next();
-    let (back, allowed) = match policy.decide(principal, Revision::V2025_11_25, call.take().unwrap()) {
+    let (back, allowed) = match policy.decide(Subject::of(principal), Revision::V2025_11_25, call.take().unwrap()) {
         Ok(permitted) => (permitted.into_call(), true),
         Err(denied) => (denied.call, false),
     };

@@ -13,6 +13,7 @@ use portcullis::mcp::lists::Filtered;
 use portcullis::mcp::lists::ListKind;
 use portcullis::mcp::message::Message;
 use portcullis::policy::Policy;
+use portcullis::principal::Subject;
 
 use super::Case;
 use super::rules;
@@ -49,7 +50,7 @@ fn case(name: &str, repeat: u32, policy: &Rc<Policy>, key: &str, list: Bytes) ->
     let (policy, principal) = (Rc::clone(policy), rules::principal(key));
     let limits = Limits::for_answers();
     Case::new(name, repeat, move || {
-        let view = policy.view(&principal, "tools");
+        let view = policy.view(Subject::of(&principal), "tools");
         let message = Message::read_from_server(list.clone(), &limits).unwrap();
         let filtered = lists::filter(&message, ListKind::Tools, |tool| view.lists(tool));
         assert!(matches!(black_box(filtered), Filtered::Changed(_)));

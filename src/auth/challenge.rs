@@ -9,7 +9,7 @@ use crate::auth::TokenError;
 pub fn challenge(shown: Option<AuthError>) -> &'static str {
     match shown {
         None => r#"Bearer realm="portcullis""#,
-        Some(AuthError::Unknown) => {
+        Some(AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source) => {
             r#"Bearer realm="portcullis", error="invalid_token", error_description="the key is not valid""#
         }
         Some(AuthError::Malformed) => {

@@ -12,13 +12,16 @@ use http::header;
 
 use crate::auth::Entry;
 use crate::auth::Keys;
+use crate::auth::Terms;
 use crate::auth::key;
 use crate::auth::key::Digest;
 use crate::auth::presented::BUILT_IN;
+use crate::clock;
 use crate::config::model::Config;
 use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::network::Networks;
 use crate::principal::Principal;
 
 /// Keys of one configuration.
@@ -84,7 +87,9 @@ fn by_digest(config: &Config, problems: &mut Problems) -> HashMap<[u8; 8], Vec<E
         }
         owners.insert(digest, name);
         if let Some(bucket) = key::bucket(&digest) {
-            entries.entry(bucket).or_default().push(Entry { digest, principal: Arc::new(principal(name, key)) });
+            let entry =
+                Entry { digest, principal: Arc::new(principal(name, key, config)), terms: terms(key, &at, problems) };
+            entries.entry(bucket).or_default().push(entry);
         }
     }
     entries
@@ -106,10 +111,26 @@ fn digest(key: &Key, at: &At, problems: &mut Problems) -> Option<Digest> {
     None
 }
 
-fn principal(name: &str, key: &Key) -> Principal {
+fn terms(key: &Key, at: &At, problems: &mut Problems) -> Terms {
+    let expires = key.expires.as_deref().map(|text| {
+        clock::seconds_of(text).unwrap_or_else(|| {
+            let help = "write it as RFC 3339 does: `2027-01-31T00:00:00Z`";
+            problems.error(&at.key("expires"), format!("`{text}` is not a time"), help);
+            0
+        })
+    });
+    let sources = key.allowed_sources.as_ref();
+    let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), problems));
+    Terms { disabled: key.disabled, expires, sources }
+}
+
+/// The caller who holds a key.
+pub fn principal(name: &str, key: &Key, config: &Config) -> Principal {
+    let team = key.team.as_deref();
+    let of_team = || config.teams.get(team?)?.organisation.as_deref();
     Principal {
         teams: key.team.as_deref().map(Into::into).into_iter().collect(),
-        organisation: key.organisation.as_deref().map(Into::into),
+        organisation: key.organisation.as_deref().or_else(of_team).map(Into::into),
         user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
         ..Principal::of_key(name)

@@ -13,6 +13,7 @@ mod presented;
 mod tests;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -20,16 +21,18 @@ use http::HeaderName;
 use subtle::ConstantTimeEq;
 
 use crate::auth::key::Digest;
+use crate::auth::presented::Credential;
+use crate::network::Networks;
 use crate::principal::Principal;
 
 pub use crate::auth::challenge::challenge;
 pub use crate::auth::challenge::token_challenge;
 pub use crate::auth::compile::KEY_HEADERS_MAX;
 pub use crate::auth::compile::KEYS_MAX;
+pub use crate::auth::compile::principal;
 pub use crate::auth::oauth::Oauth;
 pub use crate::auth::oauth::TokenError;
 pub use crate::auth::presented::AuthError;
-pub use crate::auth::presented::Credential;
 
 /// The keys of one configuration, and the headers that may carry them.
 pub struct Keys {
@@ -46,26 +49,81 @@ pub struct Keys {
 struct Entry {
     digest: Digest,
     principal: Arc<Principal>,
+    terms: Terms,
+}
+
+/// When, and from where, a key may be used.
+#[derive(Debug, Default)]
+struct Terms {
+    disabled: bool,
+    /// Seconds since 1970-01-01 UTC.
+    expires: Option<u64>,
+    sources: Option<Networks>,
+}
+
+impl Terms {
+    fn allow(&self, from: Option<IpAddr>, now: u64) -> Result<(), AuthError> {
+        if self.disabled {
+            return Err(AuthError::Disabled);
+        }
+        if self.expires.is_some_and(|expires| now >= expires) {
+            return Err(AuthError::Expired);
+        }
+        let outside = |sources: &Networks| !from.is_some_and(|address| sources.contains(address));
+        if self.sources.as_ref().is_some_and(outside) { Err(AuthError::Source) } else { Ok(()) }
+    }
+}
+
+/// What a caller showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented<'s> {
+    /// The key of this caller.
+    Key(Arc<Principal>),
+    /// A token of an issuer's, not verified yet.
+    Token(&'s str),
+}
+
+/// What a caller shows, from where, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'s> {
+    /// The request's headers.
+    pub headers: &'s HeaderMap,
+    /// The query of its target.
+    pub query: Option<&'s str>,
+    /// The caller's address, where it has one and it is known.
+    pub source: Option<IpAddr>,
+    /// Seconds since 1970-01-01 UTC.
+    pub now: u64,
 }
 
 impl Keys {
-    /// What a request with these headers shows, `None` if nothing.
+    /// Who shows this, `None` if nothing was shown.
     ///
-    /// # Errors
-    /// Something was shown that is not exactly one key or token, wherever it was shown.
-    pub fn shown<'h>(&self, headers: &'h HeaderMap, query: Option<&str>) -> Result<Option<Credential<'h>>, AuthError> {
-        if query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
+    /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
+    /// token is right is not known yet.
+    pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
+        if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
             return Err(AuthError::InQuery);
         }
-        presented::credential_of(headers, &self.key_headers)
+        match presented::credential_of(shown.headers, &self.key_headers)? {
+            None => Ok(None),
+            Some(Credential::Token(token)) => Ok(Some(Presented::Token(token))),
+            Some(Credential::Key(key)) => {
+                let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
+                entry.terms.allow(shown.source, shown.now)?;
+                Ok(Some(Presented::Key(Arc::clone(&entry.principal))))
+            }
+        }
     }
 
-    /// The caller whose key this is.
+    /// Whether the key of this name may be used from here now.
     ///
     /// # Errors
-    /// `Unknown`: nobody's.
-    pub fn holder(&self, key: &str) -> Result<Arc<Principal>, AuthError> {
-        self.principal_of(key).ok_or(AuthError::Unknown)
+    /// It may not; [`AuthError::Unknown`] if there is no such key.
+    pub fn check_terms(&self, name: &str, source: Option<IpAddr>, now: u64) -> Result<(), AuthError> {
+        let mut entries = self.by_digest.values().flatten();
+        let entry = entries.find(|entry| entry.principal.key.as_deref() == Some(name)).ok_or(AuthError::Unknown)?;
+        entry.terms.allow(source, now)
     }
 
     /// Headers that may hold a key, beside `Authorization`.
@@ -78,9 +136,9 @@ impl Keys {
         &self.credential_headers
     }
 
-    /// The caller whose key this is. A key that cannot be one of ours is told apart without a look-up: that its
+    /// The entry whose key this is. A key that cannot be one of ours is told apart without a look-up: that its
     /// checksum is wrong is no secret. From there on a known and an unknown key cost the same.
-    fn principal_of(&self, key: &str) -> Option<Arc<Principal>> {
+    fn entry_of(&self, key: &str) -> Option<&Entry> {
         key::public_id(key)?;
         let shown = key::digest_of(key);
         let stored = key::bucket(&shown).and_then(|bucket| self.by_digest.get(&bucket));
@@ -88,16 +146,16 @@ impl Keys {
         let mut found = None;
         for entry in candidates {
             if bool::from(entry.digest.ct_eq(&shown)) {
-                found = Some(Arc::clone(&entry.principal));
+                found = Some(entry);
             }
         }
-        found.filter(|principal| principal.key.is_some())
+        found.filter(|entry| entry.principal.key.is_some())
     }
 }
 
 impl Entry {
     /// An entry that is nobody's: nobody knows a text of this digest, and it would not be taken for a key's if they did.
     fn nobody() -> Self {
-        Self { digest: [0; 32], principal: Arc::new(Principal::public()) }
+        Self { digest: [0; 32], principal: Arc::new(Principal::public()), terms: Terms::default() }
     }
 }

@@ -28,6 +28,15 @@ pub enum AuthError {
     /// A key that no one has.
     #[error("the key is not known")]
     Unknown,
+    /// A key that is turned off.
+    #[error("the key is turned off")]
+    Disabled,
+    /// A key whose time is over.
+    #[error("the key has expired")]
+    Expired,
+    /// A key shown from an address that it may not be used from.
+    #[error("the key may not be used from here")]
+    Source,
     /// Two different keys.
     #[error("two different keys are shown")]
     Conflicting,
@@ -41,7 +50,7 @@ pub enum AuthError {
 
 /// What a request shows. Nothing of it is verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credential<'h> {
+pub(super) enum Credential<'h> {
     /// Something that can only be a key.
     Key(&'h str),
     /// Something that can only be a token of an issuer's.
@@ -54,6 +63,9 @@ impl AuthError {
         match self {
             AuthError::Malformed => "key_malformed",
             AuthError::Unknown => "key_unknown",
+            AuthError::Disabled => "key_disabled",
+            AuthError::Expired => "key_expired",
+            AuthError::Source => "key_source",
             AuthError::Conflicting => "keys_conflicting",
             AuthError::InQuery => "key_in_query",
             AuthError::NotTaken => "key_not_taken",

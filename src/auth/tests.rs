@@ -5,10 +5,11 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::auth::AuthError;
-use crate::auth::Credential;
 use crate::auth::KEY_HEADERS_MAX;
 use crate::auth::KEYS_MAX;
 use crate::auth::Keys;
+use crate::auth::Presented;
+use crate::auth::Shown;
 use crate::auth::challenge;
 use crate::auth::key;
 use crate::auth::key::KEY_BYTES_MAX;
@@ -50,6 +51,19 @@ fn keys() -> Keys {
     keys
 }
 
+/// Shown from nowhere, at the beginning of 1970.
+fn plain<'s>(headers: &'s HeaderMap, query: Option<&'s str>) -> Shown<'s> {
+    Shown { headers, query, source: None, now: 0 }
+}
+
+/// The caller's id, or the token that was shown.
+fn named(presented: Presented<'_>) -> String {
+    match presented {
+        Presented::Key(principal) => principal.id.to_string(),
+        Presented::Token(token) => format!("token:{token}"),
+    }
+}
+
 /// The caller's id, with these header lines; `{1}` and `{2}` stand for the two keys, `{9}` for an unknown one.
 fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, AuthError> {
     let unknown = with_checksum(&ONE.replace("A", "C"));
@@ -62,11 +76,7 @@ fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, 
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
     let keys = keys();
-    match keys.shown(&headers, query.map(fill).as_deref())? {
-        None => Ok(None),
-        Some(Credential::Key(key)) => Ok(Some(keys.holder(key)?.id.to_string())),
-        Some(Credential::Token(token)) => Ok(Some(format!("token:{token}"))),
-    }
+    Ok(keys.authenticate(plain(&headers, query.map(fill).as_deref()))?.map(named))
 }
 
 #[test]
@@ -124,8 +134,9 @@ fn a_caller_is_its_key_with_the_keys_team_and_agent() {
     let mut headers = HeaderMap::new();
     headers.insert("api-key", with_checksum(ONE).parse().unwrap());
     let keys = keys();
-    let Ok(Some(Credential::Key(shown))) = keys.shown(&headers, None) else { panic!("no key is seen") };
-    let principal = keys.holder(shown).unwrap();
+    let Ok(Some(Presented::Key(principal))) = keys.authenticate(plain(&headers, None)) else {
+        panic!("no key is seen")
+    };
     assert_eq!((&*principal.id, principal.key.as_deref()), ("key:one", Some("one")));
     assert_eq!((&principal.teams[..], principal.agent.as_deref()), (&["t".into()][..], Some("a")));
 }
@@ -185,8 +196,7 @@ fn caller_among(digests: &[String], key: &str) -> Result<Option<String>, AuthErr
     assert!(!problems.has_errors());
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", key.parse().unwrap());
-    let Some(Credential::Key(key)) = keys.shown(&headers, None)? else { return Ok(None) };
-    keys.holder(key).map(|principal| Some(principal.id.to_string()))
+    keys.authenticate(plain(&headers, None)).map(|caller| caller.map(named))
 }
 
 #[test]
@@ -339,4 +349,36 @@ fn a_challenge_asks_for_a_bearer_token_and_is_a_header_value() {
     }
     assert!(challenge(Some(AuthError::Unknown)).contains("invalid_token"));
     assert_eq!(errors.map(AuthError::name), ["key_malformed", "key_unknown", "keys_conflicting", "key_in_query"]);
+}
+
+#[test]
+fn a_key_is_used_within_its_terms_only() {
+    let mut config = Config::default();
+    config.keys.insert(
+        "k".into(),
+        Key {
+            digest: key::digest(&with_checksum(ONE)),
+            expires: Some("2027-01-31T00:00:00Z".into()),
+            allowed_sources: Some(vec!["10.0.0.0/8".into(), "2001:db8::7".into()]),
+            ..Key::default()
+        },
+    );
+    let (at_the_end, here) = (1_801_353_600, "10.1.2.3");
+    let shown = |config: &Config, from: &str, now: u64| {
+        let mut problems = Problems::new();
+        let keys = Keys::compile(config, &mut problems);
+        assert!(!problems.has_errors());
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
+        let shown = Shown { headers: &headers, query: None, source: from.parse().ok(), now };
+        keys.authenticate(shown).map(|caller| caller.is_some())
+    };
+    assert_eq!(shown(&config, here, at_the_end - 1), Ok(true));
+    assert_eq!(shown(&config, "2001:db8::7", 0), Ok(true));
+    assert_eq!(shown(&config, here, at_the_end), Err(AuthError::Expired));
+    for elsewhere in ["11.0.0.1", "2001:db8::8", "unknown"] {
+        assert_eq!(shown(&config, elsewhere, 0), Err(AuthError::Source), "{elsewhere}");
+    }
+    config.keys.get_mut("k").unwrap().disabled = true;
+    assert_eq!(shown(&config, here, 0), Err(AuthError::Disabled));
 }

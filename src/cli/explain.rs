@@ -4,21 +4,17 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::call::Action;
-use crate::call::Call;
 use crate::config::Loaded;
-use crate::config::problem::At;
-use crate::mcp::document::Limits;
-use crate::mcp::message::Message;
-use crate::mcp::revision::Revision;
-use crate::principal::Principal;
+use crate::policy::Consulted;
 use crate::server;
 
 use super::Failure;
+use super::asked::Answer;
+use super::asked::Asked;
+use super::asked::place;
 
 /// The call to explain.
 #[derive(Debug, clap::Args)]
@@ -26,96 +22,66 @@ pub(super) struct Arguments {
     /// The configuration's main file.
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Name of the key that calls; absent: a caller without a key.
-    #[arg(long)]
-    key: Option<String>,
-    /// Name of the server.
-    #[arg(long)]
-    server: String,
-    /// Name of the tool.
-    #[arg(long)]
-    tool: String,
-    /// The tool's arguments, as a JSON object.
-    #[arg(long, default_value = "{}")]
-    arguments: String,
-    /// Print one JSON object: `decision`, `reason`, `text`, `rule`, `place`.
+    #[command(flatten)]
+    asked: Asked,
+    /// Print one JSON object: `decision`, `reason`, `text`, `rule`, `place`, `levels`.
     #[arg(long)]
     json: bool,
-}
-
-/// A decision in words.
-struct Explained {
-    permitted: bool,
-    reason: &'static str,
-    text: String,
-    rule: Option<At>,
 }
 
 /// Decides the call and prints why; exit code 4 if it would be refused.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let compiled = server::compile(&arguments.config, 1, None).map_err(Failure::config)?;
-    let principal = principal(arguments, &compiled.loaded)?;
-    let call = Call {
-        server: arguments.server.as_str().into(),
-        action: Action::Message(message(arguments)?),
-        opened: Vec::new(),
-    };
-    let explained = match compiled.snapshot.policy.decide(&principal, Revision::V2025_11_25, call) {
-        Ok(permitted) => {
-            let reason = permitted.reason();
-            Explained { permitted: true, reason: reason.name(), text: reason.to_string(), rule: reason.at().cloned() }
-        }
-        Err(denied) => {
-            let denial = &denied.denial;
-            Explained { permitted: false, reason: denial.name(), text: denial.to_string(), rule: denial.at().cloned() }
-        }
-    };
-    super::print(&render(arguments, &compiled.loaded, &explained))?;
-    if explained.permitted { Ok(()) } else { Err(Failure { code: super::REFUSED, message: String::new() }) }
+    let answer = arguments.asked.decide(&compiled.loaded, &compiled.snapshot);
+    let answer = answer.map_err(|message| Failure { code: 2, message: format!("error: {message}") })?;
+    super::print(&render(arguments.json, &compiled.loaded, &answer))?;
+    if answer.permitted { Ok(()) } else { Err(Failure { code: super::REFUSED, message: String::new() }) }
 }
 
-fn principal(arguments: &Arguments, loaded: &Loaded) -> Result<Principal, Failure> {
-    let Some(name) = &arguments.key else { return Ok(Principal::public()) };
-    let Some(key) = loaded.config.keys.get(name) else {
-        let known: Vec<&str> = loaded.config.keys.keys().map(String::as_str).collect();
-        return Err(Failure::new(format!("no key is named `{name}`; there are: {}", known.join(", "))));
-    };
-    Ok(Principal {
-        teams: key.team.as_deref().map(Into::into).into_iter().collect(),
-        organisation: key.organisation.as_deref().map(Into::into),
-        user: key.user.as_deref().map(Into::into),
-        agent: key.agent.as_deref().map(Into::into),
-        ..Principal::of_key(name)
-    })
-}
-
-/// The call as a client would send it, read as strictly.
-fn message(arguments: &Arguments) -> Result<Message, Failure> {
-    let name = Value::from(arguments.tool.as_str());
-    let body = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{name},"arguments":{}}}}}"#,
-        arguments.arguments
-    );
-    Message::read(Bytes::from(body), &Limits::default()).map_err(|error| Failure {
-        code: 2,
-        message: format!("error: such a call would be refused unread: {}", error.text),
-    })
-}
-
-fn render(arguments: &Arguments, loaded: &Loaded, explained: &Explained) -> String {
-    let decision = if explained.permitted { "permitted" } else { "refused" };
-    let rule = explained.rule.as_ref().map(ToString::to_string);
-    let place = explained.rule.as_ref().and_then(|at| loaded.sources.locate(at));
-    let place = place.map(|place| format!("{}:{}:{}", place.file.display(), place.line, place.column));
-    if arguments.json {
-        return json!({ "decision": decision, "reason": explained.reason, "text": explained.text, "rule": rule, "place": place }).to_string();
+fn render(as_json: bool, loaded: &Loaded, answer: &Answer) -> String {
+    let decision = if answer.permitted { "permitted" } else { "refused" };
+    let rule = answer.rule.as_ref().map(ToString::to_string);
+    let place_of_rule = answer.rule.as_ref().and_then(|at| place(loaded, at));
+    if as_json {
+        let levels: Vec<Value> = answer.consulted.iter().map(|consulted| level_json(loaded, consulted)).collect();
+        let (reason, text) = (answer.reason, &answer.text);
+        return json!({ "decision": decision, "reason": reason, "text": text, "rule": rule, "place": place_of_rule, "levels": levels })
+            .to_string();
     }
-    let mut text = format!("{decision}: {} ({})", explained.text, explained.reason);
+    let mut text = format!("{decision}: {} ({})", answer.text, answer.reason);
     if let Some(rule) = rule {
         text.push_str(&format!("\n  rule:  {rule}"));
     }
-    if let Some(place) = place {
+    if let Some(place) = place_of_rule {
         text.push_str(&format!("\n  place: {place}"));
     }
+    if !answer.consulted.is_empty() {
+        text.push_str("\n  levels, in the order in which they are asked:");
+    }
+    for consulted in &answer.consulted {
+        let (speaker, at) = (consulted.speaker.name(), consulted.rule.as_ref().unwrap_or(&consulted.level));
+        text.push_str(&format!("\n    {speaker:<13} {:<13} {at}", said(consulted)));
+        if let Some(place) = place(loaded, at) {
+            text.push_str(&format!(" ({place})"));
+        }
+    }
     text
+}
+
+fn said(consulted: &Consulted) -> &'static str {
+    match consulted.granted {
+        Some(true) => "grants",
+        Some(false) => "denies",
+        None => "says nothing",
+    }
+}
+
+fn level_json(loaded: &Loaded, consulted: &Consulted) -> Value {
+    let at = consulted.rule.as_ref().unwrap_or(&consulted.level);
+    json!({
+        "level": consulted.speaker.name(),
+        "granted": consulted.granted,
+        "rule": at.to_string(),
+        "place": place(loaded, at),
+    })
 }

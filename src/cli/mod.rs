@@ -1,7 +1,9 @@
 //! The command line: parse, do, turn the outcome into one message and an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`), or a case
+//! that came out otherwise than expected (`test`).
 
+mod asked;
 mod check;
 pub mod demo;
 mod explain;
@@ -9,6 +11,7 @@ mod import;
 mod keys;
 mod reload;
 mod run;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +23,7 @@ use crate::server::StartError;
 
 /// Exit code for a configuration with mistakes.
 const CONFIG_INVALID: u8 = 3;
-/// Exit code of `explain` for a call that would be refused.
+/// Exit code of `explain` for a call that would be refused, and of `test` for a case that came out otherwise.
 const REFUSED: u8 = 4;
 
 /// MCP edge gateway: judges every call on its exact bytes, records it, and only then forwards it.
@@ -45,6 +48,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Say what would become of a call, by which rule, and where the rule stands.
     Explain(explain::Arguments),
+    /// Decide the calls in files of cases, and say which come out otherwise than expected.
+    Test(test::Arguments),
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -101,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Upgrade(file) => reload::upgrade(&file.config),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Schema => schema(),

@@ -3,11 +3,17 @@
 //! Each level of the cascade (key, team, organisation, user, agent) has the same four keys; what they mean together is up to
 //! `policy`. As plain as the rest of the [`model`](crate::config::model), which names them all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Visitor;
 
 /// How the levels of the cascade are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
@@ -180,22 +186,98 @@ pub struct AgentServer {
     pub allowed_prompts: Option<Vec<String>>,
     /// Prompts the agent may not use; beats every permission.
     pub blocked_prompts: Vec<String>,
+    /// Arguments that a tool may be given, by tool: names of the first level. Absent: any.
+    pub allowed_params: BTreeMap<String, Vec<String>>,
+    /// Networks that the agent may call from: `10.0.0.0/8`, single addresses. Absent: all.
+    pub allowed_sources: Option<Vec<String>>,
+    /// When the agent may call, in UTC: `["Mon-Fri 08:00-18:00", "Sat 10:00-12:00"]`. Absent: always.
+    pub allowed_times: Option<Vec<String>>,
     /// Constraints on a tool's arguments, by tool; all of a tool's must hold.
     pub argument_constraints: BTreeMap<String, Vec<Constraint>>,
 }
 
-/// What one argument must look like.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// What one argument must look like. All that is written must hold.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Constraint {
     /// Path of the argument: `sql`, `a.b`, `a[*].b`, `"quoted key".b`. Every element it matches must hold.
     pub arg: String,
+    /// In place of all other keys: the name of a set in `[constraint_sets]`, whose constraints must hold.
+    pub r#use: Option<String>,
     /// Regular expression searched in the argument's text, case-sensitive, with the author's own anchors.
-    pub pattern: String,
-    /// What the pattern stands for, for people.
-    #[serde(default)]
-    pub description: String,
+    pub pattern: Option<String>,
+    /// Regular expression that must take the whole text.
+    pub full_match: Option<String>,
+    /// Regular expression that must not be found in the text.
+    pub not_pattern: Option<String>,
+    /// The texts that are possible; of numbers and booleans, as JSON writes them.
+    pub one_of: Option<Vec<String>>,
+    /// The least number, compared exactly. What is no number fails.
+    pub min: Option<Number>,
+    /// The largest number, compared exactly. What is no number fails.
+    pub max: Option<Number>,
+    /// Characters of the text.
+    pub max_length: Option<usize>,
+    /// Directories that the path must stay within, `..` resolved. Links on the server's disk are the server's affair.
+    pub path_within: Option<Vec<String>>,
+    /// Hosts that the http or https URL may have: `api.example.com`, `*.example.com`.
+    pub url_hosts: Option<Vec<String>>,
+    /// Elements of the array that stands at `arg`.
+    pub items_max: Option<usize>,
+    /// The argument must be there, whatever it is. Without this and `optional`, it must be there because its text is judged.
+    pub required: bool,
+    /// The argument must not be there.
+    pub forbidden: bool,
     /// Lets a missing argument pass; a null, an object or an array never does.
-    #[serde(default)]
     pub optional: bool,
+    /// What the constraint stands for, for people; clients read it where explanations are on.
+    pub description: String,
+    /// What a client is told when this refuses its call, whether or not explanations are on.
+    pub message: Option<String>,
+}
+
+/// A number: `10`, `0.5`, or a text of any length: `"10.000000000000000001"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number(pub String);
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": ["number", "string"], "description": "A number, or its text." })
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor)
+    }
+}
+
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or its text")
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
+        Ok(Number(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
+        Ok(Number(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
+        Ok(Number(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Number, E> {
+        Ok(Number(value.to_owned()))
+    }
 }

@@ -25,7 +25,7 @@ mod mask;
 mod merge;
 mod model_servers;
 mod names;
-mod nearest;
+pub(crate) mod nearest;
 mod schema;
 mod sensitive;
 mod shape;

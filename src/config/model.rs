@@ -19,6 +19,7 @@ pub use crate::config::access::Cascade;
 pub use crate::config::access::Constraint;
 pub use crate::config::access::Grants;
 pub use crate::config::access::Key;
+pub use crate::config::access::Number;
 pub use crate::config::access::Organisation;
 pub use crate::config::access::Team;
 pub use crate::config::access::Toolset;
@@ -76,6 +77,8 @@ pub struct Config {
     pub users: BTreeMap<String, User>,
     /// Agents, by name: what the agent that a caller is may do on each server.
     pub agents: BTreeMap<String, Agent>,
+    /// Sets of constraints, by name, for `use` in a constraint.
+    pub constraint_sets: BTreeMap<String, Vec<Constraint>>,
     /// Named bundles of tools, by name.
     pub toolsets: BTreeMap<String, Toolset>,
 }
@@ -247,6 +250,8 @@ pub struct Server {
     /// Networks that callers may come from: `10.0.0.0/8`, `2001:db8::/32`, single addresses. Absent: all. Restricts whatever
     /// grants the server.
     pub allowed_sources: Option<Vec<String>>,
+    /// When callers may call, in UTC: `["Mon-Fri 08:00-18:00", "Sat 10:00-12:00"]`. Absent: always.
+    pub allowed_times: Option<Vec<String>>,
     /// Users that may call, by name. Absent: all, and callers that are no user. Restricts whatever grants the server.
     pub allowed_users: Option<Vec<String>>,
     /// Agents that may call, by name. Absent: all, and callers that are no agent. Restricts whatever grants the server.
@@ -320,6 +325,7 @@ impl Default for Server {
             access_groups: Vec::new(),
             disabled: false,
             allowed_sources: None,
+            allowed_times: None,
             allowed_users: None,
             allowed_agents: None,
             auth: UpstreamAuth::default(),

@@ -66,14 +66,20 @@ impl At {
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
+            let dot = if position == 0 { "" } else { "." };
             match step {
-                Step::Key(key) if position == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
+                // As TOML would have it, so that it can be searched for.
+                Step::Key(key) if is_bare(key) => write!(f, "{dot}{key}")?,
+                Step::Key(key) => write!(f, "{dot}{key:?}")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
+}
+
+fn is_bare(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// How much a problem matters.

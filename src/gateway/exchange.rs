@@ -29,6 +29,7 @@ use crate::mcp::revision::Revision;
 use crate::mcp::sse::Event;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
 use crate::seal;
@@ -443,11 +444,16 @@ impl Exchange<'_> {
         Cow::Owned(event.with_id(token.as_deref()))
     }
 
+    /// Who asks, now.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        self.entry.whence.subject(&self.principal)
+    }
+
     /// What the server's messages are held against, under a snapshot.
     pub(crate) fn judge<'a>(&'a self, active: &'a Active) -> Judge<'a> {
         let server = &self.permitted.call().server;
         Judge {
-            view: active.snapshot.policy.view(&self.principal, server),
+            view: active.snapshot.policy.view(self.subject(), server),
             is_anybody: self.principal.key.is_none(),
             tasks: TaskSealer {
                 keyring: self.runtime.keyring(active),

@@ -9,9 +9,10 @@ use http::HeaderMap;
 use pingora::protocols::http::ServerSession;
 
 use crate::auth::AuthError;
-use crate::auth::Credential;
+use crate::auth::Presented;
+use crate::auth::Shown;
 use crate::auth::TokenError;
-use crate::auth::oauth::Shown;
+use crate::auth::oauth;
 use crate::call::Action;
 use crate::call::Call;
 use crate::call::Listen;
@@ -41,6 +42,7 @@ use crate::policy::Denied;
 use crate::policy::Permitted;
 use crate::policy::Told;
 use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
 use crate::session;
@@ -126,9 +128,9 @@ pub(crate) async fn handle(
     entry.lap(Phase::Head);
 
     failpoint!("auth");
-    let principal = match authenticate(session, &inbound, active)? {
-        Presented::Known(principal) => principal,
-        Presented::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
+    let principal = match authenticate(session, entry, &inbound, active)? {
+        Known::Caller(principal) => principal,
+        Known::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
     };
     entry.principal = Some(Arc::clone(&principal));
     // What merely stands where a server's name should may be anything, a key included: not for the record.
@@ -226,7 +228,7 @@ pub(crate) async fn permit(
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
-    let permitted = decide(caller.active, &caller.principal, conversation.revision, call)?;
+    let permitted = decide(caller.active, entry.whence.subject(&caller.principal), conversation.revision, call)?;
     check_repeated_arguments(caller, conversation, permitted.call(), headers)?;
     check_subscription(permitted.call())?;
     entry.lap(Phase::Policy);
@@ -309,50 +311,53 @@ fn check_repeated_arguments(
     arguments::verify(headers, arguments, &annotated).map_err(Refusal::Headers)
 }
 
-/// What a request shows of its caller.
-enum Presented {
-    /// All that is needed.
-    Known(Arc<Principal>),
+/// What is known of a request's caller.
+enum Known {
+    /// Who it is.
+    Caller(Arc<Principal>),
     /// A token that was not seen before.
     Token(Box<str>),
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(session: &ServerSession, inbound: &Inbound, active: &Active) -> Result<Presented, Refusal> {
+fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
+    let public = || entry.whence.subject(&snapshot.public);
     let head = session.req_header();
-    let known = match snapshot.keys.shown(&head.headers, head.uri.query()).map_err(Refusal::Key)? {
-        Some(Credential::Key(_)) if !snapshot.oauth.takes_keys(&inbound.server) => {
-            return Err(Refusal::Key(AuthError::NotTaken));
-        }
-        Some(Credential::Key(key)) => snapshot.keys.holder(key).map_err(Refusal::Key)?,
-        Some(Credential::Token(token)) if snapshot.oauth.takes_tokens(&inbound.server) => {
-            match active.tokens.recall(token, &shown(&inbound.server, active, &leads_to(active))) {
-                Some(known) => known.map_err(Refusal::Token)?,
-                None => return Ok(Presented::Token(token.into())),
+    let (server, oauth) = (&*inbound.server, &snapshot.oauth);
+    let Subject { source, now, .. } = public();
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
+    let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
+        Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
+        Some(Presented::Key(principal)) => principal,
+        Some(Presented::Token(token)) if oauth.takes_tokens(server) => {
+            match active.tokens.recall(token, &token_shown(server, active, &leads_to(active))) {
+                Some(caller) => caller.map_err(Refusal::Token)?,
+                None => return Ok(Known::Token(token.into())),
             }
         }
         // Where nobody gives tokens it is a key that nobody has.
-        Some(Credential::Token(_)) if !snapshot.oauth.is_on() => return Err(Refusal::Key(AuthError::Unknown)),
-        Some(Credential::Token(_)) => return Err(Refusal::Token(TokenError::NotTaken)),
-        None if snapshot.policy.reaches(&snapshot.public, &inbound.server) => Arc::clone(&snapshot.public),
+        Some(Presented::Token(_)) if !oauth.is_on() => return Err(Refusal::Key(AuthError::Unknown)),
+        Some(Presented::Token(_)) => return Err(Refusal::Token(TokenError::NotTaken)),
+        None if snapshot.policy.reaches(public(), server) => Arc::clone(&snapshot.public),
         None => return Err(Refusal::KeyMissing),
     };
-    Ok(Presented::Known(known))
+    Ok(Known::Caller(caller))
 }
 
 /// Whose token this is; may wait for the keys of its issuer.
 async fn verify(token: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
     let leads_to = leads_to(active);
-    active.tokens.verify(token, &shown(server, active, &leads_to)).await.map_err(Refusal::Token)
+    active.tokens.verify(token, &token_shown(server, active, &leads_to)).await.map_err(Refusal::Token)
 }
 
-fn shown<'s>(
+fn token_shown<'s>(
     server: &'s str,
     active: &'s Active,
     leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
-) -> Shown<'s> {
-    Shown { oauth: &active.snapshot.oauth, server, leads_to, now: clock::now_seconds(), instant: Instant::now() }
+) -> oauth::Shown<'s> {
+    let (now, instant) = (clock::now_seconds(), Instant::now());
+    oauth::Shown { oauth: &active.snapshot.oauth, server, leads_to, now, instant }
 }
 
 /// Which server a path of ours leads to.
@@ -438,10 +443,11 @@ fn converse(session: &ServerSession, asked: &Asked, door: Door, caller: &Caller<
     }
 }
 
-fn decide(active: &Active, principal: &Principal, revision: Revision, call: Call) -> Result<Permitted, Refusal> {
-    active.snapshot.policy.decide(principal, revision, call).map_err(|denied| {
+fn decide(active: &Active, subject: Subject<'_>, revision: Revision, call: Call) -> Result<Permitted, Refusal> {
+    active.snapshot.policy.decide(subject, revision, call).map_err(|denied| {
         let Denied { denial, .. } = *denied;
-        let explanation = active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
+        let explained = || active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
+        let explanation = denial.public_message().or_else(explained);
         Refusal::Denied(Box::new(denial), explanation)
     })
 }

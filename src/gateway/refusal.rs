@@ -305,7 +305,8 @@ impl Refusal {
 fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
-        AuthError::Unknown => "the API key is not known",
+        // Whose key it was is nobody's business.
+        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
@@ -313,7 +314,12 @@ fn key_wire(error: AuthError) -> Wire {
         AuthError::NotTaken => "API keys are not accepted by this server; log in for a token",
     };
     let status = match error {
-        AuthError::Malformed | AuthError::Unknown | AuthError::NotTaken => 401,
+        AuthError::Malformed
+        | AuthError::Unknown
+        | AuthError::Disabled
+        | AuthError::Expired
+        | AuthError::Source
+        | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
     };
     let wire = Wire::new(status, code::INVALID_REQUEST, text);
@@ -453,6 +459,9 @@ mod tests {
         for (error, status) in [
             (AuthError::Malformed, 401),
             (AuthError::Unknown, 401),
+            (AuthError::Disabled, 401),
+            (AuthError::Expired, 401),
+            (AuthError::Source, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),
             (AuthError::NotTaken, 401),

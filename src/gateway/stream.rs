@@ -386,7 +386,7 @@ impl<'p> Pump<'p> {
         }
         self.active = exchange.runtime.active();
         let call = exchange.permitted.call();
-        if self.active.snapshot.policy.still_permits(&exchange.principal, exchange.conversation.revision, call) {
+        if self.active.snapshot.policy.still_permits(exchange.subject(), exchange.conversation.revision, call) {
             Ok(())
         } else {
             Err(Refusal::Withdrawn)

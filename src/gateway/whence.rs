@@ -7,6 +7,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::audit;
+use crate::clock;
+use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::transport::connection::Connection;
 use crate::transport::forwarded::Proxies;
 use crate::transport::forwarded::Scheme;
@@ -33,6 +36,11 @@ impl Whence {
             scheme: origin.scheme,
             connection: Some(connection),
         }
+    }
+
+    /// Who asks from here, now.
+    pub(crate) fn subject<'s>(&self, principal: &'s Principal) -> Subject<'s> {
+        Subject { source: self.source.map(|source| source.ip()), now: clock::now_seconds(), ..Subject::of(principal) }
     }
 
     /// The part of a record that says so.

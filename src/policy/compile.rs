@@ -1,8 +1,8 @@
-//! What do the tables of servers, keys and agents mean together?
+//! What do the tables of servers and agents mean together?
 //!
-//! The cascade is resolved here, once: key, then agent, the first level that has `mcp_servers` decides. References to
-//! servers and agents that do not exist are reported by `config::check_names`; here they grant nothing. Patterns are
-//! taken over from the configuration before by their text; the outcome is the same as without it.
+//! What levels grant is read in `grants`. References to what does not exist are reported by `config::check_names`; here they
+//! grant nothing. Patterns are taken over from the configuration before by their text; the outcome is the same as
+//! without it.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -13,33 +13,36 @@ use crate::config::model;
 use crate::config::model::Access;
 use crate::config::model::Agent;
 use crate::config::model::AgentServer;
+use crate::config::model::Cascade;
 use crate::config::model::Config;
-use crate::config::model::Key;
 use crate::config::model::Relay;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::network::Networks;
 use crate::policy::Policy;
-use crate::policy::constraint::Constraint;
+use crate::policy::grants::Groups;
+use crate::policy::grants::Levels;
 use crate::policy::hash::NameMap;
 use crate::policy::names::Names;
 use crate::policy::names::Noun;
-use crate::policy::path::Path;
 use crate::policy::pattern::Patterns;
-use crate::policy::rules::KeyRules;
+use crate::policy::reason::Reason;
+use crate::policy::reason::ReasonKind;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Lists;
 use crate::policy::rules::Located;
 use crate::policy::rules::Matrices;
 use crate::policy::rules::Matrix;
 use crate::policy::rules::Named;
+use crate::policy::rules::Placed;
 use crate::policy::rules::Relays;
+use crate::policy::rules::Restrictions;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::Servers;
 use crate::policy::scopes::Scopes;
+use crate::policy::times::Times;
 use crate::policy::uris::UriLists;
-use crate::policy::verdict::Reason;
-use crate::policy::verdict::ReasonKind;
 
 /// Servers of one configuration.
 pub(super) const SERVERS_MAX: usize = 10_000;
@@ -64,38 +67,47 @@ impl Policy {
             index: NameMap::default(),
             servers: Vec::new(),
             sets: HashSet::new(),
+            constraint_sets: HashMap::new(),
             patterns: Patterns::default(),
             uris: UriLists::default(),
             previous,
             problems,
         };
         compiler.servers(&config.servers);
-        let agents: HashMap<&str, Arc<Matrices>> =
-            config.agents.iter().map(|(name, agent)| (name.as_str(), Arc::new(compiler.agent(name, agent)))).collect();
-        let keys =
-            config.keys.iter().map(|(name, key)| (name.as_str().into(), compiler.key(name, key, config, &agents)));
-        let keys = keys.collect();
+        compiler.constraint_sets(&config.constraint_sets);
+        let mut groups = Groups::new();
+        for (position, server) in config.servers.values().enumerate() {
+            server.access_groups.iter().for_each(|group| groups.entry(group).or_default().push(position));
+        }
+        let levels = compiler.levels(config, &groups);
+        let keys = config.keys.iter();
+        let keys = keys.map(|(name, key)| (name.as_str().into(), compiler.key(name, key, &levels, &groups))).collect();
         let Compiler { index, servers, patterns, uris, .. } = compiler;
-        Self { index, servers, keys, patterns, uris, scopes: Scopes::compile(config) }
+        let Levels { teams, organisations, users, agents, toolsets } = levels;
+        let intersects = config.policy.cascade == Cascade::Intersect;
+        let scopes = Scopes::compile(config);
+        Self { index, servers, keys, teams, organisations, users, agents, toolsets, intersects, patterns, uris, scopes }
     }
 }
 
-fn limit(at: &At, count: usize, max: usize, problems: &mut Problems) {
+pub(super) fn limit(at: &At, count: usize, max: usize, problems: &mut Problems) {
     if count > max {
         problems.error(at, format!("{count} entries, and at most {max} are possible"), "remove what is no longer used");
     }
 }
 
 /// A policy in the making.
-struct Compiler<'c> {
-    index: NameMap<Box<str>, ServerIndex>,
+pub(super) struct Compiler<'c> {
+    pub(super) index: NameMap<Box<str>, ServerIndex>,
     servers: Vec<ServerRules>,
-    /// Every set of servers that a key was given.
-    sets: HashSet<Servers>,
-    patterns: Patterns,
+    /// Every set of servers that a level has.
+    pub(super) sets: HashSet<Servers>,
+    /// The named sets of constraints.
+    pub(super) constraint_sets: HashMap<String, Vec<Placed>>,
+    pub(super) patterns: Patterns,
     uris: UriLists,
-    previous: Option<&'c Policy>,
-    problems: &'c mut Problems,
+    pub(super) previous: Option<&'c Policy>,
+    pub(super) problems: &'c mut Problems,
 }
 
 impl Compiler<'_> {
@@ -114,7 +126,8 @@ impl Compiler<'_> {
                 roots: asked.roots == Relay::Allow,
             };
             self.index.insert(name.as_str().into(), position);
-            self.servers.push(ServerRules { public, lists, relays, at });
+            let restrictions = self.restrictions(server, &at);
+            self.servers.push(ServerRules { name: name.as_str().into(), public, lists, relays, restrictions, at });
         }
     }
 
@@ -185,41 +198,22 @@ impl Compiler<'_> {
         Located { allowed, blocked, listed }
     }
 
-    /// The cascade: the first level that has a list answers for every server.
-    fn key(&mut self, name: &str, key: &Key, config: &Config, agents: &HashMap<&str, Arc<Matrices>>) -> KeyRules {
-        let nobody = KeyRules { granted: Servers::of(std::iter::empty()), reason: None, matrices: Arc::default() };
-        let agent = key.agent.as_deref().map(|agent| (agent, config.agents.get(agent), agents.get(agent)));
-        // Without the agent's matrices the key would be less restricted than its author meant.
-        let (agent, matrices) = match agent {
-            None => (None, Arc::default()),
-            Some((name, Some(agent), Some(matrices))) => (Some((name, agent)), Arc::clone(matrices)),
-            Some(_) => return nobody,
+    /// Who may be on a server at all.
+    fn restrictions(&mut self, server: &model::Server, at: &At) -> Restrictions {
+        let names = |list: &Option<Vec<String>>| {
+            list.as_ref().map(|list| list.iter().map(|name| (name.as_str().into(), ())).collect())
         };
-        let of_key =
-            key.mcp_servers.as_ref().map(|list| (list, ReasonKind::KeyServers, At::root().key("keys").key(name)));
-        let of_agent = agent.and_then(|(name, agent)| {
-            let at = At::root().key("agents").key(name);
-            agent.mcp_servers.as_ref().map(|list| (list, ReasonKind::AgentServers, at))
-        });
-        match of_key.or(of_agent) {
-            Some((list, kind, at)) => {
-                KeyRules { granted: self.granted(list), reason: Some(reason(kind, at.key("mcp_servers"))), matrices }
-            }
-            None => KeyRules { matrices, ..nobody },
+        let sources = server.allowed_sources.as_ref();
+        Restrictions {
+            disabled: server.disabled,
+            sources: sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), self.problems)),
+            times: self.times(server.allowed_times.as_deref(), at),
+            users: names(&server.allowed_users),
+            agents: names(&server.allowed_agents),
         }
     }
 
-    fn granted(&mut self, list: &[String]) -> Servers {
-        if list.iter().any(|name| name == "*") {
-            return Servers::All;
-        }
-        let servers = Servers::of(list.iter().filter_map(|name| self.index.get(name.as_str()).copied()));
-        let shared = self.sets.get(&servers).unwrap_or(&servers).clone();
-        self.sets.insert(servers);
-        shared
-    }
-
-    fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {
+    pub(super) fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {
         let at = At::root().key("agents").key(name).key("servers");
         let mut matrices = Matrices::default();
         for (server, rules) in &agent.servers {
@@ -239,8 +233,27 @@ impl Compiler<'_> {
             self.check_constrained(tool, server, &lists, &at);
             constraints.insert(tool.as_str().into(), self.constraints(list, &at));
         }
+        let mut parameters = NameMap::default();
+        for (tool, names) in &rules.allowed_params {
+            self.check_constrained(tool, server, &lists, &at.key("allowed_params").key(tool));
+            parameters.insert(tool.as_str().into(), names.iter().map(|name| (name.as_str().into(), ())).collect());
+        }
+        let sources = rules.allowed_sources.as_ref();
+        let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), self.problems));
+        let times = self.times(rules.allowed_times.as_deref(), &at);
         let reason = reason(ReasonKind::AgentTools, at.clone());
-        Matrix { lists, constraints, at, reason }
+        Matrix { lists, sources, times, parameters, constraints, at, reason }
+    }
+
+    /// The windows of the table at `at`.
+    fn times(&mut self, windows: Option<&[String]>, at: &At) -> Option<Times> {
+        let windows = windows?;
+        let times = Times::parse(windows).map_err(|index| {
+            let help = "write days and hours in UTC: `Mon-Fri 08:00-18:00`; one over midnight as two";
+            let text = windows.get(index).map(String::as_str).unwrap_or_default();
+            self.problems.error(&at.key("allowed_times").index(index), format!("`{text}` is no window of time"), help);
+        });
+        Some(times.unwrap_or_else(|()| Times::never()))
     }
 
     /// What is odd about constraining `tool` at all.
@@ -260,30 +273,8 @@ impl Compiler<'_> {
             self.problems.warning(at, message, format!("`{rule}` excludes it"));
         }
     }
-
-    fn constraints(&mut self, list: &[model::Constraint], at: &At) -> Vec<Constraint> {
-        if list.is_empty() {
-            self.problems.warning(at, "no constraint is listed", "list one, or remove the key");
-        }
-        limit(at, list.len(), CONSTRAINTS_MAX, self.problems);
-        let list = list.iter().take(CONSTRAINTS_MAX).enumerate();
-        list.filter_map(|(position, constraint)| self.constraint(constraint, &at.index(position))).collect()
-    }
-
-    /// One constraint; both its path and its pattern are reported if both are wrong.
-    fn constraint(&mut self, constraint: &model::Constraint, at: &At) -> Option<Constraint> {
-        let path = Path::parse(&constraint.arg)
-            .map_err(|error| self.problems.error(&at.key("arg"), error.message, error.help));
-        let pattern = self
-            .patterns
-            .compile(&constraint.pattern, self.previous.map(|policy| &policy.patterns))
-            .map_err(|error| self.problems.error(&at.key("pattern"), error.message, error.help));
-        let (path, pattern) = (path.ok()?, pattern.ok()?);
-        let description = constraint.description.as_str().into();
-        Some(Constraint { path, pattern, description, optional: constraint.optional })
-    }
 }
 
-fn reason(kind: ReasonKind, at: At) -> Arc<Reason> {
+pub(super) fn reason(kind: ReasonKind, at: At) -> Arc<Reason> {
     Arc::new(Reason { kind, at })
 }

@@ -1,27 +1,31 @@
 //! Does a call's argument look as it must?
 //!
-//! What a pattern is searched in is the value the tool will see: a string with its escapes resolved, a number or a
-//! boolean as its JSON text, digits as written. Anything else is refused: null, an object or an array, an argument
-//! that is not there, a path that leads nowhere. `optional` lets only the argument pass whose key is absent; an empty
-//! array, or a step into something that is no object or array, is not that. Of several matched values each must hold.
-
-use std::sync::Arc;
+//! What is judged is the value the tool will see: a string with its escapes resolved, a number or a boolean as its JSON text,
+//! digits as written. Anything else is refused: null, an object or an array, an argument that is not there, a path that
+//! leads nowhere. `optional` lets only the argument pass whose key is absent; an empty array, or a step into something
+//! that is no object or array, is not that. Of several matched values each must hold.
 
 use crate::mcp::document::Kind;
 use crate::mcp::document::Value;
 use crate::mcp::names::is_variant;
+use crate::policy::check::Check;
 use crate::policy::path::Path;
 use crate::policy::path::Step;
-use crate::policy::pattern::Pattern;
 
 /// What one argument of a tool must look like.
 pub(super) struct Constraint {
     /// Where the argument is.
     pub(super) path: Path,
-    /// What must be found in it.
-    pub(super) pattern: Arc<Pattern>,
-    /// What the pattern stands for, for people.
+    /// What must hold of it, each with the words an operator reads when it does not.
+    pub(super) checks: Vec<(Check, Box<str>)>,
+    /// Elements of it, an array.
+    pub(super) items_max: Option<usize>,
+    /// Whether it must not be there.
+    pub(super) forbidden: bool,
+    /// What the constraint stands for, for people.
     pub(super) description: Box<str>,
+    /// What a client is always told.
+    pub(super) message: Option<Box<str>>,
     /// Whether an absent argument passes.
     pub(super) optional: bool,
 }
@@ -39,13 +43,32 @@ pub enum Mismatch {
     Unreachable,
     /// Its key, or one on the way to it, stands there in a second spelling too, which some servers take for the same.
     Ambiguous,
-    /// The pattern is not found in it.
+    /// The pattern is not found in it, or does not take all of it.
     NotFound,
+    /// A pattern is found in it that must not be.
+    Found,
+    /// It is none of the possible texts.
+    NotListed,
+    /// It is no number, or too small or too large a one.
+    OutOfRange,
+    /// It has too many characters.
+    TooLong,
+    /// It is a path that leads elsewhere, or no plain path.
+    OutsidePath,
+    /// It is a URL of another host, or no plain URL.
+    OtherHost,
+    /// It is there, and must not be.
+    Forbidden,
+    /// It has too many elements, or is no array.
+    TooMany,
 }
+
+/// How an argument fails a constraint, and what was expected, in an operator's words.
+pub(super) type Failure<'c> = (Mismatch, &'c str);
 
 impl Constraint {
     /// Whether a call with these arguments holds; no arguments are an empty object.
-    pub(super) fn judge(&self, arguments: Option<Value<'_>>) -> Result<(), Mismatch> {
+    pub(super) fn judge(&self, arguments: Option<Value<'_>>) -> Result<(), Failure<'_>> {
         match arguments {
             Some(arguments) => self.walk(arguments, self.path.steps()),
             None => self.absent(),
@@ -53,33 +76,53 @@ impl Constraint {
     }
 
     /// Judges what `steps` lead to from `value`. Recursion is bounded by the steps of a path.
-    fn walk(&self, value: Value<'_>, steps: &[Step]) -> Result<(), Mismatch> {
+    fn walk(&self, value: Value<'_>, steps: &[Step]) -> Result<(), Failure<'_>> {
         match (steps.split_first(), value.kind()) {
-            (None, _) => self.judge_scalar(value),
-            (Some((Step::Key(key), rest)), Kind::Object) => match member(value, key)? {
-                Some(member) => self.walk(member, rest),
-                None => self.absent(),
-            },
+            (None, _) => self.judge_value(value),
+            (Some((Step::Key(key), rest)), Kind::Object) => {
+                match member(value, key).map_err(|mismatch| (mismatch, ""))? {
+                    Some(member) => self.walk(member, rest),
+                    None => self.absent(),
+                }
+            }
             (Some((Step::Each, rest)), Kind::Array) if value.count() > 0 => {
                 value.items().try_for_each(|item| self.walk(item, rest))
             }
-            (Some(_), Kind::Null) => Err(Mismatch::Null),
-            (Some(_), _) => Err(Mismatch::Unreachable),
+            // What leads nowhere leads to nothing that is forbidden.
+            (Some(_), _) if self.forbidden => Ok(()),
+            (Some(_), Kind::Null) => Err((Mismatch::Null, "")),
+            (Some(_), _) => Err((Mismatch::Unreachable, "")),
         }
     }
 
-    fn absent(&self) -> Result<(), Mismatch> {
-        if self.optional { Ok(()) } else { Err(Mismatch::Missing) }
+    fn absent(&self) -> Result<(), Failure<'_>> {
+        if self.optional || self.forbidden { Ok(()) } else { Err((Mismatch::Missing, "")) }
     }
 
-    fn judge_scalar(&self, value: Value<'_>) -> Result<(), Mismatch> {
-        let text = match value.kind() {
-            Kind::String => value.text(),
-            Kind::Number | Kind::True | Kind::False => Some(value.raw_text()),
-            Kind::Null => return Err(Mismatch::Null),
-            Kind::Object | Kind::Array => return Err(Mismatch::NotScalar),
+    fn judge_value(&self, value: Value<'_>) -> Result<(), Failure<'_>> {
+        if self.forbidden {
+            return Err((Mismatch::Forbidden, ""));
+        }
+        if let Some(most) = self.items_max
+            && (value.kind() != Kind::Array || value.count() > most)
+        {
+            return Err((Mismatch::TooMany, ""));
+        }
+        if self.checks.is_empty() {
+            return Ok(());
+        }
+        let (text, is_number) = match value.kind() {
+            Kind::String => (value.text(), false),
+            Kind::Number => (Some(value.raw_text()), true),
+            Kind::True | Kind::False => (Some(value.raw_text()), false),
+            Kind::Null => return Err((Mismatch::Null, "")),
+            Kind::Object | Kind::Array => return Err((Mismatch::NotScalar, "")),
         };
-        if text.is_some_and(|text| self.pattern.is_in(text)) { Ok(()) } else { Err(Mismatch::NotFound) }
+        // INVARIANT: a string has a text. Without one nothing is known of it.
+        let text = text.ok_or((Mismatch::NotScalar, ""))?;
+        self.checks
+            .iter()
+            .try_for_each(|(check, expected)| check.judge(text, is_number).map_err(|mismatch| (mismatch, &**expected)))
     }
 }
 

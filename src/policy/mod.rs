@@ -1,28 +1,37 @@
 //! May this caller make this call?
 //!
 //! Pure: the answer depends on the compiled configuration and the call alone. Default deny, in this order:
-//! 1. The server must be within reach: open to everybody, or granted by the first of key and agent that has a list of
-//!    servers. The caller is known by the name of its key; what the key may do is what this configuration says.
-//! 2. The method must be known towards a server in the call's revision, in the form it came in.
-//! 3. A tool, resource or prompt must pass the server's lists, then the agent's for the server; blocked beats allowed.
+//! 1. Neither the caller nor the server is turned off, and the server keeps the caller out by none of its restrictions.
+//! 2. What is asked for must be granted: by the cascade of key, team, organisation, user, agent and toolset, in which the first
+//!    that says anything decides, or by a server that is open to everybody. The holder of a key is known by the key's
+//!    name; what the key may do is what this configuration says.
+//! 3. The method must be known towards a server in the call's revision, in the form it came in. A tool, resource or prompt must
+//!    pass the server's lists, then the agent's for the server; blocked beats allowed.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
 //! 5. A caller with a token must have the scopes of the server, and of the tool.
 //! 6. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
 //!    resources the caller does not see.
 
+mod check;
 mod compile;
 mod constraint;
+mod constraints;
+mod decimal;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod grants;
 mod hash;
+mod level;
 mod listen;
 mod names;
 mod path;
 mod pattern;
+mod reason;
 mod rules;
 mod scopes;
 #[cfg(test)]
 mod tests;
+mod times;
 mod uris;
 mod verdict;
 mod view;
@@ -42,19 +51,31 @@ use crate::mcp::method::Towards;
 use crate::mcp::revision::Revision;
 use crate::mcp::splice::Splice;
 use crate::policy::hash::NameMap;
+use crate::policy::level::Cascade;
+use crate::policy::level::Level;
+use crate::policy::level::Question;
+use crate::policy::level::Team;
+use crate::policy::level::Voice;
 use crate::policy::pattern::Patterns;
+use crate::policy::rules::AgentRules;
 use crate::policy::rules::KeyRules;
 use crate::policy::rules::Listed;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
+use crate::policy::rules::ToolsetRules;
+use crate::policy::rules::Who;
 use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
 use crate::principal::Principal;
+use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::Mismatch;
+pub use crate::policy::level::Speaker;
+pub use crate::policy::reason::Reason;
+pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
 pub use crate::policy::verdict::ArgumentDenial;
 pub use crate::policy::verdict::Denial;
@@ -62,7 +83,6 @@ pub use crate::policy::verdict::DenialKind;
 pub use crate::policy::verdict::Denied;
 pub use crate::policy::verdict::NAMES;
 pub use crate::policy::verdict::Permitted;
-pub use crate::policy::verdict::Reason;
 pub use crate::policy::verdict::Told;
 pub use crate::policy::verdict::Whose;
 pub use crate::policy::view::View;
@@ -73,6 +93,13 @@ pub struct Policy {
     index: NameMap<Box<str>, ServerIndex>,
     servers: Vec<ServerRules>,
     keys: NameMap<Box<str>, KeyRules>,
+    teams: NameMap<Box<str>, Team>,
+    organisations: NameMap<Box<str>, Arc<Level>>,
+    users: NameMap<Box<str>, Arc<Level>>,
+    agents: NameMap<Box<str>, Arc<AgentRules>>,
+    toolsets: NameMap<Box<str>, ToolsetRules>,
+    /// Whether every level that says something must grant.
+    intersects: bool,
     patterns: Patterns,
     uris: UriLists,
     scopes: Scopes,
@@ -83,90 +110,181 @@ impl Policy {
     ///
     /// `revision` is the one the call is spoken in. Whether a server exists that the caller may not reach cannot be
     /// told from the answer.
-    pub fn decide(&self, principal: &Principal, revision: Revision, call: Call) -> Result<Permitted, Box<Denied>> {
-        match self.judge(principal, revision, &call) {
+    pub fn decide(&self, subject: Subject<'_>, revision: Revision, call: Call) -> Result<Permitted, Box<Denied>> {
+        match self.judge(subject, revision, &call) {
             Ok((reason, own)) => Permitted::new(call, Arc::clone(reason), own),
             Err(denial) => Err(Box::new(Denied { call, denial: *denial })),
         }
     }
 
     /// Whether a call that was permitted, and whose answer is still under way, would be permitted now.
-    pub fn still_permits(&self, principal: &Principal, revision: Revision, call: &Call) -> bool {
-        self.judge(principal, revision, call).is_ok()
+    pub fn still_permits(&self, subject: Subject<'_>, revision: Revision, call: &Call) -> bool {
+        self.judge(subject, revision, call).is_ok()
     }
 
-    /// What the principal sees of a server; nothing of one that it may not reach.
-    pub fn view<'p>(&'p self, principal: &Principal, server: &str) -> View<'p> {
-        View::new(self.access(principal, server).ok())
+    /// What the caller sees of a server; nothing of one that it may not reach.
+    pub fn view<'p>(&'p self, subject: Subject<'p>, server: &str) -> View<'p> {
+        View::new(self.access(subject, server).ok())
     }
 
-    /// Whether the principal may reach a server at all.
-    pub fn reaches(&self, principal: &Principal, server: &str) -> bool {
-        self.access(principal, server).is_ok()
+    /// What each level of the cascade says of a call, in the order in which they are asked. Empty where none is: the server does not
+    /// exist, keeps the caller out, or the caller is turned off.
+    pub fn consult(&self, subject: Subject<'_>, call: &Call) -> Vec<Consulted> {
+        let Ok(access) = self.access(subject, &call.server) else { return Vec::new() };
+        let tool = call.message().and_then(Message::tool);
+        let question = tool.map_or(Question::Server, Question::Tool);
+        let consulted = access.cascade.consult(access.index, question).into_iter();
+        consulted
+            .map(|(level, word)| Consulted {
+                speaker: level.speaker,
+                level: level.at.clone(),
+                granted: word.map(|word| word.granted),
+                rule: word.map(|word| word.reason.at.clone()),
+            })
+            .collect()
     }
 
-    fn judge(&self, principal: &Principal, revision: Revision, call: &Call) -> Result<Judged<'_>, Box<Denial>> {
-        let access = match self.access(principal, &call.server) {
-            Ok(access) => access,
-            Err(unreachable) => return Err(unreachable.denial(principal, &call.server)),
-        };
+    /// Whether the caller may reach a server at all.
+    pub fn reaches(&self, subject: Subject<'_>, server: &str) -> bool {
+        self.access(subject, server).is_ok_and(|access| access.reach().is_ok())
+    }
+
+    fn judge<'p>(&'p self, subject: Subject<'p>, revision: Revision, call: &Call) -> Result<Judged<'p>, Box<Denial>> {
+        let unreachable = |unreachable: Unreachable| unreachable.denial(&call.server);
+        let access = self.access(subject, &call.server).map_err(unreachable)?;
+        let reach = || access.reach().map_err(|at| unreachable(Unreachable::NotGranted(at)));
         let message = match &call.action {
             // Neither names anything: reaching the server is enough.
             Action::Listen(_) | Action::EndSession => {
-                self.scopes.check(principal, &call.server, None)?;
-                return Ok((access.grant, Vec::new()));
+                let reason = reach()?;
+                self.scopes.check(subject.principal, &call.server, None)?;
+                return Ok((reason, Vec::new()));
             }
             Action::Message(message) => message,
         };
         if message.kind() == MessageKind::Response {
-            self.scopes.check(principal, &call.server, None)?;
-            return Ok((access.grant, Vec::new()));
+            let reason = reach()?;
+            self.scopes.check(subject.principal, &call.server, None)?;
+            return Ok((reason, Vec::new()));
         }
         let name = message.method().unwrap_or_default();
         if !is_served(message.kind(), name, revision) {
+            reach()?;
             return Err(unknown_method(name));
         }
         if !call.opened.is_empty() && is_judged(message, &call.opened) {
             return Err(Denial::new(DenialKind::Contradiction, None));
         }
-        let reason = judge_target(access, name, message)?;
+        let reason = match judge_target(access, name, message) {
+            Some(judged) => judged?,
+            None => reach()?,
+        };
         // After all else: who may not call a tool is not told which scope it has.
-        self.scopes.check(principal, &call.server, call.tool())?;
+        self.scopes.check(subject.principal, &call.server, call.tool())?;
         Ok((reason, narrowed(access, name, message)))
     }
 
-    /// The rules for `principal` on `server`. Making a denial is left to who needs one: views do not.
-    fn access(&self, principal: &Principal, server: &str) -> Result<Access<'_>, Unreachable> {
+    /// The rules for a caller on a server. Making a denial is left to who needs one: views do not.
+    fn access<'p>(&'p self, subject: Subject<'p>, server: &str) -> Result<Access<'p>, Unreachable> {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
-        let Some(name) = &principal.key else {
-            let grant = server.public.as_ref().ok_or(Unreachable::NotGranted(None))?;
-            return Ok(Access { grant, server, matrix: None });
+        let Caller { mut cascade, agent, who, own } = self.caller(subject.principal)?;
+        let toolset = match subject.toolset {
+            Some(name) => Some(self.toolsets.get(name).ok_or(Unreachable::Unknown)?),
+            None => None,
         };
-        // A key that this configuration no longer has opens nothing, not even what is open to everybody.
-        let key = self.keys.get(&**name).ok_or(Unreachable::NotGranted(None))?;
-        let granted = key.reason.as_ref().filter(|_| key.granted.has(index));
-        let Some(grant) = granted.or(server.public.as_ref()) else {
-            return Err(Unreachable::NotGranted(key.reason.as_ref().map(|reason| reason.at.clone())));
-        };
-        Ok(Access { grant, server, matrix: key.matrices.get(&index) })
+        // An open toolset is open to everybody who is known.
+        if let Some(level) = toolset.and_then(|toolset| toolset.level.as_deref())
+            && !subject.principal.is_public()
+            && let Some(last) = cascade.voices.last_mut()
+        {
+            *last = Voice::One(level);
+        }
+        if let Some(by) = server.restrictions.keep_out(subject, who) {
+            return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
+        }
+        let matrix = agent.and_then(|agent| agent.matrices.get(&index));
+        if let Some((matrix, by)) = matrix.and_then(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
+            return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
+        }
+        Ok(Access { cascade, index, server, toolset, matrix, own })
     }
+
+    /// What this configuration knows of a caller.
+    fn caller<'p>(&'p self, principal: &'p Principal) -> Result<Caller<'p>, Unreachable> {
+        let (voices, agent, who, own) = match &principal.key {
+            Some(name) => {
+                // A key that this configuration no longer has opens nothing, not even what is open to everybody.
+                let removed = || Unreachable::NotGranted(Some(At::root().key("keys").key(name)));
+                let key = self.keys.get(&**name).ok_or_else(removed)?;
+                if key.disabled {
+                    return Err(Unreachable::Disabled(key.level.at.clone()));
+                }
+                let agent = key.agent.as_deref();
+                let levels = [Some(&key.level), key.team.as_ref(), key.organisation.as_ref(), key.user.as_ref()];
+                let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
+                (levels.map(|level| Voice::of(level.map(|level| &**level))), agent, who, Some(&key.level.at))
+            }
+            None => {
+                let teams = Voice::Teams(&self.teams, &principal.teams);
+                let organisation = match &principal.organisation {
+                    Some(name) => Voice::of(self.organisations.get(&**name).map(|level| &**level)),
+                    None => Voice::TheirOrganisations(&self.teams, &principal.teams),
+                };
+                let user = principal.user.as_ref().and_then(|name| self.users.get(&**name));
+                let agent = principal.agent.as_ref().and_then(|name| self.agents.get(&**name));
+                let voices = [Voice::None, teams, organisation, Voice::of(user.map(|level| &**level))];
+                let who = Who { user: principal.user.as_deref(), agent: principal.agent.as_deref() };
+                (voices, agent.map(|agent| &**agent), who, None)
+            }
+        };
+        if let Some(agent) = agent.filter(|agent| agent.disabled) {
+            return Err(Unreachable::Disabled(agent.level.at.clone()));
+        }
+        let [key, team, organisation, user] = voices;
+        let voices = [key, team, organisation, user, Voice::of(agent.map(|agent| &*agent.level)), Voice::None];
+        Ok(Caller { cascade: Cascade { voices, intersects: self.intersects }, agent, who, own })
+    }
+}
+
+/// What a configuration knows of a caller.
+struct Caller<'p> {
+    cascade: Cascade<'p>,
+    agent: Option<&'p AgentRules>,
+    who: Who<'p>,
+    /// The table of its key.
+    own: Option<&'p At>,
+}
+
+/// What one level of the cascade says of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consulted {
+    /// Who speaks.
+    pub speaker: Speaker,
+    /// Where its table stands.
+    pub level: At,
+    /// Whether it grants, or denies; `None`: it says nothing, and the next one is asked.
+    pub granted: Option<bool>,
+    /// The rule that speaks.
+    pub rule: Option<At>,
 }
 
 /// Why a message is permitted, and what of it does not go out.
 type Judged<'p> = (&'p Arc<Reason>, Vec<Splice>);
 
-/// Judges what a message is about.
-fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
+/// Judges what a message is about; `None`: nothing but the server.
+fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
     // INVARIANT: a message of a method with a target names it, or it would not have been read.
     let named = || message.target().ok_or_else(|| unknown_method(name));
-    match name {
-        "tools/call" => access.judge_tool(named()?, message),
-        "prompts/get" => access.judge(Listed::Prompt(named()?)),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => access.judge_resource(named()?),
-        "completion/complete" => judge_reference(access, message),
-        _ => Ok(access.grant),
-    }
+    Some(match name {
+        "tools/call" => named().and_then(|tool| access.judge_tool(tool, message)),
+        "prompts/get" => named().and_then(|prompt| access.judge(Listed::Prompt(prompt))),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            named().and_then(|uri| access.judge_resource(uri))
+        }
+        "completion/complete" => judge_reference(access, message)?,
+        _ => return None,
+    })
 }
 
 /// Whether substitutions change what is judged as it was received: then something else would be sent.
@@ -177,18 +295,16 @@ fn is_judged(message: &Message, opened: &[Splice]) -> bool {
     opened.iter().any(|splice| spans.iter().any(|span| splice.span.start < span.end && span.start < splice.span.end))
 }
 
-/// Judges all that a completion could be taken to refer to, whatever its type says.
-fn judge_reference<'p>(access: Access<'p>, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
+/// Judges all that a completion could be taken to refer to, whatever its type says; `None`: it refers to nothing.
+fn judge_reference<'p>(access: Access<'p>, message: &Message) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
     let reference = message.params().and_then(|params| params.get("ref"));
     let named = |key| Some(reference?.get(key)?.text().unwrap_or_default());
-    let mut reason = access.grant;
-    if let Some(prompt) = named("name") {
-        reason = access.judge(Listed::Prompt(prompt))?;
+    let prompt = named("name").map(|prompt| access.judge(Listed::Prompt(prompt)));
+    let template = named("uri").map(|template| access.judge_template(template));
+    match (prompt, template) {
+        (Some(Err(denial)), _) => Some(Err(denial)),
+        (prompt, template) => template.or(prompt),
     }
-    if let Some(template) = named("uri") {
-        reason = access.judge_template(template)?;
-    }
-    Ok(reason)
 }
 
 /// What of a permitted message does not go out: capabilities the server may not use, subscriptions to resources the
@@ -222,20 +338,22 @@ fn unknown_method(name: &str) -> Box<Denial> {
 enum Unreachable {
     /// It does not exist.
     Unknown,
-    /// It is not granted, by the list that stands here.
+    /// It is not granted, by the rule that stands here.
     NotGranted(Option<At>),
+    /// It keeps the caller out, by the rule that stands here.
+    KeptOut(Restriction, At),
+    /// The caller is turned off, in the table that stands here.
+    Disabled(At),
 }
 
 impl Unreachable {
-    fn denial(self, principal: &Principal, server: &str) -> Box<Denial> {
+    fn denial(self, server: &str) -> Box<Denial> {
         let server = shown(server);
         match self {
             Self::Unknown => Denial::new(DenialKind::ServerUnknown { server }, None),
-            // Where no list speaks, the place is the key that could have one.
-            Self::NotGranted(at) => {
-                let key = || principal.key.as_ref().map(|name| At::root().key("keys").key(name));
-                Denial::new(DenialKind::ServerNotGranted { server }, at.or_else(key))
-            }
+            Self::NotGranted(at) => Denial::new(DenialKind::ServerNotGranted { server }, at),
+            Self::KeptOut(by, at) => Denial::new(DenialKind::KeptOut { server, by }, Some(at)),
+            Self::Disabled(at) => Denial::new(DenialKind::CallerDisabled, Some(at.key("disabled"))),
         }
     }
 }

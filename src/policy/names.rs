@@ -69,6 +69,11 @@ impl Names {
         names
     }
 
+    /// Whether no name is on the list.
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.globs.is_empty()
+    }
+
     /// The position of an entry that `name` is on the list by.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         let exact = if self.exact.is_empty() { None } else { self.exact.get(name).copied() };

@@ -65,6 +65,11 @@ impl Pattern {
         matches!(self.dfa.try_search_fwd(&Input::new(text).earliest(true)), Ok(Some(_)))
     }
 
+    /// Whether the pattern is certainly nowhere in `text`. Of a search that cannot finish nothing is certain.
+    pub(super) fn is_not_in(&self, text: &str) -> bool {
+        matches!(self.dfa.try_search_fwd(&Input::new(text).earliest(true)), Ok(None))
+    }
+
     /// The pattern as it was written.
     pub(super) fn text(&self) -> &str {
         &self.text

@@ -1,35 +1,45 @@
 //! What does a compiled policy consist of?
 //!
-//! The product of keys and servers is never built: a key holds the outcome of its cascade as one set of servers, an
-//! agent holds a matrix for each server it names, and a view puts the two together in three look-ups.
+//! The product of keys and servers is never built: a level holds sets of servers and of their tools, a key holds the levels it
+//! is asked by, an agent holds a matrix for each server it names, and a view puts these together.
 
 use std::sync::Arc;
 
 use crate::config::problem::At;
 use crate::mcp::capabilities::ClientRequest;
 use crate::mcp::uri::Uri;
+use crate::network::Networks;
 use crate::policy::constraint::Constraint;
 use crate::policy::hash::NameMap;
+use crate::policy::level::Bundle;
+use crate::policy::level::Level;
 use crate::policy::names::Names;
+use crate::policy::reason::Reason;
+use crate::policy::times::Times;
 use crate::policy::uris::Allowed;
 use crate::policy::uris::Blocked;
+use crate::policy::verdict::About;
 use crate::policy::verdict::Denial;
 use crate::policy::verdict::DenialKind;
-use crate::policy::verdict::Reason;
 use crate::policy::verdict::Whose;
 use crate::policy::verdict::shown;
+use crate::principal::Subject;
 
 /// A server's position among the servers of a configuration, in the order of their names.
 pub(super) type ServerIndex = usize;
 
 /// One server, and what holds there for everybody.
 pub(super) struct ServerRules {
+    /// Its name.
+    pub(super) name: Box<str>,
     /// Why everybody may reach it, if so.
     pub(super) public: Option<Arc<Reason>>,
     /// Which of its tools, resources and prompts may be named.
     pub(super) lists: Lists,
     /// What it may ask of its clients.
     pub(super) relays: Relays,
+    /// Who is kept out, whatever is granted.
+    pub(super) restrictions: Restrictions,
     /// Where the server's table stands.
     pub(super) at: At,
 }
@@ -58,14 +68,124 @@ impl Relays {
     }
 }
 
-/// One key: the outcome of its cascade, and the agent whose matrices apply.
+/// Who may be on a server, whatever is granted.
+pub(super) struct Restrictions {
+    /// Nobody.
+    pub(super) disabled: bool,
+    /// Callers from here only.
+    pub(super) sources: Option<Networks>,
+    /// At these times only.
+    pub(super) times: Option<Times>,
+    /// These users only.
+    pub(super) users: Option<NameMap<Box<str>, ()>>,
+    /// These agents only.
+    pub(super) agents: Option<NameMap<Box<str>, ()>>,
+}
+
+/// What a caller's user and agent are called, as far as this configuration or the caller's token says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who<'p> {
+    pub(super) user: Option<&'p str>,
+    pub(super) agent: Option<&'p str>,
+}
+
+/// Which restriction keeps a caller out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// The server is turned off.
+    Disabled,
+    /// The caller's address is in none of the server's networks.
+    Source,
+    /// The caller is none of the server's users.
+    User,
+    /// The caller is none of the server's agents.
+    Agent,
+    /// The server is open at other times.
+    Time,
+    /// The caller's address is in none of the networks of its agent on the server.
+    AgentSource,
+    /// The agent may reach the server at other times.
+    AgentTime,
+}
+
+impl Restriction {
+    /// The key of the server's table that states it.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Source | Self::AgentSource => "allowed_sources",
+            Self::Time | Self::AgentTime => "allowed_times",
+            Self::User => "allowed_users",
+            Self::Agent => "allowed_agents",
+        }
+    }
+}
+
+impl Restrictions {
+    /// What keeps this caller out, if anything does.
+    pub(super) fn keep_out(&self, subject: Subject<'_>, who: Who<'_>) -> Option<Restriction> {
+        if self.disabled {
+            return Some(Restriction::Disabled);
+        }
+        if is_outside(self.sources.as_ref(), subject) {
+            return Some(Restriction::Source);
+        }
+        if self.times.as_ref().is_some_and(|times| !times.contain(subject.now)) {
+            return Some(Restriction::Time);
+        }
+        let is_other = |names: &Option<NameMap<Box<str>, ()>>, name: Option<&str>| {
+            names.as_ref().is_some_and(|names| !name.is_some_and(|name| names.contains_key(name)))
+        };
+        if is_other(&self.users, who.user) {
+            return Some(Restriction::User);
+        }
+        is_other(&self.agents, who.agent).then_some(Restriction::Agent)
+    }
+}
+
+/// Whose address is not known comes from nowhere.
+fn is_outside(networks: Option<&Networks>, subject: Subject<'_>) -> bool {
+    networks.is_some_and(|networks| !subject.source.is_some_and(|source| networks.contains(source)))
+}
+
+impl Matrix {
+    /// What keeps the agent off the server, if anything does.
+    pub(super) fn keep_out(&self, subject: Subject<'_>) -> Option<Restriction> {
+        if is_outside(self.sources.as_ref(), subject) {
+            return Some(Restriction::AgentSource);
+        }
+        let is_closed = self.times.as_ref().is_some_and(|times| !times.contain(subject.now));
+        is_closed.then_some(Restriction::AgentTime)
+    }
+}
+
+/// One key: its own level, and those of whom it belongs to.
 pub(super) struct KeyRules {
-    /// The servers that the deciding level grants.
-    pub(super) granted: Servers,
-    /// Why: the list that decides. `None`: no level says anything, and nothing is granted.
-    pub(super) reason: Option<Arc<Reason>>,
-    /// The agent's matrices; shared by the keys of the agent.
-    pub(super) matrices: Arc<Matrices>,
+    pub(super) level: Arc<Level>,
+    pub(super) team: Option<Arc<Level>>,
+    pub(super) organisation: Option<Arc<Level>>,
+    pub(super) user: Option<Arc<Level>>,
+    pub(super) agent: Option<Arc<AgentRules>>,
+    /// What its user and its agent are called.
+    pub(super) names: (Option<Arc<str>>, Option<Arc<str>>),
+    /// Whether it is turned off.
+    pub(super) disabled: bool,
+}
+
+/// One agent: its level and its matrices.
+pub(super) struct AgentRules {
+    pub(super) level: Arc<Level>,
+    pub(super) matrices: Matrices,
+    /// Whether it is turned off.
+    pub(super) disabled: bool,
+}
+
+/// One toolset: its tools, and what its own URL says.
+pub(super) struct ToolsetRules {
+    pub(super) bundle: Arc<Bundle>,
+    /// `None`: it is not open.
+    pub(super) level: Option<Arc<Level>>,
+    pub(super) at: At,
 }
 
 /// An agent's matrices, by server.
@@ -75,12 +195,23 @@ pub(super) type Matrices = NameMap<ServerIndex, Matrix>;
 pub(super) struct Matrix {
     /// Which tools, resources and prompts it may name.
     pub(super) lists: Lists,
+    /// From where, and when, the agent may call.
+    pub(super) sources: Option<Networks>,
+    pub(super) times: Option<Times>,
+    /// Which arguments a tool may be given.
+    pub(super) parameters: NameMap<Box<str>, NameMap<Box<str>, ()>>,
     /// What the arguments of a tool must look like.
-    pub(super) constraints: NameMap<Box<str>, Vec<Constraint>>,
+    pub(super) constraints: NameMap<Box<str>, Vec<Placed>>,
     /// Where the matrix stands.
     pub(super) at: At,
     /// Why a tool may be called.
     pub(super) reason: Arc<Reason>,
+}
+
+/// A constraint, and where it stands.
+pub(super) struct Placed {
+    pub(super) constraint: Arc<Constraint>,
+    pub(super) at: At,
 }
 
 /// A set of servers. Equal sets share their bits, which keeps the keys of one team in few cache lines.
@@ -154,6 +285,17 @@ pub(super) enum Listed<'n> {
     Resource(&'n Uri<'n>),
     /// A prompt's name.
     Prompt(&'n str),
+}
+
+impl Listed<'_> {
+    /// What it is, and its name as it may be shown.
+    pub(super) fn shown(self) -> (About, String) {
+        match self {
+            Self::Tool(name) => (About::Tool, shown(name)),
+            Self::Resource(uri) => (About::Resource, shown(uri.text())),
+            Self::Prompt(name) => (About::Prompt, shown(name)),
+        }
+    }
 }
 
 /// Which list excludes something.

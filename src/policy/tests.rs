@@ -22,6 +22,8 @@ use crate::policy::Mismatch;
 use crate::policy::NAMES;
 use crate::policy::Policy;
 use crate::policy::Reason;
+use crate::policy::Restriction;
+use crate::policy::Speaker;
 use crate::policy::Told;
 use crate::policy::Whose;
 use crate::policy::compile::AGENTS_MAX;
@@ -29,8 +31,10 @@ use crate::policy::compile::CONSTRAINTS_MAX;
 use crate::policy::compile::SERVERS_MAX;
 use crate::policy::is_served;
 use crate::policy::listen::RESOURCES_MAX;
-use crate::policy::verdict::ReasonKind;
+use crate::policy::reason::ReasonKind;
+use crate::policy::reason::Rule;
 use crate::principal::Principal;
+use crate::principal::Subject;
 
 const CONFIG: &str = r#"
     [servers.db]
@@ -70,7 +74,7 @@ fn decide(principal: &Principal, revision: Revision, call: Call) -> (&'static st
         problems,
         ["servers.docs.access: callers need no key here, and whoever holds a session's id holds the session"]
     );
-    match policy.decide(principal, revision, call) {
+    match policy.decide(Subject::of(principal), revision, call) {
         Ok(permitted) => (permitted.reason().name(), None),
         Err(denied) => (denied.denial.name(), Some(denied.denial.told())),
     }
@@ -159,7 +163,8 @@ fn a_view_shows_what_may_be_named_and_relays_what_may_be_asked() {
         mcp_servers = ["*"]
     "#,
     );
-    let view = policy.view(&key("ci"), "db");
+    let (caller, removed) = (key("ci"), key("removed"));
+    let view = policy.view(Subject::of(&caller), "db");
     assert!(view.gets("review") && !view.gets("secret"));
     assert!(view.reads("note:///a") && !view.reads("note:///../a") && !view.reads("file:///a") && !view.reads(""));
     assert!(
@@ -168,7 +173,7 @@ fn a_view_shows_what_may_be_named_and_relays_what_may_be_asked() {
     assert!(!view.lists_template("a://{b}/d") && !view.lists_template("note:///../{id}"));
     assert!(view.relays(ClientRequest::Sampling) && view.relays(ClientRequest::Roots));
     assert!(!view.relays(ClientRequest::Elicitation));
-    let nothing = policy.view(&key("removed"), "db");
+    let nothing = policy.view(Subject::of(&removed), "db");
     assert!(!nothing.gets("review") && !nothing.reads("note:///a") && !nothing.lists_template("note:///{id}"));
     assert!(!nothing.relays(ClientRequest::Sampling));
 }
@@ -177,7 +182,7 @@ fn a_view_shows_what_may_be_named_and_relays_what_may_be_asked() {
 fn without_substitutions_the_received_buffer_is_sent() {
     let (policy, _) = compile(CONFIG);
     let ping = || call("db", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
-    let permit = |call| policy.decide(&key("ci"), Revision::V2025_11_25, call);
+    let permit = |call| policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call);
     let permitted = permit(ping()).unwrap();
     let received = permitted.call().message().unwrap().body().clone();
     assert_eq!(permitted.body().unwrap().as_ptr(), received.as_ptr());
@@ -192,7 +197,7 @@ fn all_substitutions_are_made_at_once_and_none_that_contradict() {
     let send = |at: usize, length: usize| {
         let opened = vec![Splice { span: at..at + length, replacement: "c".into() }];
         let call = Call { opened, ..call("db", body) };
-        policy.decide(&key("ci"), Revision::V2026_07_28, call).map(|permitted| permitted.body().unwrap())
+        policy.decide(Subject::of(&key("ci")), Revision::V2026_07_28, call).map(|permitted| permitted.body().unwrap())
     };
     let cursor = body.find("TOKEN").unwrap();
     let expected = body.replace("TOKEN", "c").replace(r#""sampling":{}"#, "");
@@ -215,7 +220,8 @@ fn what_was_judged_is_not_changed() {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let at = body.find("params").unwrap() + body[body.find("params").unwrap()..].find(changed).unwrap();
         let opened = vec![Splice { span: at..at + changed.len(), replacement: "x".into() }];
-        let verdict = policy.decide(&key("ci"), Revision::V2025_11_25, Call { opened, ..call("db", &body) });
+        let verdict =
+            policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, Call { opened, ..call("db", &body) });
         let found = verdict.as_ref().map(|it| it.reason().name()).map_err(|denied| denied.denial.name());
         assert_eq!(found, expected, "{params}");
     }
@@ -228,7 +234,7 @@ fn a_subscription_has_a_limited_number_of_resources() {
         let resources = vec![r#""a:b""#; count].join(",");
         let params = format!(r#"{{"notifications":{{"resourceSubscriptions":[{resources}]}}}}"#);
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{params}}}"#);
-        let permitted = policy.decide(&key("ci"), Revision::V2026_07_28, call("db", &body)).unwrap();
+        let permitted = policy.decide(Subject::of(&key("ci")), Revision::V2026_07_28, call("db", &body)).unwrap();
         let sent = permitted.body().unwrap();
         std::str::from_utf8(&sent).unwrap().matches("a:b").count()
     };
@@ -240,7 +246,7 @@ fn a_denial_says_what_it_is_about() {
     let (policy, _) = compile(CONFIG);
     let about = |server: &str, method: &str, params: &str| {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
-        let denied = policy.decide(&key("ci"), Revision::V2025_11_25, call(server, &body)).unwrap_err();
+        let denied = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call(server, &body)).unwrap_err();
         (denied.denial.about(), denied.denial.to_string())
     };
     let (of, text) = about("db", "resources/read", r#"{"uri":"file:///etc/a"}"#);
@@ -266,7 +272,7 @@ fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
     let (policy, _) = compile(CONFIG);
     let body =
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"query","arguments":{"sql":"S3CRET"}}}"#;
-    let denied = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", body)).unwrap_err();
+    let denied = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call("db", body)).unwrap_err();
     let shown = denied.denial.to_string();
     let at = "agents.a.servers.db.argument_constraints.query[0]";
     assert_eq!(shown, format!("argument `sql` of tool `query` does not match `^SELECT`: SELECT only ({at})"));
@@ -279,7 +285,7 @@ fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
         action: Action::EndSession,
         opened: Vec::new(),
     };
-    let shown = policy.decide(&key("ci"), Revision::V2025_11_25, call).unwrap_err().denial.to_string();
+    let shown = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call).unwrap_err().denial.to_string();
     assert!(shown.starts_with(r"there is no server `a\u{202e}\nxx") && shown.chars().count() < 200, "{shown}");
 }
 
@@ -287,7 +293,7 @@ fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
 fn a_permission_names_the_last_rule_that_had_a_say() {
     let (policy, _) = compile(CONFIG);
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}"#;
-    let permitted = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", body)).unwrap();
+    let permitted = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call("db", body)).unwrap();
     assert_eq!(permitted.reason().to_string(), "the agent's tool matrix allows it (agents.a.servers.db)");
     assert_eq!(permitted.call().tool(), Some("list"));
     assert_eq!(permitted.into_call().message().unwrap().body(), body.as_bytes());
@@ -298,8 +304,8 @@ fn a_key_whose_agent_does_not_exist_is_granted_nothing() {
     let config =
         "[servers.db]\n[servers.open]\naccess = \"public\"\n[keys.ci]\nmcp_servers = [\"*\"]\nagent = \"gone\"";
     let (policy, _) = compile(config);
-    assert!(!policy.reaches(&key("ci"), "db"));
-    assert!(policy.reaches(&key("ci"), "open"));
+    assert!(!policy.reaches(Subject::of(&key("ci")), "db"));
+    assert!(policy.reaches(Subject::of(&key("ci")), "open"));
 }
 
 #[test]
@@ -326,7 +332,7 @@ fn reusing_patterns_changes_neither_policy_nor_problems() {
             let params = format!(r#"{{"name":"query","arguments":{arguments}}}"#);
             let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
             let verdict = |policy: &Policy| {
-                let decided = policy.decide(&key("ci"), Revision::V2025_11_25, call("db", &body));
+                let decided = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call("db", &body));
                 decided.map(|permitted| permitted.reason().clone()).map_err(|denied| denied.denial)
             };
             assert_eq!(verdict(&fresh), verdict(&reused));
@@ -360,10 +366,10 @@ fn a_set_of_servers_spans_any_number_of_them() {
     let (policy, _) = compile(&text);
     for i in 0..200 {
         let name = format!("s{i:03}");
-        assert_eq!(policy.reaches(&key("odd"), &name), i % 2 == 1, "{name}");
-        assert!(policy.reaches(&key("all"), &name));
+        assert_eq!(policy.reaches(Subject::of(&key("odd")), &name), i % 2 == 1, "{name}");
+        assert!(policy.reaches(Subject::of(&key("all")), &name));
     }
-    assert!(!policy.reaches(&key("all"), "s200"));
+    assert!(!policy.reaches(Subject::of(&key("all")), "s200"));
 }
 
 #[test]
@@ -372,8 +378,6 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
     let text = String::new;
     let reasons = [
         ReasonKind::Public,
-        ReasonKind::KeyServers,
-        ReasonKind::AgentServers,
         ReasonKind::ServerTools,
         ReasonKind::AgentTools,
         ReasonKind::ServerResources,
@@ -381,7 +385,13 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         ReasonKind::ServerPrompts,
         ReasonKind::AgentPrompts,
     ];
-    let mut names: Vec<&str> = reasons.map(|kind| Reason { kind, at: place() }.name()).to_vec();
+    let mut reasons = reasons.to_vec();
+    for speaker in [Speaker::Key, Speaker::Team, Speaker::Organisation, Speaker::User, Speaker::Agent] {
+        let rules = [Rule::Servers, Rule::ToolPermissions, Rule::Toolsets];
+        reasons.extend(rules.map(|rule| ReasonKind::Granted(speaker, rule)));
+    }
+    reasons.push(ReasonKind::Granted(Speaker::Toolset, Rule::Toolsets));
+    let mut names: Vec<&str> = reasons.into_iter().map(|kind| Reason { kind, at: place() }.name()).collect();
     let mut kinds = vec![
         DenialKind::ServerUnknown { server: text() },
         DenialKind::ServerNotGranted { server: text() },
@@ -389,7 +399,24 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         DenialKind::ResourceAmbiguous { uri: text(), flaw: UriFlaw::Dots },
         DenialKind::Contradiction,
         DenialKind::ScopeMissing { needed: vec!["mcp".into()] },
+        DenialKind::CallerDisabled,
+        DenialKind::ParameterNotAllowed { tool: text(), parameter: text() },
+        DenialKind::NotInToolset { what: text(), about: About::Tool },
     ];
+    for about in [About::Tool, About::Resource, About::Prompt] {
+        kinds.push(DenialKind::NotGranted { what: text(), about });
+    }
+    for by in [
+        Restriction::Disabled,
+        Restriction::Source,
+        Restriction::User,
+        Restriction::Agent,
+        Restriction::Time,
+        Restriction::AgentSource,
+        Restriction::AgentTime,
+    ] {
+        kinds.push(DenialKind::KeptOut { server: text(), by });
+    }
     for whose in [Whose::Server, Whose::Agent] {
         kinds.push(DenialKind::ToolNotAllowed { tool: text(), whose });
         kinds.push(DenialKind::ToolBlocked { tool: text(), whose });
@@ -405,9 +432,18 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         Mismatch::Unreachable,
         Mismatch::Ambiguous,
         Mismatch::NotFound,
+        Mismatch::Found,
+        Mismatch::NotListed,
+        Mismatch::OutOfRange,
+        Mismatch::TooLong,
+        Mismatch::OutsidePath,
+        Mismatch::OtherHost,
+        Mismatch::Forbidden,
+        Mismatch::TooMany,
     ] {
-        let (tool, arg, pattern, description) = (text(), text(), text(), text());
-        kinds.push(DenialKind::Argument(Box::new(ArgumentDenial { tool, arg, pattern, description, mismatch })));
+        let (tool, arg, expected, description, message) = (text(), text(), text(), text(), None);
+        let denial = ArgumentDenial { tool, arg, expected, description, message, mismatch };
+        kinds.push(DenialKind::Argument(Box::new(denial)));
     }
     names.extend(kinds.into_iter().map(|kind| Denial::new(kind, Some(place())).name()));
     let mut listed = NAMES.to_vec();

@@ -15,6 +15,8 @@ use crate::mcp::splice;
 use crate::mcp::splice::Splice;
 use crate::mcp::uri::UriFlaw;
 use crate::policy::constraint::Mismatch;
+use crate::policy::reason::Reason;
+use crate::policy::rules::Restriction;
 
 /// A call that policy permits, together with the reason. It is the only thing that is sent to a server.
 ///
@@ -85,70 +87,25 @@ pub struct Denied {
     pub denial: Denial,
 }
 
-/// Why a call is permitted: the last rule that had a say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    pub(super) kind: ReasonKind,
-    pub(super) at: At,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReasonKind {
-    Public,
-    KeyServers,
-    AgentServers,
-    ServerTools,
-    AgentTools,
-    ServerResources,
-    AgentResources,
-    ServerPrompts,
-    AgentPrompts,
-}
-
-impl Reason {
-    /// Fixed word for records and metrics.
-    pub fn name(&self) -> &'static str {
-        match self.kind {
-            ReasonKind::Public => "public",
-            ReasonKind::KeyServers => "key_servers",
-            ReasonKind::AgentServers => "agent_servers",
-            ReasonKind::ServerTools => "server_tools",
-            ReasonKind::AgentTools => "agent_tools",
-            ReasonKind::ServerResources => "server_resources",
-            ReasonKind::AgentResources => "agent_resources",
-            ReasonKind::ServerPrompts => "server_prompts",
-            ReasonKind::AgentPrompts => "agent_prompts",
-        }
-    }
-
-    /// Where the rule stands in the configuration.
-    pub fn at(&self) -> Option<&At> {
-        Some(&self.at)
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self.kind {
-            ReasonKind::Public => "the server is open to everybody",
-            ReasonKind::KeyServers => "the key may reach the server",
-            ReasonKind::AgentServers => "the key's agent may reach the server",
-            ReasonKind::ServerTools => "the server's tool list allows it",
-            ReasonKind::AgentTools => "the agent's tool matrix allows it",
-            ReasonKind::ServerResources => "the server's resource list allows it",
-            ReasonKind::AgentResources => "the agent's resource list allows it",
-            ReasonKind::ServerPrompts => "the server's prompt list allows it",
-            ReasonKind::AgentPrompts => "the agent's prompt list allows it",
-        };
-        write!(f, "{text} ({})", self.at)
-    }
-}
-
 /// Every name that a [`Reason`] or a [`Denial`] can have, for metrics that are registered up front.
 pub const NAMES: &[&str] = &[
     "public",
     "key_servers",
+    "key_tool_permissions",
+    "key_toolsets",
+    "team_servers",
+    "team_tool_permissions",
+    "team_toolsets",
+    "organisation_servers",
+    "organisation_tool_permissions",
+    "organisation_toolsets",
+    "user_servers",
+    "user_tool_permissions",
+    "user_toolsets",
     "agent_servers",
+    "agent_tool_permissions",
+    "agent_toolsets",
+    "toolset",
     "server_tools",
     "agent_tools",
     "server_resources",
@@ -157,6 +114,15 @@ pub const NAMES: &[&str] = &[
     "agent_prompts",
     "server_unknown",
     "server_not_granted",
+    "server_disabled",
+    "server_source",
+    "server_user",
+    "server_agent",
+    "caller_disabled",
+    "tool_not_granted",
+    "resource_not_granted",
+    "prompt_not_granted",
+    "not_in_toolset",
     "method_unknown",
     "tool_not_allowed",
     "agent_tool_not_allowed",
@@ -168,6 +134,18 @@ pub const NAMES: &[&str] = &[
     "argument_unreachable",
     "argument_ambiguous",
     "argument_mismatch",
+    "argument_excluded",
+    "argument_not_listed",
+    "argument_out_of_range",
+    "argument_too_long",
+    "argument_outside_path",
+    "argument_other_host",
+    "argument_forbidden",
+    "argument_too_many",
+    "argument_not_allowed",
+    "server_time",
+    "agent_source",
+    "agent_time",
     "resource_not_allowed",
     "agent_resource_not_allowed",
     "resource_blocked",
@@ -201,6 +179,29 @@ pub enum DenialKind {
         /// Its name.
         server: String,
     },
+    /// The server keeps the caller out, whatever is granted.
+    KeptOut {
+        /// Its name.
+        server: String,
+        /// By what.
+        by: Restriction,
+    },
+    /// The caller's key or agent is turned off.
+    CallerDisabled,
+    /// The server is within reach, but this on it is not granted.
+    NotGranted {
+        /// The name or URI.
+        what: String,
+        /// Of what.
+        about: About,
+    },
+    /// It is not in the toolset by whose URL the call came.
+    NotInToolset {
+        /// The name or URI.
+        what: String,
+        /// Of what.
+        about: About,
+    },
     /// The method is not known in the call's revision, or not in this form (a request without an id).
     MethodUnknown {
         /// Its name.
@@ -222,6 +223,13 @@ pub enum DenialKind {
     },
     /// An argument is not as it must be.
     Argument(Box<ArgumentDenial>),
+    /// The tool may not be given this argument.
+    ParameterNotAllowed {
+        /// The tool.
+        tool: String,
+        /// The argument's name.
+        parameter: String,
+    },
     /// The resource is not on the list of allowed resources.
     ResourceNotAllowed {
         /// Its URI.
@@ -283,6 +291,19 @@ pub enum About {
     Message,
 }
 
+impl About {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Method => "method",
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Message => "message",
+        }
+    }
+}
+
 /// Whose list denies a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
@@ -299,10 +320,12 @@ pub struct ArgumentDenial {
     pub tool: String,
     /// The argument's path, as configured.
     pub arg: String,
-    /// The pattern, as configured.
-    pub pattern: String,
-    /// What the pattern stands for, as configured; may be empty.
+    /// What was expected, as configured; empty where it is clear from the mismatch.
+    pub expected: String,
+    /// What the constraint stands for, as configured; may be empty.
     pub description: String,
+    /// What the client is told in any case, as configured.
+    pub message: Option<String>,
     /// How the argument fails it.
     pub mismatch: Mismatch,
 }
@@ -343,6 +366,19 @@ impl Denial {
         match &self.kind {
             DenialKind::ServerUnknown { .. } => "server_unknown",
             DenialKind::ServerNotGranted { .. } => "server_not_granted",
+            DenialKind::KeptOut { by: Restriction::Disabled, .. } => "server_disabled",
+            DenialKind::KeptOut { by: Restriction::Source, .. } => "server_source",
+            DenialKind::KeptOut { by: Restriction::User, .. } => "server_user",
+            DenialKind::KeptOut { by: Restriction::Agent, .. } => "server_agent",
+            DenialKind::KeptOut { by: Restriction::Time, .. } => "server_time",
+            DenialKind::KeptOut { by: Restriction::AgentSource, .. } => "agent_source",
+            DenialKind::KeptOut { by: Restriction::AgentTime, .. } => "agent_time",
+            DenialKind::ParameterNotAllowed { .. } => "argument_not_allowed",
+            DenialKind::CallerDisabled => "caller_disabled",
+            DenialKind::NotGranted { about: About::Resource, .. } => "resource_not_granted",
+            DenialKind::NotGranted { about: About::Prompt, .. } => "prompt_not_granted",
+            DenialKind::NotGranted { .. } => "tool_not_granted",
+            DenialKind::NotInToolset { .. } => "not_in_toolset",
             DenialKind::MethodUnknown { .. } => "method_unknown",
             DenialKind::ToolNotAllowed { whose: Whose::Server, .. } => "tool_not_allowed",
             DenialKind::ToolNotAllowed { whose: Whose::Agent, .. } => "agent_tool_not_allowed",
@@ -355,6 +391,14 @@ impl Denial {
                 Mismatch::Unreachable => "argument_unreachable",
                 Mismatch::Ambiguous => "argument_ambiguous",
                 Mismatch::NotFound => "argument_mismatch",
+                Mismatch::Found => "argument_excluded",
+                Mismatch::NotListed => "argument_not_listed",
+                Mismatch::OutOfRange => "argument_out_of_range",
+                Mismatch::TooLong => "argument_too_long",
+                Mismatch::OutsidePath => "argument_outside_path",
+                Mismatch::OtherHost => "argument_other_host",
+                Mismatch::Forbidden => "argument_forbidden",
+                Mismatch::TooMany => "argument_too_many",
             },
             DenialKind::ResourceNotAllowed { whose: Whose::Server, .. } => "resource_not_allowed",
             DenialKind::ResourceNotAllowed { whose: Whose::Agent, .. } => "agent_resource_not_allowed",
@@ -375,6 +419,10 @@ impl Denial {
         match &self.kind {
             DenialKind::ServerUnknown { .. }
             | DenialKind::ServerNotGranted { .. }
+            | DenialKind::KeptOut { .. }
+            | DenialKind::CallerDisabled
+            | DenialKind::NotGranted { .. }
+            | DenialKind::NotInToolset { .. }
             | DenialKind::ToolNotAllowed { .. }
             | DenialKind::ToolBlocked { .. }
             | DenialKind::ResourceNotAllowed { .. }
@@ -383,7 +431,9 @@ impl Denial {
             | DenialKind::PromptNotAllowed { .. }
             | DenialKind::PromptBlocked { .. } => Told::Hidden,
             DenialKind::MethodUnknown { .. } => Told::MethodUnknown,
-            DenialKind::Argument(_) | DenialKind::Contradiction => Told::Refused,
+            DenialKind::Argument(_) | DenialKind::ParameterNotAllowed { .. } | DenialKind::Contradiction => {
+                Told::Refused
+            }
             DenialKind::ScopeMissing { .. } => Told::Scopes,
         }
     }
@@ -399,9 +449,16 @@ impl Denial {
     /// What it is about.
     pub fn about(&self) -> About {
         match &self.kind {
-            DenialKind::ServerUnknown { .. } | DenialKind::ServerNotGranted { .. } => About::Server,
+            DenialKind::ServerUnknown { .. }
+            | DenialKind::ServerNotGranted { .. }
+            | DenialKind::KeptOut { .. }
+            | DenialKind::CallerDisabled => About::Server,
+            DenialKind::NotGranted { about, .. } | DenialKind::NotInToolset { about, .. } => *about,
             DenialKind::MethodUnknown { .. } => About::Method,
-            DenialKind::ToolNotAllowed { .. } | DenialKind::ToolBlocked { .. } | DenialKind::Argument(_) => About::Tool,
+            DenialKind::ToolNotAllowed { .. }
+            | DenialKind::ToolBlocked { .. }
+            | DenialKind::Argument(_)
+            | DenialKind::ParameterNotAllowed { .. } => About::Tool,
             DenialKind::ResourceNotAllowed { .. }
             | DenialKind::ResourceBlocked { .. }
             | DenialKind::ResourceAmbiguous { .. } => About::Resource,
@@ -415,6 +472,14 @@ impl Denial {
         self.told() == Told::Hidden
     }
 
+    /// What a client is told whether or not explanations are on, in the operator's words.
+    pub fn public_message(&self) -> Option<String> {
+        match &self.kind {
+            DenialKind::Argument(argument) => argument.message.clone(),
+            _ => None,
+        }
+    }
+
     /// What a client may be told when the operator turned explanations on: what the argument must be, in the
     /// operator's words. `None` for everything else, whose existence an explanation would give away.
     pub fn public_explanation(&self) -> Option<String> {
@@ -423,8 +488,15 @@ impl Denial {
                 Some(format!("argument `{}` is not permitted", argument.arg))
             }
             DenialKind::Argument(argument) => Some(format!("argument `{}`: {}", argument.arg, argument.description)),
+            DenialKind::ParameterNotAllowed { parameter, .. } => {
+                Some(format!("argument `{parameter}` is not permitted"))
+            }
             DenialKind::ServerUnknown { .. }
             | DenialKind::ServerNotGranted { .. }
+            | DenialKind::KeptOut { .. }
+            | DenialKind::CallerDisabled
+            | DenialKind::NotGranted { .. }
+            | DenialKind::NotInToolset { .. }
             | DenialKind::MethodUnknown { .. }
             | DenialKind::ToolNotAllowed { .. }
             | DenialKind::ToolBlocked { .. }
@@ -444,12 +516,29 @@ impl fmt::Display for Denial {
         match &self.kind {
             DenialKind::ServerUnknown { server } => write!(f, "there is no server `{server}`")?,
             DenialKind::ServerNotGranted { server } => write!(f, "the caller may not reach server `{server}`")?,
+            DenialKind::KeptOut { server, by } => match by {
+                Restriction::Disabled => write!(f, "server `{server}` is turned off")?,
+                Restriction::Source => write!(f, "server `{server}` is not open to the caller's address")?,
+                Restriction::User => write!(f, "server `{server}` is open to other users only")?,
+                Restriction::Agent => write!(f, "server `{server}` is open to other agents only")?,
+                Restriction::Time => write!(f, "server `{server}` is not open at this time")?,
+                Restriction::AgentSource => write!(f, "the agent may not reach server `{server}` from its address")?,
+                Restriction::AgentTime => write!(f, "the agent may not reach server `{server}` at this time")?,
+            },
+            DenialKind::CallerDisabled => write!(f, "the caller's key or agent is turned off")?,
+            DenialKind::NotGranted { what, about } => {
+                write!(f, "{} `{what}` is not granted to the caller", about.word())?
+            }
+            DenialKind::NotInToolset { what, about } => write!(f, "{} `{what}` is not in the toolset", about.word())?,
             DenialKind::MethodUnknown { method } => {
                 write!(f, "method `{method}` is not known in this revision and form")?
             }
             DenialKind::ToolNotAllowed { tool, whose } => write!(f, "{} does not allow tool `{tool}`", matrix(*whose))?,
             DenialKind::ToolBlocked { tool, whose } => write!(f, "{} blocks tool `{tool}`", matrix(*whose))?,
             DenialKind::Argument(argument) => argument.fmt(f)?,
+            DenialKind::ParameterNotAllowed { tool, parameter } => {
+                write!(f, "tool `{tool}` may not be given `{parameter}`")?;
+            }
             DenialKind::ResourceNotAllowed { uri, whose } => write!(f, "{whose} does not allow resource `{uri}`")?,
             DenialKind::ResourceBlocked { uri, whose } => write!(f, "{whose} blocks resource `{uri}`")?,
             DenialKind::ResourceAmbiguous { uri, flaw } => {
@@ -486,14 +575,22 @@ fn matrix(whose: Whose) -> &'static str {
 
 impl fmt::Display for ArgumentDenial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tool, arg, pattern, description, mismatch } = self;
+        let Self { tool, arg, expected, description, mismatch, .. } = self;
         match mismatch {
             Mismatch::Missing => write!(f, "argument `{arg}` of tool `{tool}` is missing")?,
             Mismatch::Null => write!(f, "argument `{arg}` of tool `{tool}` is null")?,
             Mismatch::NotScalar => write!(f, "argument `{arg}` of tool `{tool}` is an object or an array")?,
             Mismatch::Unreachable => write!(f, "nothing in the arguments of tool `{tool}` stands at `{arg}`")?,
             Mismatch::Ambiguous => write!(f, "argument `{arg}` of tool `{tool}` has a second spelling")?,
-            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match `{pattern}`")?,
+            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match {expected}")?,
+            Mismatch::Found => write!(f, "argument `{arg}` of tool `{tool}` has what it must not: {expected}")?,
+            Mismatch::NotListed => write!(f, "argument `{arg}` of tool `{tool}` is not {expected}")?,
+            Mismatch::OutOfRange => write!(f, "argument `{arg}` of tool `{tool}` is not a number {expected}")?,
+            Mismatch::TooLong => write!(f, "argument `{arg}` of tool `{tool}` has more than {expected}")?,
+            Mismatch::OutsidePath => write!(f, "argument `{arg}` of tool `{tool}` is not a path within {expected}")?,
+            Mismatch::OtherHost => write!(f, "argument `{arg}` of tool `{tool}` is not a URL of {expected}")?,
+            Mismatch::Forbidden => write!(f, "argument `{arg}` of tool `{tool}` must not be there")?,
+            Mismatch::TooMany => write!(f, "argument `{arg}` of tool `{tool}` is no array, or has too many elements")?,
         }
         if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
     }

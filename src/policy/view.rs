@@ -11,16 +11,20 @@ use crate::mcp::message::Message;
 use crate::mcp::uri;
 use crate::mcp::uri::Uri;
 use crate::mcp::uri::UriFlaw;
-use crate::policy::constraint::Constraint;
-use crate::policy::constraint::Mismatch;
+use crate::policy::constraint::Failure;
+use crate::policy::level::Cascade;
+use crate::policy::level::Question;
+use crate::policy::reason::Reason;
 use crate::policy::rules::Exclusion;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Matrix;
+use crate::policy::rules::Placed;
+use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
+use crate::policy::rules::ToolsetRules;
 use crate::policy::verdict::ArgumentDenial;
 use crate::policy::verdict::Denial;
 use crate::policy::verdict::DenialKind;
-use crate::policy::verdict::Reason;
 use crate::policy::verdict::Whose;
 use crate::policy::verdict::shown;
 
@@ -28,13 +32,19 @@ use crate::policy::verdict::shown;
 #[derive(Clone, Copy)]
 pub struct View<'p>(Option<Access<'p>>);
 
-/// The rules for a caller on a server that is within reach.
+/// The rules for a caller on a server that keeps it out by nothing. What is granted is asked of the cascade.
 #[derive(Clone, Copy)]
 pub(super) struct Access<'p> {
-    /// Why the server is within reach.
-    pub(super) grant: &'p Arc<Reason>,
+    /// The levels that the caller has.
+    pub(super) cascade: Cascade<'p>,
+    /// The server's position.
+    pub(super) index: ServerIndex,
     /// What holds for everybody.
     pub(super) server: &'p ServerRules,
+    /// The table of the caller's key, which could have a list: the place of a denial where no list speaks.
+    pub(super) own: Option<&'p At>,
+    /// The toolset by whose URL the call came.
+    pub(super) toolset: Option<&'p ToolsetRules>,
     /// What holds for the caller's agent.
     pub(super) matrix: Option<&'p Matrix>,
 }
@@ -71,7 +81,7 @@ impl<'p> View<'p> {
     }
 
     fn sees(self, listed: Listed<'_>) -> bool {
-        self.0.is_some_and(|access| access.exclusion(listed).is_none())
+        self.0.is_some_and(|access| access.sees(listed))
     }
 }
 
@@ -81,16 +91,27 @@ impl<'p> Access<'p> {
         let reason = self.judge(Listed::Tool(tool))?;
         let Some(matrix) = self.matrix else { return Ok(reason) };
         let constraints = matrix.constraints.get(tool).map(Vec::as_slice).unwrap_or_default();
-        let arguments = if constraints.is_empty() { None } else { message.arguments() };
-        for (index, constraint) in constraints.iter().enumerate() {
-            constraint.judge(arguments).map_err(|mismatch| refused(matrix, tool, index, constraint, mismatch))?;
+        let parameters = matrix.parameters.get(tool);
+        let is_free = constraints.is_empty() && parameters.is_none();
+        let arguments = if is_free { None } else { message.arguments() };
+        if let (Some(parameters), Some(arguments)) = (parameters, arguments)
+            && let Some((name, _)) = arguments.entries().find(|(name, _)| !parameters.contains_key(*name))
+        {
+            let kind = DenialKind::ParameterNotAllowed { tool: shown(tool), parameter: shown(name) };
+            return Err(Denial::new(kind, Some(matrix.at.key("allowed_params").key(tool))));
+        }
+        for placed in constraints {
+            placed.constraint.judge(arguments).map_err(|failure| refused(tool, placed, failure))?;
         }
         Ok(&matrix.reason)
     }
 
     /// Whether the resource at `uri` may be read, and the last rule that had a say.
     pub(super) fn judge_resource(self, uri: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
-        let uri = Uri::read(uri).map_err(|flaw| ambiguous(uri, flaw))?;
+        let uri = Uri::read(uri).map_err(|flaw| match self.reach() {
+            Ok(_) => ambiguous(uri, flaw),
+            Err(at) => Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at),
+        })?;
         self.judge(Listed::Resource(&uri))
     }
 
@@ -106,13 +127,68 @@ impl<'p> Access<'p> {
         }
     }
 
+    /// Why the server is within reach: some tool of it, or all of it.
+    ///
+    /// # Errors
+    /// It is not; with the rule that decides, where there is one.
+    pub(super) fn reach(self) -> Result<&'p Arc<Reason>, Option<At>> {
+        if let Some(toolset) = self.toolset.filter(|toolset| !toolset.bundle.has_any(self.index)) {
+            return Err(Some(toolset.at.clone()));
+        }
+        let reach = self.cascade.reach(self.index);
+        reach.or_else(|denied| {
+            self.server.public.as_ref().ok_or_else(|| denied.map(|reason| &reason.at).or(self.own).cloned())
+        })
+    }
+
+    /// Why something on the server is granted. What is open to everybody is open to every caller.
+    fn grant(self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Option<&'p Arc<Reason>>> {
+        let question = match listed {
+            Listed::Tool(tool) => Question::Tool(tool),
+            Listed::Resource(_) | Listed::Prompt(_) => Question::Server,
+        };
+        match self.cascade.say(self.index, question) {
+            Some(word) if word.granted => Ok(word.reason),
+            said => self.server.public.as_ref().ok_or(said.map(|word| word.reason)),
+        }
+    }
+
+    /// The toolset that the call came by, if something is not in it. A toolset is tools.
+    fn outside(self, listed: Listed<'_>) -> Option<&'p ToolsetRules> {
+        self.toolset.filter(|toolset| match listed {
+            Listed::Tool(tool) => !toolset.bundle.has(self.index, tool),
+            Listed::Resource(_) | Listed::Prompt(_) => true,
+        })
+    }
+
+    /// The denial of what is not granted.
+    fn not_granted(self, listed: Listed<'_>, by: Option<&'p Arc<Reason>>) -> Box<Denial> {
+        match self.reach() {
+            Err(at) => Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at),
+            Ok(_) => {
+                let (about, what) = listed.shown();
+                Denial::new(DenialKind::NotGranted { what, about }, by.map(|reason| reason.at.clone()))
+            }
+        }
+    }
+
     /// Whether something may be named, and the last rule that had a say.
     pub(super) fn judge(self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Box<Denial>> {
+        let grant = self.grant(listed).map_err(|by| self.not_granted(listed, by))?;
+        if let Some(toolset) = self.outside(listed) {
+            let (about, what) = listed.shown();
+            return Err(Denial::new(DenialKind::NotInToolset { what, about }, Some(toolset.at.clone())));
+        }
         if let Some((whose, table, exclusion)) = self.exclusion(listed) {
             return Err(exclusion.denial(listed, whose, table));
         }
         let by_agent = self.matrix.and_then(|matrix| matrix.lists.reason(listed));
-        Ok(by_agent.or(self.server.lists.reason(listed)).unwrap_or(self.grant))
+        Ok(by_agent.or(self.server.lists.reason(listed)).unwrap_or(grant))
+    }
+
+    /// The same as [`Access::judge`], without a reason.
+    fn sees(self, listed: Listed<'_>) -> bool {
+        self.grant(listed).is_ok() && self.outside(listed).is_none() && self.exclusion(listed).is_none()
     }
 
     /// The list that excludes something, if one does: the server's has the first word.
@@ -129,14 +205,15 @@ fn ambiguous(uri: &str, flaw: UriFlaw) -> Box<Denial> {
     Denial::new(DenialKind::ResourceAmbiguous { uri: shown(uri), flaw }, None)
 }
 
-fn refused(matrix: &Matrix, tool: &str, index: usize, constraint: &Constraint, mismatch: Mismatch) -> Box<Denial> {
-    let at = matrix.at.key("argument_constraints").key(tool).index(index);
+fn refused(tool: &str, placed: &Placed, (mismatch, expected): Failure<'_>) -> Box<Denial> {
+    let constraint = &placed.constraint;
     let argument = ArgumentDenial {
         tool: shown(tool),
         arg: constraint.path.to_string(),
-        pattern: constraint.pattern.text().to_owned(),
+        expected: expected.to_owned(),
         description: constraint.description.to_string(),
+        message: constraint.message.as_deref().map(str::to_owned),
         mismatch,
     };
-    Denial::new(DenialKind::Argument(Box::new(argument)), Some(at))
+    Denial::new(DenialKind::Argument(Box::new(argument)), Some(placed.at.clone()))
 }

@@ -48,7 +48,6 @@ impl Stage {
             access = "public"
             [servers.scoped]
             url = "{url}"
-            access = "public"
             required_scopes = ["mcp"]
             tools.echo.required_scopes = ["echo:call"]
             [servers.closed]
@@ -60,6 +59,8 @@ impl Stage {
             [servers.tokens]
             url = "{url}"
             credentials = "token"
+            [teams.dev]
+            mcp_servers = ["scoped", "tokens"]
             [keys.ci]
             digest = "{digest}"
             mcp_servers = ["*"]
@@ -75,7 +76,9 @@ impl Stage {
 
     /// A token for a server, with further claims.
     fn token(&self, server: &str, claims: &Value) -> String {
-        let mut all = json!({ "aud": format!("https://gw.example/mcp/{server}"), "email": "ann@x.example" });
+        let mut all = json!({
+            "aud": format!("https://gw.example/mcp/{server}"), "email": "ann@x.example", "groups": ["dev"],
+        });
         for (name, value) in claims.as_object().unwrap() {
             all[name] = value.clone();
         }
@@ -156,6 +159,11 @@ async fn a_token_is_judged_recorded_and_goes_no_further() {
         (&record["principal"], &record["credential"], &record["user"], &record["teams"]),
         (&json!("oauth:idp:ann"), &json!("token"), &json!("ann@x.example"), &json!(["dev", "ops"]))
     );
+    // What a team of the token is granted, and nothing else.
+    let granted = stage.token("tokens", &json!({}));
+    assert_eq!(stage.post("tokens", &granted, CALL).await.status, 200);
+    let none = stage.token("tokens", &json!({ "groups": ["ops"] }));
+    assert!(stage.post("tokens", &none, CALL).await.text().contains("Unknown"));
     let foreign = Issuer::start().await.token(&json!({ "aud": "https://gw.example/mcp/files" }));
     let ended = stage.token("files", &json!({ "exp": issuer::now() - 1, "iat": issuer::now() - 9 }));
     let unknown = stage.issuer.token_by("two", &json!({ "aud": "https://gw.example/mcp/files" }));

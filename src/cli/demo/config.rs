@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(config.keys["developer"].digest, "digest of developer");
         assert!(KEYS.iter().all(|key| config.agents.contains_key(config.keys[*key].agent.as_ref().unwrap())));
         let analyst = &config.agents["analyst"].servers["database"];
-        assert_eq!(analyst.argument_constraints["execute_query"][0].pattern, r"^\s*SELECT");
+        assert_eq!(analyst.argument_constraints["execute_query"][0].pattern.as_deref(), Some(r"^\s*SELECT"));
         assert_eq!(config.agents["developer"].servers["files"].blocked_tools, ["delete_file"]);
     }
 

@@ -37,6 +37,7 @@ use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::policy::Policy;
 use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::upstream::Answer;
 use crate::upstream::Choice;
 use crate::upstream::Dispatch;
@@ -182,7 +183,10 @@ fn plans(server: Server) -> Plans {
 fn permit(action: Action) -> Permitted {
     let policy = Policy::compile(&config(server("http://127.0.0.1:1/")), &mut Problems::new());
     let call = Call { server: "x".into(), action, opened: Vec::new() };
-    policy.decide(&Principal::public(), Revision::V2025_11_25, call).map_err(|denied| denied.denial).unwrap()
+    policy
+        .decide(Subject::of(&Principal::public()), Revision::V2025_11_25, call)
+        .map_err(|denied| denied.denial)
+        .unwrap()
 }
 
 fn permitted(body: &'static str) -> Permitted {
