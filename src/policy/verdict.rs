@@ -156,6 +156,7 @@ pub const NAMES: &[&str] = &[
     "prompt_blocked",
     "agent_prompt_blocked",
     "contradiction",
+    "scope_missing",
 ];
 
 /// Why a call is denied.
@@ -266,6 +267,11 @@ pub enum DenialKind {
     },
     /// What the gateway would change in the message was judged as it is, or is changed otherwise too.
     Contradiction,
+    /// The caller's token lacks a scope.
+    ScopeMissing {
+        /// All scopes that are needed.
+        needed: Vec<Arc<str>>,
+    },
 }
 
 /// What a denial is about: what a client is told does not exist.
@@ -333,6 +339,8 @@ pub enum Told {
     MethodUnknown,
     /// That the call is refused: the tool exists and its arguments are not as they must be.
     Refused,
+    /// That another token is needed, and with which scopes.
+    Scopes,
 }
 
 /// Characters of a caller's word that a denial shows.
@@ -402,6 +410,7 @@ impl Denial {
             DenialKind::PromptBlocked { whose: Whose::Server, .. } => "prompt_blocked",
             DenialKind::PromptBlocked { whose: Whose::Agent, .. } => "agent_prompt_blocked",
             DenialKind::Contradiction => "contradiction",
+            DenialKind::ScopeMissing { .. } => "scope_missing",
         }
     }
 
@@ -425,6 +434,15 @@ impl Denial {
             DenialKind::Argument(_) | DenialKind::ParameterNotAllowed { .. } | DenialKind::Contradiction => {
                 Told::Refused
             }
+            DenialKind::ScopeMissing { .. } => Told::Scopes,
+        }
+    }
+
+    /// The scopes that the caller's token must have, if that is what it lacks.
+    pub fn needed_scopes(&self) -> Option<&[Arc<str>]> {
+        match &self.kind {
+            DenialKind::ScopeMissing { needed } => Some(needed),
+            _ => None,
         }
     }
 
@@ -445,7 +463,7 @@ impl Denial {
             | DenialKind::ResourceBlocked { .. }
             | DenialKind::ResourceAmbiguous { .. } => About::Resource,
             DenialKind::PromptNotAllowed { .. } | DenialKind::PromptBlocked { .. } => About::Prompt,
-            DenialKind::Contradiction => About::Message,
+            DenialKind::Contradiction | DenialKind::ScopeMissing { .. } => About::Message,
         }
     }
 
@@ -487,7 +505,8 @@ impl Denial {
             | DenialKind::ResourceAmbiguous { .. }
             | DenialKind::PromptNotAllowed { .. }
             | DenialKind::PromptBlocked { .. }
-            | DenialKind::Contradiction => None,
+            | DenialKind::Contradiction
+            | DenialKind::ScopeMissing { .. } => None,
         }
     }
 }
@@ -529,6 +548,9 @@ impl fmt::Display for Denial {
             DenialKind::PromptBlocked { prompt, whose } => write!(f, "{whose} blocks prompt `{prompt}`")?,
             DenialKind::Contradiction => {
                 write!(f, "a change of the message touches what was judged, or another change")?
+            }
+            DenialKind::ScopeMissing { needed } => {
+                write!(f, "the caller's token must have these scopes: {}", needed.join(" "))?;
             }
         }
         self.at.as_ref().map_or(Ok(()), |at| write!(f, " ({at})"))
