@@ -384,7 +384,7 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     upstream.on("tools/call stream", Reply::sse(vec![Event::progress(1), Event::result(json!({ "content": [] }))]));
     let key = gateway::make_key("ci");
     let config = format!(
-        "{}team = \"platform\"\nagent = \"worker\"\n[teams.platform]\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
+        "{}team = \"platform\"\nuser = \"ana\"\nagent = \"worker\"\n[teams.platform]\norganisation = \"example\"\n[organisations.example]\n[users.ana]\n[servers.a.mcp_server_cost_info]\ndefault_cost_per_query = 0.01\n[servers.a.tools.rare]\nlimits = {{ calls_per_day_max = 1 }}\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
         key.config(&upstream)
     );
     let mut gateway = Gateway::start(&config);
@@ -402,6 +402,8 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
         ("garbage", json!({})),
         ("gone", json!({})),
         ("stream", json!({})),
+        ("rare", json!({})),
+        ("rare", json!({})),
     ] {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }).to_string();
         gateway.post("/mcp/a?verbose=1&k", &[&owner, &session, "User-Agent: tester/1"], &body).await;
