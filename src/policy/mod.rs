@@ -225,6 +225,9 @@ impl Policy {
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
                 (levels.map(|level| Voice::of(level.map(|level| &**level))), agent, who, Some(&key.level.at))
             }
+            None if !self.scopes.vouched(principal) => {
+                return Err(Unreachable::NotGranted(Some(At::root().key("auth").key("issuers"))));
+            }
             None => {
                 let teams = Voice::Teams(&self.teams, &principal.teams);
                 let organisation = match &principal.organisation {

@@ -2,9 +2,11 @@
 //!
 //! Scopes of a server are asked for by everything on it, those of a tool by calls of that tool beside them. They restrict what was
 //! granted and grant nothing. A caller with a key has none and needs none: what it may do is in the configuration. A tool whose
-//! scope is missing is listed all the same, because calling it is how a client learns which scope to ask for.
+//! scope is missing is listed all the same, because calling it is how a client learns which scope to ask for. And whom an issuer
+//! vouched for that the configuration no longer has, nobody vouches for.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::model::Config;
@@ -13,9 +15,12 @@ use crate::policy::verdict::Denial;
 use crate::policy::verdict::DenialKind;
 use crate::principal::Principal;
 
-/// Required scopes, of the servers that require any.
+/// Required scopes, of the servers that require any, and the issuers whose callers are known.
 #[derive(Debug, Default)]
-pub(super) struct Scopes(HashMap<Box<str>, Required>);
+pub(super) struct Scopes {
+    servers: HashMap<Box<str>, Required>,
+    issuers: HashSet<Box<str>>,
+}
 
 #[derive(Debug)]
 struct Required {
@@ -36,7 +41,14 @@ impl Scopes {
                 Required { server: texts(&server.required_scopes), tools, at: At::root().key("servers").key(name) };
             (!is_empty).then(|| (name.as_str().into(), required))
         });
-        Self(rows.collect())
+        let issuers = config.auth.issuers.keys().map(|name| name.as_str().into()).collect();
+        Self { servers: rows.collect(), issuers }
+    }
+
+    /// Whether the configuration still has the issuer that vouched for `principal`, if one did.
+    pub(super) fn vouched(&self, principal: &Principal) -> bool {
+        let by = principal.id.strip_prefix("oauth:").map(|rest| rest.split(':').next().unwrap_or_default());
+        by.is_none_or(|issuer| self.issuers.contains(issuer))
     }
 
     /// Whether `principal` may do this on `server`, as far as scopes are concerned; `tool`: the one that is called.
@@ -44,7 +56,7 @@ impl Scopes {
         if principal.key.is_some() {
             return Ok(());
         }
-        let Some(required) = self.0.get(server) else { return Ok(()) };
+        let Some(required) = self.servers.get(server) else { return Ok(()) };
         let of_tool = tool.and_then(|tool| required.tools.get(tool)).map(Vec::as_slice).unwrap_or_default();
         let has = |scope: &Arc<str>| principal.scopes.contains(scope);
         if required.server.iter().chain(of_tool).all(has) {
@@ -58,6 +70,16 @@ impl Scopes {
             None => at.key(key),
         };
         Err(Denial::new(DenialKind::ScopeMissing { needed }, Some(at)))
+    }
+}
+
+impl Denial {
+    /// The scopes that the caller's token must have, if that is what it lacks.
+    pub fn needed_scopes(&self) -> Option<&[Arc<str>]> {
+        match self.kind() {
+            DenialKind::ScopeMissing { needed } => Some(needed),
+            _ => None,
+        }
     }
 }
 
@@ -106,6 +128,17 @@ mod tests {
         assert_eq!(missing(&["MCP", "admin "], "db", Some("drop")), named("mcp admin", "servers.db.required_scopes"));
         assert_eq!(missing(&["mcp"], "db", Some("sum")), named("mcp sum", "servers.db.tools.sum.required_scopes"));
         assert_eq!(missing(&[], "free", Some("drop")), None);
+    }
+
+    #[test]
+    fn nobody_is_vouched_for_by_an_issuer_that_is_gone() {
+        let mut config = config();
+        let vouched = |config: &Config, principal: Principal| Scopes::compile(config).vouched(&principal);
+        assert!(!vouched(&config, Principal::of_token("idp", "ann")));
+        config.auth.issuers.insert("idp".into(), Default::default());
+        assert!(vouched(&config, Principal::of_token("idp", "ann")));
+        assert!(!vouched(&config, Principal::of_token("id", "p:ann")));
+        assert!(vouched(&config, Principal::of_key("oauth")) && vouched(&config, Principal::public()));
     }
 
     #[test]

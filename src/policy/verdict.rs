@@ -422,14 +422,6 @@ impl Denial {
         }
     }
 
-    /// The scopes that the caller's token must have, if that is what it lacks.
-    pub fn needed_scopes(&self) -> Option<&[Arc<str>]> {
-        match &self.kind {
-            DenialKind::ScopeMissing { needed } => Some(needed),
-            _ => None,
-        }
-    }
-
     /// What it is about.
     pub fn about(&self) -> About {
         match &self.kind {

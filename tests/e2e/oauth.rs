@@ -99,7 +99,7 @@ fn challenge(answer: &Answer) -> &str {
     answer.header("www-authenticate").unwrap_or_default()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_learns_where_to_log_in_only_where_tokens_are_taken() {
     let stage = Stage::start().await;
     let anonymous = async |server: &str| stage.gateway.post(&format!("/mcp/{server}"), &[], CALL).await;
@@ -148,7 +148,7 @@ async fn a_caller_learns_where_to_log_in_only_where_tokens_are_taken() {
     assert_eq!(stage.gateway.metric("portcullis_oauth_metadata_total").await, Some(5.0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_judged_recorded_and_goes_no_further() {
     let stage = Stage::start().await;
     let good = stage.token("files", &json!({ "groups": ["dev", "ops"] }));
@@ -202,7 +202,7 @@ async fn a_token_is_judged_recorded_and_goes_no_further() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_scope_is_named_with_all_that_are_needed() {
     let stage = Stage::start().await;
     let with = |scope: &str| stage.token("scoped", &json!({ "scope": scope }));
@@ -230,7 +230,7 @@ async fn a_missing_scope_is_named_with_all_that_are_needed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standing_stream_ends_with_its_token() {
     let stage = Stage::start().await;
     stage.upstream.on("GET", Reply::standing(Vec::new()));
@@ -249,7 +249,7 @@ async fn a_standing_stream_ends_with_its_token() {
     assert_eq!(result["reason"], "token_expired");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_issuer_that_is_gone_keeps_nobody_out() {
     let stage = Stage::start().await;
     stage.issuer.stop();
