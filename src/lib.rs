@@ -18,6 +18,7 @@ pub mod transport;
 pub mod upstream;
 
 pub mod disk;
+pub mod net;
 
 pub mod policy;
 pub mod quota;

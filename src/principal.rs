@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// An authenticated caller, or the one caller of public servers who showed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Principal {
-    /// Stable identity: `key:NAME`, or `public`. Sessions are bound to it, so that rotating a key does not cut them.
+    /// Stable identity: `key:NAME`, `oauth:ISSUER:SUBJECT`, or `public`. Sessions are bound to it, so that rotating a key does not cut them.
     pub id: Arc<str>,
     /// Name of the key that was presented; `None` for the public caller.
     pub key: Option<Arc<str>>,
@@ -18,6 +18,10 @@ pub struct Principal {
     pub user: Option<Arc<str>>,
     /// The agent the caller is.
     pub agent: Option<Arc<str>>,
+    /// What the caller's token is good for, in the words of its issuer. A key has none and needs none.
+    pub scopes: Vec<Arc<str>>,
+    /// When the caller's token ends: seconds since 1970.
+    pub expires: Option<u64>,
 }
 
 impl Principal {
@@ -29,6 +33,20 @@ impl Principal {
     /// The caller who holds the key of this name.
     pub fn of_key(name: &str) -> Self {
         Self { id: format!("key:{name}").into(), key: Some(name.into()), ..Self::default() }
+    }
+
+    /// The caller whom an issuer's token speaks of.
+    pub fn of_token(issuer: &str, subject: &str) -> Self {
+        Self { id: format!("oauth:{issuer}:{subject}").into(), ..Self::default() }
+    }
+
+    /// What the caller showed, in the words of records: `key`, `token` or `none`.
+    pub fn credential(&self) -> &'static str {
+        match self.key {
+            Some(_) => "key",
+            None if self.is_public() => "none",
+            None => "token",
+        }
     }
 
     /// Whether it is the caller who showed nothing.

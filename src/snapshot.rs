@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Keys;
+use crate::auth::Oauth;
 use crate::config::model::Config;
 use crate::config::model::DenialForm;
 use crate::config::problem::At;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub front: Arc<Front>,
     /// Who holds which key.
     pub keys: Keys,
+    /// Whom issuers of tokens vouch for.
+    pub oauth: Oauth,
     /// Who may do what.
     pub policy: Policy,
     /// How much they may do.
@@ -87,6 +90,7 @@ impl Snapshot {
             origins: OriginRules::compile(config, problems),
             front: Arc::new(Front::compile(config, previous.map(|previous| &*previous.front), problems)),
             keys: Keys::compile(config, problems),
+            oauth: Oauth::compile(config, problems),
             policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
             quotas: Quotas::compile(config),
             plans: Plans::compile(config, problems),

@@ -147,6 +147,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
             organisation: asked.organisation.as_ref().map(shared),
             user: asked.user.as_ref().map(shared),
             agent: asked.agent.as_ref().map(shared),
+            ..Principal::default()
         },
     };
     let subject =

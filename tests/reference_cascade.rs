@@ -276,6 +276,7 @@ impl Random {
             organisation: self.name().filter(|_| self.below(2) == 0).map(Into::into),
             user: self.name().map(Into::into),
             agent: self.name().map(Into::into),
+            ..Principal::default()
         });
         let toolset = (self.below(4) == 0).then(|| if self.below(20) == 0 { "nowhere" } else { self.of(&TOOLSETS) });
         Asked { key, token, toolset, server: self.of(&SERVERS), tool: (self.below(5) > 0).then(|| self.of(&TOOLS)) }

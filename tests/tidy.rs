@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "mcp", "principal", "clock", "failpoint"],
     &["call", "network", "seal", "telemetry"],
     &["session", "policy", "quota"],
-    &["disk"],
+    &["disk", "net"],
     &["transport", "auth", "upstream", "audit"],
     &["snapshot"],
     &["runtime"],

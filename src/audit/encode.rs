@@ -27,6 +27,8 @@ const NAME_BYTES_MAX: usize = 128;
 const TEXT_BYTES_MAX: usize = 256;
 /// Bytes kept of a resource's URI: what tells a file from its neighbour stands at the end.
 const URI_BYTES_MAX: usize = 1024;
+/// Teams kept of a caller.
+const TEAMS_MAX: usize = 8;
 /// Names kept of a client's certificate.
 const CERTIFICATE_NAMES_MAX: usize = 4;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
@@ -59,6 +61,12 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     session(line, request.session);
     if let Some(principal) = request.principal {
         line.text("principal", principal.id.as_bytes(), NAME_BYTES_MAX);
+        line.word("credential", principal.credential());
+        text(line, "user", principal.user.as_deref(), NAME_BYTES_MAX);
+        if !principal.teams.is_empty() {
+            line.texts("teams", &principal.teams, TEAMS_MAX, NAME_BYTES_MAX);
+        }
+        text(line, "organisation", principal.organisation.as_deref(), NAME_BYTES_MAX);
         text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
     }
     text(line, "server", request.server, NAME_BYTES_MAX);

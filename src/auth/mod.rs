@@ -1,12 +1,13 @@
 //! Who calls?
 //!
-//! A caller shows an API key in a header; what is stored is its digest. Whatever is shown must be right: a wrong key,
-//! two different keys or a key in the query refuse the request even where no key is needed.
-//! [`Keys`] is compiled from the configuration and never changes; All lines of all these headers are judged together.
+//! A caller shows an API key in a header; what is stored is its digest. Or it shows a token of an issuer's: see [`oauth`]. Whatever
+//! is shown must be right: a wrong key, two different keys or a key in the query refuse the request even where no key is needed.
+//! [`Keys`] is compiled from the configuration and never changes; all lines of all these headers are judged together.
 
 mod challenge;
 mod compile;
 pub mod key;
+pub mod oauth;
 mod presented;
 #[cfg(test)]
 mod tests;
@@ -20,13 +21,17 @@ use http::HeaderName;
 use subtle::ConstantTimeEq;
 
 use crate::auth::key::Digest;
+use crate::auth::presented::Credential;
 use crate::network::Networks;
 use crate::principal::Principal;
 
 pub use crate::auth::challenge::challenge;
+pub use crate::auth::challenge::token_challenge;
 pub use crate::auth::compile::KEY_HEADERS_MAX;
 pub use crate::auth::compile::KEYS_MAX;
 pub use crate::auth::compile::principal;
+pub use crate::auth::oauth::Oauth;
+pub use crate::auth::oauth::TokenError;
 pub use crate::auth::presented::AuthError;
 
 /// The keys of one configuration, and the headers that may carry them.
@@ -69,6 +74,15 @@ impl Terms {
     }
 }
 
+/// What a caller showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented<'s> {
+    /// The key of this caller.
+    Key(Arc<Principal>),
+    /// A token of an issuer's, not verified yet.
+    Token(&'s str),
+}
+
 /// What a caller shows, from where, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'s> {
@@ -83,19 +97,23 @@ pub struct Shown<'s> {
 }
 
 impl Keys {
-    /// The caller who shows this, `None` if nothing was shown.
+    /// Who shows this, `None` if nothing was shown.
     ///
-    /// An error whenever something was shown that is not exactly one right key, wherever it was shown.
-    pub fn authenticate(&self, shown: Shown<'_>) -> Result<Option<Arc<Principal>>, AuthError> {
+    /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
+    /// token is right is not known yet.
+    pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
         if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
             return Err(AuthError::InQuery);
         }
-        let Some(key) = presented::key_of(shown.headers, &self.key_headers)? else {
-            return Ok(None);
-        };
-        let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
-        entry.terms.allow(shown.source, shown.now)?;
-        Ok(Some(Arc::clone(&entry.principal)))
+        match presented::credential_of(shown.headers, &self.key_headers)? {
+            None => Ok(None),
+            Some(Credential::Token(token)) => Ok(Some(Presented::Token(token))),
+            Some(Credential::Key(key)) => {
+                let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
+                entry.terms.allow(shown.source, shown.now)?;
+                Ok(Some(Presented::Key(Arc::clone(&entry.principal))))
+            }
+        }
     }
 
     /// Whether the key of this name may be used from here now.

@@ -1,7 +1,8 @@
-//! Which key does a request show?
+//! Which key or token does a request show?
 //!
 //! `Authorization: Bearer`, `X-API-Key`, `API-Key` and the configured headers are read together, every line of them.
 //! The same key twice is one key; two different ones are an attempt to be judged as one caller and seen as another.
+//! A token comes in `Authorization` alone, and with nothing beside it: a text with a dot, which no key has.
 //! A key in the query is refused whatever the headers say: queries end up in logs and histories.
 
 use http::HeaderMap;
@@ -10,6 +11,7 @@ use http::HeaderValue;
 use http::header;
 
 use crate::auth::key;
+use crate::auth::oauth::TOKEN_BYTES_MAX;
 
 /// Headers whose whole value is a key, in every configuration.
 pub(super) const BUILT_IN: [HeaderName; 2] = [HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
@@ -41,6 +43,18 @@ pub enum AuthError {
     /// A key in the query.
     #[error("a key is shown in the query")]
     InQuery,
+    /// The server takes tokens alone.
+    #[error("keys are not accepted here")]
+    NotTaken,
+}
+
+/// What a request shows. Nothing of it is verified yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credential<'h> {
+    /// Something that can only be a key.
+    Key(&'h str),
+    /// Something that can only be a token of an issuer's.
+    Token(&'h str),
 }
 
 impl AuthError {
@@ -54,40 +68,56 @@ impl AuthError {
             AuthError::Source => "key_source",
             AuthError::Conflicting => "keys_conflicting",
             AuthError::InQuery => "key_in_query",
+            AuthError::NotTaken => "key_not_taken",
         }
     }
 }
 
-/// The one key that `headers` show, in `Authorization` or in any of `key_headers`.
-pub(super) fn key_of<'h>(headers: &'h HeaderMap, key_headers: &[HeaderName]) -> Result<Option<&'h str>, AuthError> {
+/// The one key or token that `headers` show, in `Authorization` or in any of `key_headers`.
+pub(super) fn credential_of<'h>(
+    headers: &'h HeaderMap,
+    key_headers: &[HeaderName],
+) -> Result<Option<Credential<'h>>, AuthError> {
     let bearers = headers.get_all(header::AUTHORIZATION).into_iter().map(bearer);
     let plain = key_headers.iter().flat_map(|name| headers.get_all(name)).map(readable);
-    let mut shown: Option<&str> = None;
+    let mut shown: Option<Credential<'_>> = None;
     let mut conflicting = false;
     // Every value is read before two are compared, so that the answer does not depend on the order of the lines.
-    for key in bearers.chain(plain) {
-        let key = key?;
-        conflicting |= shown.is_some_and(|before| before != key);
-        shown = Some(key);
+    for credential in bearers.chain(plain) {
+        let credential = credential?;
+        conflicting |= shown.is_some_and(|before| before != credential);
+        shown = Some(credential);
     }
     if conflicting { Err(AuthError::Conflicting) } else { Ok(shown) }
 }
 
 /// The token of an `Authorization` line of the Bearer scheme.
-fn bearer(value: &HeaderValue) -> Result<&str, AuthError> {
+fn bearer(value: &HeaderValue) -> Result<Credential<'_>, AuthError> {
     let value = value.to_str().map_err(|_| AuthError::Malformed)?;
     let (scheme, token) = value.split_once(' ').ok_or(AuthError::Malformed)?;
-    if scheme.eq_ignore_ascii_case("bearer") { token_of(token) } else { Err(AuthError::Malformed) }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(AuthError::Malformed);
+    }
+    if is_token(token.trim_start()) {
+        token_of(token, TOKEN_BYTES_MAX).map(Credential::Token)
+    } else {
+        token_of(token, key::KEY_BYTES_MAX).map(Credential::Key)
+    }
+}
+
+/// Whether a text is of the form of an issuer's tokens. A text with our prefix never is.
+fn is_token(text: &str) -> bool {
+    !text.starts_with(key::PREFIX) && text.contains('.')
 }
 
 /// The key of a line that holds nothing else.
-fn readable(value: &HeaderValue) -> Result<&str, AuthError> {
-    token_of(value.to_str().map_err(|_| AuthError::Malformed)?)
+fn readable(value: &HeaderValue) -> Result<Credential<'_>, AuthError> {
+    token_of(value.to_str().map_err(|_| AuthError::Malformed)?, key::KEY_BYTES_MAX).map(Credential::Key)
 }
 
-fn token_of(text: &str) -> Result<&str, AuthError> {
+fn token_of(text: &str, bytes_max: usize) -> Result<&str, AuthError> {
     let token = text.trim_matches([' ', '\t']);
-    let fits = !token.is_empty() && token.len() <= key::KEY_BYTES_MAX;
+    let fits = !token.is_empty() && token.len() <= bytes_max;
     // A comma would be two values in one line, which others may read apart.
     let one = token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
     if fits && one { Ok(token) } else { Err(AuthError::Malformed) }
@@ -112,7 +142,8 @@ fn looks_like_a_key(text: &str) -> bool {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
         _ => text,
     };
-    text.starts_with(key::PREFIX)
+    // Every token begins with a header in JSON, which begins so in base64url.
+    text.starts_with(key::PREFIX) || text.starts_with("eyJ") && text.matches('.').count() == 2
 }
 
 /// `text` without its percent-encoding; what is not UTF-8 afterwards is replaced, as no key contains it.

@@ -8,6 +8,7 @@ use crate::auth::AuthError;
 use crate::auth::KEY_HEADERS_MAX;
 use crate::auth::KEYS_MAX;
 use crate::auth::Keys;
+use crate::auth::Presented;
 use crate::auth::Shown;
 use crate::auth::challenge;
 use crate::auth::key;
@@ -55,6 +56,14 @@ fn plain<'s>(headers: &'s HeaderMap, query: Option<&'s str>) -> Shown<'s> {
     Shown { headers, query, source: None, now: 0 }
 }
 
+/// The caller's id, or the token that was shown.
+fn named(presented: Presented<'_>) -> String {
+    match presented {
+        Presented::Key(principal) => principal.id.to_string(),
+        Presented::Token(token) => format!("token:{token}"),
+    }
+}
+
 /// The caller's id, with these header lines; `{1}` and `{2}` stand for the two keys, `{9}` for an unknown one.
 fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, AuthError> {
     let unknown = with_checksum(&ONE.replace("A", "C"));
@@ -66,8 +75,8 @@ fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, 
         let value = HeaderValue::from_bytes(fill(value).as_bytes()).unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
     }
-    let caller = keys().authenticate(plain(&headers, query.map(fill).as_deref()))?;
-    Ok(caller.map(|principal| principal.id.to_string()))
+    let keys = keys();
+    Ok(keys.authenticate(plain(&headers, query.map(fill).as_deref()))?.map(named))
 }
 
 #[test]
@@ -124,7 +133,10 @@ fn a_key_is_accepted_in_each_of_its_headers() {
 fn a_caller_is_its_key_with_the_keys_team_and_agent() {
     let mut headers = HeaderMap::new();
     headers.insert("api-key", with_checksum(ONE).parse().unwrap());
-    let principal = keys().authenticate(plain(&headers, None)).unwrap().unwrap();
+    let keys = keys();
+    let Ok(Some(Presented::Key(principal))) = keys.authenticate(plain(&headers, None)) else {
+        panic!("no key is seen")
+    };
     assert_eq!((&*principal.id, principal.key.as_deref()), ("key:one", Some("one")));
     assert_eq!((&principal.teams[..], principal.agent.as_deref()), (&["t".into()][..], Some("a")));
 }
@@ -184,7 +196,7 @@ fn caller_among(digests: &[String], key: &str) -> Result<Option<String>, AuthErr
     assert!(!problems.has_errors());
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", key.parse().unwrap());
-    keys.authenticate(plain(&headers, None)).map(|caller| caller.map(|principal| principal.id.to_string()))
+    keys.authenticate(plain(&headers, None)).map(|caller| caller.map(named))
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub(super) struct Asked {
     /// A team of that user; may be repeated.
     #[arg(long = "team", value_name = "TEAM", conflicts_with = "key")]
     teams: Vec<String>,
+    /// A scope of the token; may be repeated.
+    #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "key")]
+    scopes: Vec<String>,
     /// The organisation of that user.
     #[arg(long, conflicts_with = "key")]
     organisation: Option<String>,
@@ -154,7 +157,8 @@ impl Asked {
             };
             return Ok(auth::principal(name, key, &loaded.config));
         }
-        if self.user.is_none() && self.teams.is_empty() && self.organisation.is_none() && self.agent.is_none() {
+        let is_nobody = self.user.is_none() && self.teams.is_empty() && self.scopes.is_empty();
+        if is_nobody && self.organisation.is_none() && self.agent.is_none() {
             return Ok(Principal::public());
         }
         let shared = |name: &String| name.as_str().into();
@@ -165,6 +169,8 @@ impl Asked {
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),
             agent: self.agent.as_ref().map(shared),
+            scopes: self.scopes.iter().map(shared).collect(),
+            expires: None,
         })
     }
 

@@ -18,6 +18,7 @@ mod files;
 mod front;
 mod include;
 mod interpolate;
+mod issuers;
 mod json_tree;
 mod limit_checks;
 mod limits;

@@ -29,6 +29,11 @@ pub use crate::config::front::ClientAuth;
 pub use crate::config::front::ForwardedHeader;
 pub use crate::config::front::Listen;
 pub use crate::config::front::ListenTls;
+pub use crate::config::issuers::Algorithm;
+pub use crate::config::issuers::Auth;
+pub use crate::config::issuers::Claims;
+pub use crate::config::issuers::Credentials;
+pub use crate::config::issuers::Issuer;
 pub use crate::config::limits::Costs;
 pub use crate::config::limits::Limits;
 pub use crate::config::limits::ServerLimits;
@@ -108,14 +113,6 @@ impl Default for Routes {
             fixed: BTreeMap::new(),
         }
     }
-}
-
-/// `[auth]`: how callers present themselves.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Header names that may carry an API key, beside `Authorization: Bearer`, `X-API-Key` and `API-Key`.
-    pub key_headers: Vec<String>,
 }
 
 /// `[policy]`: how levels are put together, and how refusals are told.
@@ -252,6 +249,10 @@ pub struct Server {
     pub r#type: Option<Transport>,
     /// Who may call: `key` (the default) or `public`, which lets callers without a key in.
     pub access: Access,
+    /// What callers may show: `any` (the default), `key` or `token`.
+    pub credentials: Credentials,
+    /// Scopes that a caller's token must have, all of them. Callers with a key need none.
+    pub required_scopes: Vec<String>,
     /// Groups that the server belongs to; a level's `mcp_access_groups` grants all servers of a group.
     pub access_groups: Vec<String>,
     /// Turns the server off: nobody reaches it, and streams and calls under way end within a second.
@@ -333,6 +334,8 @@ impl Default for Server {
             transport: None,
             r#type: None,
             access: Access::Key,
+            credentials: Credentials::Any,
+            required_scopes: Vec::new(),
             access_groups: Vec::new(),
             disabled: false,
             allowed_sources: None,

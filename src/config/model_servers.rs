@@ -46,7 +46,7 @@ pub struct UpstreamTls {
     pub client_key: Option<Secret>,
 }
 
-/// `[servers.NAME.tools.NAME]`: times and limits of one tool.
+/// `[servers.NAME.tools.NAME]`: times and limits of one tool, and what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTool {
@@ -57,6 +57,8 @@ pub struct ServerTool {
     pub timeout_max_ms: Option<u64>,
     /// What all callers may use of the tool together.
     pub limits: ToolLimits,
+    /// Scopes that a caller's token must have for this tool, beside those of the server. Callers with a key need none.
+    pub required_scopes: Vec<String>,
 }
 
 /// `[servers.NAME.breaker]`: when an endpoint that fails is left alone. Failures are connections that cannot be opened or

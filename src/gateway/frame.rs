@@ -15,6 +15,7 @@ use super::handle;
 use super::inbound;
 use super::page;
 use super::refusal::Refusal;
+use super::wellknown;
 use super::whence::Whence;
 
 /// What answers the requests of the data listener.
@@ -51,8 +52,15 @@ impl Answerer for Gateway {
             handle::answer_health(session, self.runtime.is_draining()).await;
             return;
         }
-        let handled =
-            AssertUnwindSafe(handle::handle(session, &mut entry, &self.runtime, &active, page)).catch_unwind().await;
+        let is_wellknown = wellknown::is_wellknown(session.req_header().uri.path());
+        let handled = async {
+            if is_wellknown {
+                Box::pin(wellknown::answer(session, &mut entry, &self.runtime, &active)).await
+            } else {
+                handle::handle(session, &mut entry, &self.runtime, &active, page).await
+            }
+        };
+        let handled = AssertUnwindSafe(handled).catch_unwind().await;
         let refusal = match handled {
             Ok(Ok(())) => return,
             Ok(Err(refusal)) => refusal,

@@ -2,12 +2,17 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora::protocols::http::ServerSession;
 
+use crate::auth::AuthError;
+use crate::auth::Presented;
 use crate::auth::Shown;
+use crate::auth::TokenError;
+use crate::auth::oauth;
 use crate::call::Action;
 use crate::call::Call;
 use crate::call::Listen;
@@ -35,6 +40,7 @@ use crate::mcp::tasks::Opened;
 use crate::mcp::tasks::Owned;
 use crate::policy::Denied;
 use crate::policy::Permitted;
+use crate::policy::Told;
 use crate::principal::Principal;
 use crate::principal::Subject;
 use crate::runtime::Active;
@@ -124,7 +130,10 @@ pub(crate) async fn handle(
     entry.lap(Phase::Head);
 
     failpoint!("auth");
-    let principal = authenticate(session, entry, &inbound, active)?;
+    let principal = match authenticate(session, entry, &inbound, active)? {
+        Known::Caller(principal) => principal,
+        Known::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
+    };
     entry.principal = Some(Arc::clone(&principal));
     // What merely stands where a server's name should may be anything, a key included: not for the record.
     entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
@@ -310,23 +319,70 @@ fn check_repeated_arguments(
     arguments::verify(headers, arguments, &annotated).map_err(Refusal::Headers)
 }
 
+/// What is known of a request's caller.
+enum Known {
+    /// Who it is.
+    Caller(Arc<Principal>),
+    /// A token that was not seen before.
+    Token(Box<str>),
+}
+
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(
-    session: &ServerSession,
-    entry: &Entry,
-    inbound: &Inbound,
-    active: &Active,
-) -> Result<Arc<Principal>, Refusal> {
+fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
     let public = || entry.whence.subject(&snapshot.public);
     let head = session.req_header();
+    let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    match snapshot.keys.authenticate(Shown { headers: &head.headers, query: head.uri.query(), source, now }) {
-        Ok(Some(principal)) => Ok(principal),
-        Ok(None) if snapshot.policy.reaches(public(), &inbound.server) => Ok(Arc::clone(&snapshot.public)),
-        Ok(None) => Err(Refusal::KeyMissing),
-        Err(error) => Err(Refusal::Key(error)),
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
+    let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
+        Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
+        Some(Presented::Key(principal)) => principal,
+        Some(Presented::Token(token)) if oauth.takes_tokens(server) => {
+            match active.tokens.recall(token, &token_shown(server, active, &leads_to(active))) {
+                Some(caller) => caller.map_err(Refusal::Token)?,
+                None => return Ok(Known::Token(token.into())),
+            }
+        }
+        // Where nobody gives tokens it is a key that nobody has.
+        Some(Presented::Token(_)) if !oauth.is_on() => return Err(Refusal::Key(AuthError::Unknown)),
+        Some(Presented::Token(_)) => return Err(Refusal::Token(TokenError::NotTaken)),
+        None if snapshot.policy.reaches(public(), server) => Arc::clone(&snapshot.public),
+        None => return Err(Refusal::KeyMissing),
+    };
+    Ok(Known::Caller(caller))
+}
+
+/// Whose token this is; may wait for the keys of its issuer.
+async fn verify(token: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
+    let leads_to = leads_to(active);
+    active.tokens.verify(token, &token_shown(server, active, &leads_to)).await.map_err(Refusal::Token)
+}
+
+fn token_shown<'s>(
+    server: &'s str,
+    active: &'s Active,
+    leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
+) -> oauth::Shown<'s> {
+    let (now, instant) = (clock::now_seconds(), Instant::now());
+    oauth::Shown { oauth: &active.snapshot.oauth, server, leads_to, now, instant }
+}
+
+/// Which server a path of ours leads to.
+fn leads_to(active: &Active) -> impl Fn(&str) -> Option<Box<str>> + Sync {
+    |path| active.snapshot.routes.find(path).map(|route| route.server.into())
+}
+
+/// What goes with a challenge where tokens are taken: where a client learns how to log in, and what to ask for.
+fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String> {
+    let (path, oauth) = (entry.target.path(), &active.snapshot.oauth);
+    let server = active.snapshot.routes.find(path)?.server;
+    if !oauth.takes_tokens(server) {
+        return None;
     }
+    let scopes = oauth.scopes_of(server).filter(|_| matches!(refusal, Refusal::KeyMissing));
+    let scopes = scopes.map(|scopes| format!(r#", scope="{scopes}""#)).unwrap_or_default();
+    Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
 
 async fn read_body(session: &mut ServerSession, entry: &mut Entry, active: &Active) -> Result<Bytes, Refusal> {
@@ -422,7 +478,12 @@ pub(crate) struct Refused {
 /// The answer to a refused request; its status goes into the entry.
 pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> Refused {
     let era = entry.revision.map_or(Era::Legacy, Revision::era);
-    let wire = refusal.wire(era == Era::Modern, entry.tool.as_deref());
+    let mut wire = refusal.wire(era == Era::Modern, entry.tool.as_deref());
+    if let Some(("www-authenticate", challenge)) = &mut wire.header
+        && let Some(more) = log_in_at(entry, active, refusal)
+    {
+        challenge.to_mut().push_str(&more);
+    }
     let is_notification = matches!(entry.kind, Some(MessageKind::Notification | MessageKind::Response));
     // Where the answer is read elsewhere than in this body, or by nobody, the status must say it: there is no id under which
     // a JSON-RPC error could answer a notification, and HTTP+SSE clients look at nothing but the status.
@@ -430,7 +491,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
     let status = if is_unread && wire.status == 200 { 403 } else { wire.status };
     let as_tool_result = (active.snapshot.denial_form == DenialForm::ToolResult
         && entry.tool.is_some()
-        && matches!(refusal, Refusal::Denied(..)))
+        && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
     // What the gateway does not let out was told when it began, not for each call.

@@ -22,6 +22,7 @@ mod reply;
 mod response_filter;
 mod sse;
 mod stream;
+mod wellknown;
 mod whence;
 
 use crate::quota::REASONS;
@@ -96,6 +97,21 @@ const OTHERS: &[&str] = &[
     "key_source",
     "keys_conflicting",
     "key_in_query",
+    "key_not_taken",
+    "token_malformed",
+    "token_header",
+    "token_algorithm",
+    "token_type",
+    "token_issuer",
+    "token_key_unknown",
+    "token_signature",
+    "token_claims",
+    "token_expired",
+    "token_early",
+    "token_audience",
+    "token_not_taken",
+    "token_keys_unavailable",
+    "metadata_unknown",
     "empty",
     "byte_order_mark",
     "not_utf8",
@@ -169,6 +185,7 @@ const OTHERS: &[&str] = &[
     "prompt_blocked",
     "agent_prompt_blocked",
     "contradiction",
+    "scope_missing",
     "permission_withdrawn",
     "failed",
     "queue_full",

@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use crate::audit::Unavailable;
 use crate::auth::AuthError;
+use crate::auth::TokenError;
 use crate::mcp::error as code;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::MessageError;
@@ -39,6 +40,10 @@ pub(crate) enum Refusal {
     KeyMissing,
     /// What was shown as a credential is none.
     Key(AuthError),
+    /// What was shown as an issuer's token is none, or not one for this.
+    Token(TokenError),
+    /// The issuer's metadata is to be repeated and not known yet.
+    MetadataUnknown,
     /// The body is not JSON, or encoded.
     MediaType(&'static str),
     /// The client does not accept what MCP answers with.
@@ -192,6 +197,8 @@ impl Refusal {
             Self::Origin => "origin_not_allowed",
             Self::KeyMissing => "key_missing",
             Self::Key(error) => error.name(),
+            Self::Token(error) => error.name(),
+            Self::MetadataUnknown => "metadata_unknown",
             Self::MediaType(reason) => reason,
             Self::NotAcceptable => "not_acceptable",
             Self::Body(BodyError::TooLarge) => "body_too_large",
@@ -238,10 +245,16 @@ impl Refusal {
             Self::KeyMissing => Wire::new(
                 401,
                 code::INVALID_REQUEST,
-                "an API key is needed: send `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+                "a credential is needed: send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`, or log in where this \
+                 server takes tokens",
             )
             .with("www-authenticate", crate::auth::challenge(None)),
             Self::Key(error) => key_wire(*error),
+            Self::Token(error) => token_wire(*error),
+            Self::MetadataUnknown => {
+                Wire::new(503, code::INTERNAL_ERROR, "the issuer's metadata is not known at the moment")
+                    .with("retry-after", "5")
+            }
             Self::MediaType(_) => Wire::new(
                 415,
                 code::INVALID_REQUEST,
@@ -307,9 +320,15 @@ fn key_wire(error: AuthError) -> Wire {
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
         }
+        AuthError::NotTaken => "API keys are not accepted by this server; log in for a token",
     };
     let status = match error {
-        AuthError::Malformed | AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source => 401,
+        AuthError::Malformed
+        | AuthError::Unknown
+        | AuthError::Disabled
+        | AuthError::Expired
+        | AuthError::Source
+        | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
     };
     let wire = Wire::new(status, code::INVALID_REQUEST, text);
@@ -327,6 +346,19 @@ fn quota_wire(wait: Option<u64>) -> Wire {
         }
         None => Wire::new(429, code::QUOTA_EXCEEDED, "a limit of use is too low for this; nothing was done"),
     }
+}
+
+fn token_wire(error: TokenError) -> Wire {
+    let text = match error {
+        TokenError::KeysUnavailable => {
+            return Wire::new(503, code::INTERNAL_ERROR, "tokens cannot be verified at the moment; try again shortly")
+                .with("retry-after", "5");
+        }
+        TokenError::Expired => "the token has expired",
+        TokenError::NotTaken => "tokens are not accepted by this server; send an API key",
+        _ => "the token is not valid for this server",
+    };
+    Wire::new(401, code::INVALID_REQUEST, text).with("www-authenticate", crate::auth::token_challenge(error))
 }
 
 /// Of a request of which nothing was done.
@@ -360,6 +392,12 @@ fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: 
         (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
         (Told::MethodUnknown, _) => {
             Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found")
+        }
+        (Told::Scopes, _) => {
+            let scopes = denial.needed_scopes().unwrap_or_default().join(" ");
+            let challenge = format!(r#"Bearer realm="portcullis", error="insufficient_scope", scope="{scopes}""#);
+            Wire::new(403, code::INVALID_REQUEST, "the token lacks a scope that this needs")
+                .with("www-authenticate", challenge)
         }
         (Told::Refused, _) => {
             let text = explanation
@@ -448,6 +486,7 @@ mod tests {
             (AuthError::Source, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),
+            (AuthError::NotTaken, 401),
         ] {
             let wire = Refusal::Key(error).wire(false, None);
             assert_eq!(wire.status, status);

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
+use crate::auth::TokenError;
 use crate::call::EventId;
+use crate::clock;
 use crate::mcp::error;
 use crate::mcp::revision::Revision;
 use crate::mcp::sse;
@@ -85,6 +87,8 @@ pub(crate) struct Pump<'p> {
     pause: Duration,
     /// Whether a message came that may go on.
     has_said: bool,
+    /// When the caller's token ends, and with it a stream that stands.
+    expires_at: Option<Instant>,
     /// Tells when the configuration has changed, or when connections are no longer taken.
     changes: watch::Receiver<u64>,
     /// When the next comment is due.
@@ -120,6 +124,7 @@ impl<'p> Pump<'p> {
             last_id: None,
             pause: PAUSE,
             has_said: false,
+            expires_at: expiry(exchange, kind),
             changes: exchange.runtime.changes(),
             comment_at: Instant::now() + KEEP_ALIVE,
             declines: Declines::default(),
@@ -190,6 +195,7 @@ impl<'p> Pump<'p> {
                 self.answer.as_mut(),
                 self.over_at.map_or(silent_until, |over_at| over_at.min(silent_until)),
                 keep_alive.filter(|_| exchange.client.is_begun()),
+                self.expires_at,
                 &mut self.changes,
                 self.mail.as_mut(),
             );
@@ -221,6 +227,7 @@ impl<'p> Pump<'p> {
                     self.ready.extend_from_slice(&events);
                     exchange.entry.answer.set_anyway(self.splitter.pending_bytes() + self.ready.len());
                 }
+                Next::Expiry => return Err(Refusal::Token(TokenError::Expired)),
                 Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
             }
@@ -462,7 +469,14 @@ enum Next {
     End,
     Change,
     Mail(Bytes),
+    Expiry,
     Quiet,
+}
+
+/// When the token ends of a caller whose stream stands. A call that began in time may be answered after it.
+fn expiry(exchange: &Exchange<'_>, kind: StreamKind) -> Option<Instant> {
+    let expires = exchange.principal.expires.filter(|_| kind != StreamKind::Answer)?;
+    Some(Instant::now() + Duration::from_secs(expires.saturating_sub(clock::now_seconds())))
 }
 
 /// Waits for whatever comes first. What is not there never comes.
@@ -470,6 +484,7 @@ async fn next(
     answer: Option<&mut upstream::Answer>,
     silent_until: Instant,
     comment_at: Option<Instant>,
+    expires_at: Option<Instant>,
     changes: &mut watch::Receiver<u64>,
     mail: Option<&mut mpsc::Receiver<Bytes>>,
 ) -> Next {
@@ -488,18 +503,18 @@ async fn next(
             None => std::future::pending().await,
         }
     };
-    let quiet = async {
-        match comment_at {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => std::future::pending().await,
-        }
+    let until = async |moment: Option<Instant>| match moment {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     };
+    let (quiet, expiry) = (until(comment_at), until(expires_at));
     tokio::select! {
         biased;
         chunk = chunk => chunk,
         mail = mail => mail,
         // The sender lives as long as the process.
         Ok(()) = changes.changed() => Next::Change,
+        () = expiry => Next::Expiry,
         () = quiet => Next::Quiet,
     }
 }

@@ -40,6 +40,7 @@ use crate::policy::rules::Restrictions;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::Servers;
+use crate::policy::scopes::Scopes;
 use crate::policy::times::Times;
 use crate::policy::uris::UriLists;
 
@@ -84,7 +85,8 @@ impl Policy {
         let Compiler { index, servers, patterns, uris, .. } = compiler;
         let Levels { teams, organisations, users, agents, toolsets } = levels;
         let intersects = config.policy.cascade == Cascade::Intersect;
-        Self { index, servers, keys, teams, organisations, users, agents, toolsets, intersects, patterns, uris }
+        let scopes = Scopes::compile(config);
+        Self { index, servers, keys, teams, organisations, users, agents, toolsets, intersects, patterns, uris, scopes }
     }
 }
 

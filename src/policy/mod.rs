@@ -8,7 +8,8 @@
 //! 3. The method must be known towards a server in the call's revision, in the form it came in. A tool, resource or prompt must
 //!    pass the server's lists, then the agent's for the server; blocked beats allowed.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
-//! 5. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
+//! 5. A caller with a token must have the scopes of the server, and of the tool.
+//! 6. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
 //!    resources the caller does not see.
 
 mod check;
@@ -27,6 +28,7 @@ mod path;
 mod pattern;
 mod reason;
 mod rules;
+mod scopes;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -62,6 +64,7 @@ use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::ToolsetRules;
 use crate::policy::rules::Who;
+use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
@@ -69,12 +72,12 @@ use crate::principal::Principal;
 use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
+pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
-pub use crate::policy::verdict::ArgumentDenial;
 pub use crate::policy::verdict::Denial;
 pub use crate::policy::verdict::DenialKind;
 pub use crate::policy::verdict::Denied;
@@ -99,6 +102,7 @@ pub struct Policy {
     intersects: bool,
     patterns: Patterns,
     uris: UriLists,
+    scopes: Scopes,
 }
 
 impl Policy {
@@ -151,11 +155,17 @@ impl Policy {
         let reach = || access.reach().map_err(|at| unreachable(Unreachable::NotGranted(at)));
         let message = match &call.action {
             // Neither names anything: reaching the server is enough.
-            Action::Listen(_) | Action::EndSession => return Ok((reach()?, Vec::new())),
+            Action::Listen(_) | Action::EndSession => {
+                let reason = reach()?;
+                self.scopes.check(subject.principal, &call.server, None)?;
+                return Ok((reason, Vec::new()));
+            }
             Action::Message(message) => message,
         };
         if message.kind() == MessageKind::Response {
-            return Ok((reach()?, Vec::new()));
+            let reason = reach()?;
+            self.scopes.check(subject.principal, &call.server, None)?;
+            return Ok((reason, Vec::new()));
         }
         let name = message.method().unwrap_or_default();
         if !is_served(message.kind(), name, revision) {
@@ -169,6 +179,8 @@ impl Policy {
             Some(judged) => judged?,
             None => reach()?,
         };
+        // After all else: who may not call a tool is not told which scope it has.
+        self.scopes.check(subject.principal, &call.server, call.tool())?;
         Ok((reason, narrowed(access, name, message)))
     }
 
@@ -212,6 +224,9 @@ impl Policy {
                 let levels = [Some(&key.level), key.team.as_ref(), key.organisation.as_ref(), key.user.as_ref()];
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
                 (levels.map(|level| Voice::of(level.map(|level| &**level))), agent, who, Some(&key.level.at))
+            }
+            None if !self.scopes.vouched(principal) => {
+                return Err(Unreachable::NotGranted(Some(At::root().key("auth").key("issuers"))));
             }
             None => {
                 let teams = Voice::Teams(&self.teams, &principal.teams);

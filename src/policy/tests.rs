@@ -398,6 +398,7 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         DenialKind::MethodUnknown { method: text() },
         DenialKind::ResourceAmbiguous { uri: text(), flaw: UriFlaw::Dots },
         DenialKind::Contradiction,
+        DenialKind::ScopeMissing { needed: vec!["mcp".into()] },
         DenialKind::CallerDisabled,
         DenialKind::ParameterNotAllowed { tool: text(), parameter: text() },
         DenialKind::NotInToolset { what: text(), about: About::Tool },

@@ -14,6 +14,7 @@ use crate::mcp::message::Message;
 use crate::mcp::splice;
 use crate::mcp::splice::Splice;
 use crate::mcp::uri::UriFlaw;
+use crate::policy::constraint::ArgumentDenial;
 use crate::policy::constraint::Mismatch;
 use crate::policy::reason::Reason;
 use crate::policy::rules::Restriction;
@@ -156,6 +157,7 @@ pub const NAMES: &[&str] = &[
     "prompt_blocked",
     "agent_prompt_blocked",
     "contradiction",
+    "scope_missing",
 ];
 
 /// Why a call is denied.
@@ -266,6 +268,11 @@ pub enum DenialKind {
     },
     /// What the gateway would change in the message was judged as it is, or is changed otherwise too.
     Contradiction,
+    /// The caller's token lacks a scope.
+    ScopeMissing {
+        /// All scopes that are needed.
+        needed: Vec<Arc<str>>,
+    },
 }
 
 /// What a denial is about: what a client is told does not exist.
@@ -307,23 +314,6 @@ pub enum Whose {
     Agent,
 }
 
-/// The constraint that denies a call, and how its argument fails it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArgumentDenial {
-    /// The tool's name.
-    pub tool: String,
-    /// The argument's path, as configured.
-    pub arg: String,
-    /// What was expected, as configured; empty where it is clear from the mismatch.
-    pub expected: String,
-    /// What the constraint stands for, as configured; may be empty.
-    pub description: String,
-    /// What the client is told in any case, as configured.
-    pub message: Option<String>,
-    /// How the argument fails it.
-    pub mismatch: Mismatch,
-}
-
 /// What a client is told about a denial, unless the operator turned explanations on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
@@ -333,6 +323,8 @@ pub enum Told {
     MethodUnknown,
     /// That the call is refused: the tool exists and its arguments are not as they must be.
     Refused,
+    /// That another token is needed, and with which scopes.
+    Scopes,
 }
 
 /// Characters of a caller's word that a denial shows.
@@ -402,6 +394,7 @@ impl Denial {
             DenialKind::PromptBlocked { whose: Whose::Server, .. } => "prompt_blocked",
             DenialKind::PromptBlocked { whose: Whose::Agent, .. } => "agent_prompt_blocked",
             DenialKind::Contradiction => "contradiction",
+            DenialKind::ScopeMissing { .. } => "scope_missing",
         }
     }
 
@@ -425,6 +418,7 @@ impl Denial {
             DenialKind::Argument(_) | DenialKind::ParameterNotAllowed { .. } | DenialKind::Contradiction => {
                 Told::Refused
             }
+            DenialKind::ScopeMissing { .. } => Told::Scopes,
         }
     }
 
@@ -445,7 +439,7 @@ impl Denial {
             | DenialKind::ResourceBlocked { .. }
             | DenialKind::ResourceAmbiguous { .. } => About::Resource,
             DenialKind::PromptNotAllowed { .. } | DenialKind::PromptBlocked { .. } => About::Prompt,
-            DenialKind::Contradiction => About::Message,
+            DenialKind::Contradiction | DenialKind::ScopeMissing { .. } => About::Message,
         }
     }
 
@@ -487,7 +481,8 @@ impl Denial {
             | DenialKind::ResourceAmbiguous { .. }
             | DenialKind::PromptNotAllowed { .. }
             | DenialKind::PromptBlocked { .. }
-            | DenialKind::Contradiction => None,
+            | DenialKind::Contradiction
+            | DenialKind::ScopeMissing { .. } => None,
         }
     }
 }
@@ -530,6 +525,9 @@ impl fmt::Display for Denial {
             DenialKind::Contradiction => {
                 write!(f, "a change of the message touches what was judged, or another change")?
             }
+            DenialKind::ScopeMissing { needed } => {
+                write!(f, "the caller's token must have these scopes: {}", needed.join(" "))?;
+            }
         }
         self.at.as_ref().map_or(Ok(()), |at| write!(f, " ({at})"))
     }
@@ -548,29 +546,6 @@ fn matrix(whose: Whose) -> &'static str {
     match whose {
         Whose::Server => "the server's tool list",
         Whose::Agent => "the agent's tool matrix",
-    }
-}
-
-impl fmt::Display for ArgumentDenial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tool, arg, expected, description, mismatch, .. } = self;
-        match mismatch {
-            Mismatch::Missing => write!(f, "argument `{arg}` of tool `{tool}` is missing")?,
-            Mismatch::Null => write!(f, "argument `{arg}` of tool `{tool}` is null")?,
-            Mismatch::NotScalar => write!(f, "argument `{arg}` of tool `{tool}` is an object or an array")?,
-            Mismatch::Unreachable => write!(f, "nothing in the arguments of tool `{tool}` stands at `{arg}`")?,
-            Mismatch::Ambiguous => write!(f, "argument `{arg}` of tool `{tool}` has a second spelling")?,
-            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match {expected}")?,
-            Mismatch::Found => write!(f, "argument `{arg}` of tool `{tool}` has what it must not: {expected}")?,
-            Mismatch::NotListed => write!(f, "argument `{arg}` of tool `{tool}` is not {expected}")?,
-            Mismatch::OutOfRange => write!(f, "argument `{arg}` of tool `{tool}` is not a number {expected}")?,
-            Mismatch::TooLong => write!(f, "argument `{arg}` of tool `{tool}` has more than {expected}")?,
-            Mismatch::OutsidePath => write!(f, "argument `{arg}` of tool `{tool}` is not a path within {expected}")?,
-            Mismatch::OtherHost => write!(f, "argument `{arg}` of tool `{tool}` is not a URL of {expected}")?,
-            Mismatch::Forbidden => write!(f, "argument `{arg}` of tool `{tool}` must not be there")?,
-            Mismatch::TooMany => write!(f, "argument `{arg}` of tool `{tool}` is no array, or has too many elements")?,
-        }
-        if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
     }
 }
 

@@ -19,16 +19,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit;
+use crate::auth::oauth::Issuers;
+use crate::auth::oauth::Tokens;
 use crate::clock;
 use crate::quota::Limit;
 use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::EndpointFigures;
+use crate::telemetry::metrics::IssuerFigures;
 use crate::telemetry::metrics::LimitFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
@@ -63,6 +67,8 @@ pub struct Active {
     pub snapshot: Snapshot,
     /// Connections to the snapshot's servers.
     pub fleet: Arc<Fleet>,
+    /// Tokens of issuers that were verified under the snapshot.
+    pub tokens: Tokens,
     /// Metric handles of the snapshot's servers.
     pub meters: HashMap<Arc<str>, ServerMetrics>,
 }
@@ -71,6 +77,7 @@ pub struct Active {
 pub struct Runtime {
     active: ArcSwap<Active>,
     upstreams: Upstreams,
+    issuers: Issuers,
     /// Metrics of the whole process.
     pub metrics: Metrics,
     /// The record of every request.
@@ -120,10 +127,12 @@ impl Runtime {
         catalog.adopt(targets(&snapshot));
         let changes = watch::Sender::new(snapshot.revision);
         let buffers = Buffers::new(snapshot.buffered_bytes_max);
-        let active = activate(&parts.upstreams, &parts.metrics, snapshot);
+        let issuers = Issuers::default();
+        let active = activate(&parts.upstreams, &issuers, &parts.metrics, snapshot);
         Self {
             active: ArcSwap::from_pointee(active),
             upstreams: parts.upstreams,
+            issuers,
             metrics: parts.metrics,
             audit: parts.audit,
             buffers,
@@ -148,7 +157,7 @@ impl Runtime {
         let revision = snapshot.revision;
         self.catalog.adopt(targets(&snapshot));
         self.buffers.limit(snapshot.buffered_bytes_max);
-        self.active.store(Arc::new(activate(&self.upstreams, &self.metrics, snapshot)));
+        self.active.store(Arc::new(activate(&self.upstreams, &self.issuers, &self.metrics, snapshot)));
         self.changes.send_replace(revision);
     }
 
@@ -223,6 +232,7 @@ impl Runtime {
         self.metrics.endpoints(&endpoints);
         self.metrics.certificates(&certificates);
         self.metrics.limits(&self.limit_figures(&active));
+        self.metrics.issuers(&issuer_figures(&self.issuers));
         self.metrics.render()
     }
 
@@ -316,12 +326,23 @@ fn figures(upstream: &Upstream, endpoint: &Endpoint) -> EndpointFigures {
     }
 }
 
+fn issuer_figures(issuers: &Issuers) -> Vec<IssuerFigures> {
+    let figures = issuers.figures(Instant::now()).into_iter().map(|known| IssuerFigures {
+        issuer: known.issuer.as_ref().to_owned(),
+        keys: known.keys,
+        age_seconds: known.age.map(|age| age.as_secs()),
+        fetched: known.fetched,
+        failed: known.failed,
+    });
+    figures.collect()
+}
+
 /// What each server's name stands for.
 fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<str>, u64)> {
     snapshot.plans.iter().map(|plan| (Arc::clone(plan.name()), plan.target()))
 }
 
-fn activate(upstreams: &Upstreams, metrics: &Metrics, snapshot: Snapshot) -> Active {
+fn activate(upstreams: &Upstreams, issuers: &Issuers, metrics: &Metrics, snapshot: Snapshot) -> Active {
     let fleet = upstreams.adopt(&snapshot.plans);
     let meters = snapshot
         .servers
@@ -336,5 +357,6 @@ fn activate(upstreams: &Upstreams, metrics: &Metrics, snapshot: Snapshot) -> Act
     metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
     let certificates = snapshot.front.tls.iter().flat_map(|tls| &tls.certificates);
     metrics.listener_certificates(certificates.map(|certificate| (certificate.name.as_str(), certificate.not_after)));
-    Active { snapshot, fleet, meters }
+    let tokens = issuers.adopt(&snapshot.oauth);
+    Active { snapshot, fleet, tokens, meters }
 }

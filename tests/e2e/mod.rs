@@ -17,6 +17,7 @@ mod isolation;
 mod limits;
 mod messages;
 mod modern;
+mod oauth;
 mod operations;
 mod packaging;
 mod proxied;

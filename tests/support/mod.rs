@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod h2;
+pub(crate) mod issuer;
 pub(crate) mod process;
 pub(crate) mod skip;
 pub(crate) mod upstream;

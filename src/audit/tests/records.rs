@@ -11,7 +11,13 @@ use crate::principal::Principal;
 const TOKEN: &str = "upstream-session-token";
 
 fn everything(log: &Log) {
-    let principal = Principal { agent: Some("agent_1".into()), ..Principal::of_key("dev") };
+    let principal = Principal {
+        user: Some("ann".into()),
+        teams: vec!["ops".into()],
+        organisation: Some("acme".into()),
+        agent: Some("agent_1".into()),
+        ..Principal::of_key("dev")
+    };
     let rule = At::root().key("agents").key("agent_1").key("servers").key("db").key("argument_constraints").index(2);
     let names = ["uri:spiffe://example/agent".to_owned(), "dns:agent".to_owned()];
     let request = Request {

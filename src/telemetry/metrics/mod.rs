@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod family;
+mod issuers;
 mod labels;
 mod server;
 mod usage;
@@ -35,6 +36,8 @@ use crate::telemetry::metrics::endpoints::Endpoints;
 use crate::telemetry::metrics::family::Family;
 use crate::telemetry::metrics::family::Labelled;
 use crate::telemetry::metrics::family::Overflow;
+pub use crate::telemetry::metrics::issuers::IssuerFigures;
+use crate::telemetry::metrics::issuers::Issuers;
 pub use crate::telemetry::metrics::labels::Method;
 use crate::telemetry::metrics::labels::OTHER;
 pub use crate::telemetry::metrics::labels::Outcome;
@@ -104,6 +107,7 @@ struct Inner {
     certificates: IntGaugeVec,
     preflights: Count,
     limits: Limits,
+    metadata: Count,
 }
 
 struct ConfigMetrics {
@@ -125,6 +129,7 @@ pub(in crate::telemetry::metrics) struct Families {
     upstream_pending: GaugeFamily,
     upstream_pending_bytes: GaugeFamily,
     endpoints: Endpoints,
+    issuers: Issuers,
     decision_words: &'static [&'static str],
 }
 
@@ -174,6 +179,11 @@ impl Metrics {
                 "When a certificate of the data listener expires, in seconds since 1970, by its first name.",
                 |opts| IntGaugeVec::new(opts, &["certificate"]),
             )?,
+            metadata: Count(maker.one(
+                "oauth_metadata_total",
+                "Requests for metadata by which clients learn how to log in.",
+                IntCounter::with_opts,
+            )?),
             preflights: Count(maker.one(
                 "cors_preflights_total",
                 "Questions of browsers whether a page may call, answered with yes.",
@@ -218,6 +228,11 @@ impl Metrics {
     /// Takes over what is true of every endpoint at this moment.
     pub fn endpoints(&self, figures: &[EndpointFigures]) {
         self.0.families.endpoints.adopt(figures);
+    }
+
+    /// Takes over what is true of each issuer of tokens; those of whom nothing is said have no series any more.
+    pub fn issuers(&self, figures: &[IssuerFigures]) {
+        self.0.families.issuers.adopt(figures);
     }
 
     /// Takes over when which certificate of which server ends.
@@ -314,6 +329,11 @@ impl Metrics {
         &self.0.preflights
     }
 
+    /// Requests for metadata.
+    pub fn metadata(&self) -> &Count {
+        &self.0.metadata
+    }
+
     /// Notes a configuration that was refused; the one before it stays.
     pub fn config_failed(&self) {
         self.0.config.successful.set(0);
@@ -357,6 +377,7 @@ impl Families {
             upstream_pending: maker.family(pending, 1, Overflow::Nowhere, "upstream_pending")?,
             upstream_pending_bytes: maker.family(pending_bytes, 1, Overflow::Nowhere, "upstream_pending_bytes")?,
             endpoints: Endpoints::new(maker)?,
+            issuers: Issuers::new(maker)?,
             decision_words,
         })
     }

@@ -82,6 +82,8 @@ fn every_metric_has_its_documented_name() {
     server.upstream_pending(2, 700);
     metrics.endpoints(&[endpoint("files", "0a", 3)]);
     metrics.certificates(&[("files".into(), "ca", 1_800_000_000)]);
+    let issuer = IssuerFigures { issuer: "idp".into(), keys: 2, age_seconds: Some(9), fetched: 3, failed: 1 };
+    metrics.issuers(&[issuer]);
     metrics.config_loaded(7, "abcd", 1_700_000_000);
     metrics.load(5, Duration::from_millis(3));
     let text = metrics.render();
@@ -102,6 +104,11 @@ fn every_metric_has_its_documented_name() {
         "upstream_connections{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 4",
         "upstream_endpoint_pending{endpoint=\"0a\",origin=\"http://a:1\",server=\"files\"} 1",
         "upstream_certificate_expiry_timestamp_seconds{certificate=\"ca\",server=\"files\"} 1800000000",
+        "issuer_keys{issuer=\"idp\"} 2",
+        "issuer_keys_age_seconds{issuer=\"idp\"} 9",
+        "issuer_fetches_total{issuer=\"idp\",outcome=\"ok\"} 3",
+        "issuer_fetches_total{issuer=\"idp\",outcome=\"failed\"} 1",
+        "oauth_metadata_total 0",
         "overhead_seconds_bucket{phase=\"total\",le=\"0.00001\"} 0",
         "overhead_seconds_bucket{phase=\"policy\",le=\"0.1\"} 0",
         "refusals_total{reason=\"bad_head\"} 0",
