@@ -178,6 +178,10 @@ impl Gatekeeper for Open {
         Arc::default()
     }
 
+    fn is_itself(&self, _connection: &Connection) -> bool {
+        false
+    }
+
     fn dropped(&self, _connection: &Connection, reason: &'static str) {
         panic!("{reason}")
     }

@@ -21,6 +21,7 @@ pub mod disk;
 pub mod net;
 
 pub mod policy;
+pub mod quota;
 pub mod session;
 
 pub mod call;

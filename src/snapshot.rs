@@ -14,6 +14,7 @@ use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::policy::Policy;
 use crate::principal::Principal;
+use crate::quota::Quotas;
 use crate::seal;
 use crate::seal::Keyring;
 use crate::transport::admission;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub oauth: Oauth,
     /// Who may do what.
     pub policy: Policy,
+    /// How much they may do.
+    pub quotas: Quotas,
     /// How each server is reached.
     pub plans: Plans,
     /// The configured sealing keys; `None`: the runtime's own.
@@ -89,6 +92,7 @@ impl Snapshot {
             keys: Keys::compile(config, problems),
             oauth: Oauth::compile(config, problems),
             policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
+            quotas: Quotas::compile(config),
             plans: Plans::compile(config, problems),
             keyring: compile_keyring(config, problems),
             gate: gate_io::Limits {

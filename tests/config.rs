@@ -288,7 +288,8 @@ fn every_key_of_the_reference_has_a_comment() {
 
 #[test]
 fn the_model_has_nothing_that_loses_places() {
-    let files = ["src/config/model.rs", "src/config/model_servers.rs", "src/config/front.rs", "src/config/access.rs"];
+    let files =
+        ["model.rs", "model_servers.rs", "front.rs", "access.rs", "limits.rs"].map(|file| format!("src/config/{file}"));
     let model: String = files.map(|file| std::fs::read_to_string(root().join(file)).unwrap()).concat();
     let code: String = model.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     assert!(code.contains("deny_unknown_fields"));

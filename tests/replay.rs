@@ -17,13 +17,15 @@ use portcullis::transport;
 /// A target: its name, what must hold, and how many variations of each seed are tried.
 type Target = (&'static str, fn(&[u8]), u64);
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 11] = [
     ("front", transport::fuzzing::front, 400),
     ("head", transport::fuzzing::head, 400),
     ("chunks", transport::fuzzing::chunks, 400),
     ("scan", mcp::fuzzing::scan, 400),
     ("sse", mcp::fuzzing::sse, 400),
     ("headers", mcp::fuzzing::headers, 400),
+    ("arguments", mcp::fuzzing::arguments, 400),
+    ("lists", mcp::fuzzing::lists, 400),
     ("token", session::fuzzing::token, 100),
     ("uri", policy::fuzzing::uri, 400),
     ("configuration", server::fuzzing::configuration, 10),

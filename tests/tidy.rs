@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const LAYERS: &[&[&str]] = &[
     &["config", "mcp", "principal", "clock", "failpoint"],
     &["call", "network", "seal", "telemetry"],
-    &["session", "policy"],
+    &["session", "policy", "quota"],
     &["disk", "net"],
     &["transport", "auth", "upstream", "audit"],
     &["snapshot"],
@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules that get everything handed to them: no I/O, no clock, no runtime.
-const DECIDERS: &[&str] = &["session", "policy"];
+const DECIDERS: &[&str] = &["session", "policy", "quota"];
 const DECIDERS_NEVER_NAME: &[&str] = &[
     "tokio",
     "pingora",

@@ -118,7 +118,13 @@ pub(crate) fn cases() -> Vec<Case> {
             called.log().result(receipt, &outcome, NOW);
         }),
         Case::new("record, refusal", 200, move || {
-            let refusal = Refusal { reason: "tool_blocked", rule: Some(&refused.rule), status: Some(403), phases };
+            let refusal = Refusal {
+                reason: "tool_blocked",
+                rule: Some(&refused.rule),
+                limit_of: None,
+                status: Some(403),
+                phases,
+            };
             assert!(refused.log().refused(&refused.request(), &refusal, NOW).is_ok());
         }),
     ]

@@ -163,7 +163,7 @@ impl Reading {
 }
 
 /// Files of the record, oldest first.
-fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries: io::Result<Vec<_>> = fs::read_dir(directory)?.collect();
     let mut paths: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -79,11 +80,20 @@ impl Report {
     }
 }
 
+/// How a program of proofs ends: with success only if there are reports, all of them hold, and they could be written to `file`.
+pub fn end(reports: io::Result<Vec<Report>>, file: Option<&Path>) -> ExitCode {
+    match reports.and_then(|reports| publish(&reports, file)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Prints the reports, writes them to `file`, and says whether all of them hold.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn publish(reports: &[Report], file: Option<&Path>) -> io::Result<bool> {
+fn publish(reports: &[Report], file: Option<&Path>) -> io::Result<bool> {
     for report in reports {
         print!("{}", report.text());
     }

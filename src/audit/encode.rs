@@ -94,6 +94,9 @@ pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
 /// Why it was refused, and how it was answered.
 pub(super) fn refusal(line: &mut Line<'_>, refusal: &Refusal<'_>) {
     decision(line, "refused", refusal.reason, refusal.rule);
+    if let Some(subject) = refusal.limit_of {
+        line.display("limit_of", &subject, TEXT_BYTES_MAX);
+    }
     number(line, "status", refusal.status.map(u64::from));
     phases(line, &refusal.phases);
 }
@@ -122,6 +125,9 @@ pub(super) fn outcome(line: &mut Line<'_>, intent: u64, outcome: &Outcome<'_>) {
     line.number("attempts", u64::from(outcome.attempts));
     digested(line, "sent_sha256", "sent_bytes", outcome.sent);
     digested(line, "received_sha256", "received_bytes", outcome.received);
+    if let Some(cost) = outcome.cost {
+        line.display("cost", &cost, WORD_BYTES_MAX);
+    }
     phases(line, &outcome.phases);
 }
 

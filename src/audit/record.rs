@@ -3,12 +3,14 @@
 //! Plain borrowed values: the gateway fills in what it knows, `None` stays out of the record. Nothing here has
 //! room for arguments, results or credentials. A reason is `&'static str`, so that no client's text can become one.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::config::model::Money;
 use crate::config::problem::At;
 use crate::mcp::revision::Revision;
 use crate::principal::Principal;
@@ -85,12 +87,14 @@ pub struct Permission<'a> {
 }
 
 /// Why a request was answered by the gateway with a refusal.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Refusal<'a> {
     /// Name of the reason, from the refusing step's fixed vocabulary.
     pub reason: &'static str,
     /// The rule's place in the configuration.
     pub rule: Option<&'a At>,
+    /// Whose limit was reached.
+    pub limit_of: Option<&'a dyn fmt::Display>,
     /// HTTP status of the answer.
     pub status: Option<u16>,
     /// Time spent, by phase.
@@ -118,6 +122,8 @@ pub struct Outcome<'a> {
     pub sent: Option<Digested>,
     /// Body bytes that came from the upstream, as received.
     pub received: Option<Digested>,
+    /// What the call cost.
+    pub cost: Option<Money>,
     /// Time spent, by phase.
     pub phases: Phases,
 }
@@ -135,6 +141,7 @@ impl Outcome<'_> {
             attempts: 0,
             sent: None,
             received: None,
+            cost: None,
             phases: Phases::default(),
         }
     }

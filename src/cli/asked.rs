@@ -21,6 +21,8 @@ use crate::principal::Principal;
 use crate::principal::Subject;
 use crate::snapshot::Snapshot;
 
+use super::Failure;
+
 /// Who asks for what. Either a key, or any of user, teams, organisation and agent, as a token's claims would name them; none of
 /// these: a caller who shows nothing. Without tool, prompt and resource: for nothing but the server.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
@@ -114,10 +116,12 @@ impl Asked {
     ///
     /// # Errors
     /// There is no such key, or such a call would be refused unread.
-    pub(super) fn decide(&self, loaded: &Loaded, snapshot: &Snapshot) -> Result<Answer, String> {
+    pub(super) fn decide(&self, loaded: &Loaded, snapshot: &Snapshot) -> Result<Answer, Failure> {
         let principal = self.principal(loaded)?;
         let now = match &self.at {
-            Some(text) => clock::seconds_of(text).ok_or_else(|| format!("`{text}` is not a time of RFC 3339"))?,
+            Some(text) => {
+                clock::seconds_of(text).ok_or_else(|| wrong(format!("`{text}` is not a time of RFC 3339")))?
+            }
             None => clock::now_seconds(),
         };
         let subject = Subject { principal: &principal, source: self.source, toolset: self.toolset.as_deref(), now };
@@ -145,11 +149,11 @@ impl Asked {
         })
     }
 
-    fn principal(&self, loaded: &Loaded) -> Result<Principal, String> {
+    fn principal(&self, loaded: &Loaded) -> Result<Principal, Failure> {
         if let Some(name) = &self.key {
             let Some(key) = loaded.config.keys.get(name) else {
                 let known: Vec<&str> = loaded.config.keys.keys().map(String::as_str).collect();
-                return Err(format!("no key is named `{name}`; there are: {}", known.join(", ")));
+                return Err(Failure::new(format!("no key is named `{name}`; there are: {}", known.join(", "))));
             };
             return Ok(auth::principal(name, key, &loaded.config));
         }
@@ -171,7 +175,7 @@ impl Asked {
     }
 
     /// The call as a client would send it, read as strictly.
-    fn message(&self) -> Result<Message, String> {
+    fn message(&self) -> Result<Message, Failure> {
         let (method, params) = match (&self.tool, &self.prompt, &self.resource) {
             (Some(tool), _, _) => {
                 let (name, arguments) = (Value::from(tool.as_str()), &self.arguments.0);
@@ -183,8 +187,13 @@ impl Asked {
         };
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         Message::read(Bytes::from(body), &Limits::default())
-            .map_err(|error| format!("such a call would be refused unread: {}", error.text))
+            .map_err(|error| wrong(format!("such a call would be refused unread: {}", error.text)))
     }
+}
+
+/// What is described is no call.
+fn wrong(message: String) -> Failure {
+    Failure { code: 2, message: format!("error: {message}") }
 }
 
 /// Where a rule stands in the files.

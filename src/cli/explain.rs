@@ -32,8 +32,7 @@ pub(super) struct Arguments {
 /// Decides the call and prints why; exit code 4 if it would be refused.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let compiled = server::compile(&arguments.config, 1, None).map_err(Failure::config)?;
-    let answer = arguments.asked.decide(&compiled.loaded, &compiled.snapshot);
-    let answer = answer.map_err(|message| Failure { code: 2, message: format!("error: {message}") })?;
+    let answer = arguments.asked.decide(&compiled.loaded, &compiled.snapshot)?;
     super::print(&render(arguments.json, &compiled.loaded, &answer))?;
     if answer.permitted { Ok(()) } else { Err(Failure { code: super::REFUSED, message: String::new() }) }
 }

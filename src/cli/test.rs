@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn judge(case: &Case, loaded: &Loaded, snapshot: &Snapshot) -> Result<(), String> {
-    let answer = case.call.decide(loaded, snapshot).map_err(|message| format!("          {message}"))?;
+    let answer = case.call.decide(loaded, snapshot).map_err(|failure| format!("          {}", failure.message))?;
     let as_expected = answer.permitted == (case.expect == Expected::Permitted);
     if as_expected && case.reason.as_deref().is_none_or(|reason| reason == answer.reason) {
         return Ok(());

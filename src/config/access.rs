@@ -15,6 +15,8 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::de::Visitor;
 
+use crate::config::limits::Limits;
+
 /// How the levels of the cascade are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +89,10 @@ pub struct Key {
     pub allowed_sources: Option<Vec<String>>,
     /// Turns the key off: its streams and calls under way end within a second.
     pub disabled: bool,
+    /// A plan whose limits hold where `limits` says nothing.
+    pub plan: Option<String>,
+    /// What the key may use.
+    pub limits: Limits,
 }
 
 /// `[teams.NAME]`: a team.
@@ -105,6 +111,10 @@ pub struct Team {
     pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
     /// The organisation the team belongs to.
     pub organisation: Option<String>,
+    /// A plan whose limits hold where `limits` says nothing.
+    pub plan: Option<String>,
+    /// What the keys and users of the team may use together.
+    pub limits: Limits,
 }
 
 /// `[organisations.NAME]`: an organisation.
@@ -121,6 +131,10 @@ pub struct Organisation {
     /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
     /// that the same level's list leaves out.
     pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// A plan whose limits hold where `limits` says nothing.
+    pub plan: Option<String>,
+    /// What everybody in the organisation may use together.
+    pub limits: Limits,
 }
 
 /// `[users.NAME]`: a user.
@@ -137,6 +151,10 @@ pub struct User {
     /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
     /// that the same level's list leaves out.
     pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// A plan whose limits hold where `limits` says nothing.
+    pub plan: Option<String>,
+    /// What the user may use, with whatever key.
+    pub limits: Limits,
 }
 
 /// `[toolsets.NAME]`: a named bundle of tools.
@@ -165,6 +183,10 @@ pub struct Agent {
     pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
     /// Turns the agent off: its streams and calls under way end within a second.
     pub disabled: bool,
+    /// A plan whose limits hold where `limits` says nothing.
+    pub plan: Option<String>,
+    /// What the agent may use, with whatever key.
+    pub limits: Limits,
     /// The agent's tool matrix, by server. A server without an entry is not restricted further.
     pub servers: BTreeMap<String, AgentServer>,
 }
@@ -220,7 +242,8 @@ pub struct Constraint {
     pub max_length: Option<usize>,
     /// Directories that the path must stay within, `..` resolved. Links on the server's disk are the server's affair.
     pub path_within: Option<Vec<String>>,
-    /// Hosts that the http or https URL may have: `api.example.com`, `*.example.com`.
+    /// Hosts that the http or https URL may have: `api.example.com`, `*.example.com`. A URL that some reader might take for one of
+    /// another host fails; so does one in an unusual spelling.
     pub url_hosts: Option<Vec<String>>,
     /// Elements of the array that stands at `arg`.
     pub items_max: Option<usize>,

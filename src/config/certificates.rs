@@ -5,34 +5,30 @@
 
 use std::path::Path;
 
-use crate::config::bounded::read_regular;
 use crate::config::files::File;
 use crate::config::model::Config;
+use crate::config::pem;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
-use crate::config::secret::Secret;
 use crate::config::sources::Sources;
-
-/// Bytes of one file of certificates.
-const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads every such file; a relative path starts at the file it stands in.
 pub(crate) fn read(config: &mut Config, sources: &Sources, problems: &mut Problems) {
     for (name, server) in &mut config.servers {
         let at = At::root().key("servers").key(name).key("tls");
+        let beside = |at: &At, path: &str| {
+            let base = sources.file_of(at).map(File::directory).unwrap_or_default();
+            base.join(Path::new(path))
+        };
         let mut text = |key: &str, path: Option<&String>| {
             let (path, at) = (path?, at.key(key));
-            let base = sources.file_of(&at).map(File::directory).unwrap_or_default();
-            let read = read_regular(&base.join(Path::new(path)), FILE_BYTES_MAX);
-            let reported = read.map_err(|error| {
-                let help = "write the path of a PEM file; a relative one starts at the file it stands in";
-                problems.error(&at, format!("cannot read `{path}`: {error}"), help);
-            });
-            reported.ok()
+            pem::text(&beside(&at, path), path, &at, problems)
         };
         let tls = &mut server.tls;
         tls.ca = text("ca_file", tls.ca_file.as_ref());
         tls.client_cert = text("client_cert_file", tls.client_cert_file.as_ref());
-        tls.client_key = text("client_key_file", tls.client_key_file.as_ref()).map(Secret::new);
+        let at = at.key("client_key_file");
+        let key = tls.client_key_file.as_ref();
+        tls.client_key = key.and_then(|path| pem::secret(&beside(&at, path), path, &at, problems));
     }
 }

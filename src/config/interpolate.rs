@@ -1,10 +1,12 @@
 //! What stands behind `${env:NAME}`, `${file:PATH}` and `${cred:NAME}`?
 //!
-//! References are replaced inside texts at the places of [`is_replaced_at`] and nowhere else; what replaces one is not
-//! looked at again. `$${` is a literal `${`. No value is in any message.
+//! References are replaced inside texts at the places of [`meaning_at`] and nowhere else; what replaces one is not
+//! looked at again. `$${` is a literal `${`. No value is in any message. Where a text is the path of a file, a credential
+//! is meant by its path.
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::path::PathBuf;
 
 use crate::config::bounded::read_regular;
 use crate::config::files::File;
@@ -25,22 +27,36 @@ pub(crate) const REFERENCES_MAX: usize = 20_000;
 /// Looks up an environment variable.
 pub(crate) type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
-/// Whether references are replaced at this place.
-fn is_replaced_at(trail: &Trail<'_>) -> bool {
-    matches!(
-        trail.words().as_slice(),
+/// What references are replaced by at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// What stands behind them.
+    Content,
+    /// What together is the path of a file: of a credential, where systemd put it.
+    Path,
+}
+
+/// How references are replaced at this place; `None` if they are not.
+fn meaning_at(trail: &Trail<'_>) -> Option<Meaning> {
+    match trail.words().as_slice() {
         ["listen", "public_url"]
-            | ["servers", _, "url"]
-            | ["servers", _, "endpoints", "[]", "url"]
-            | ["servers", _, "headers", _]
-            | ["servers", _, "auth", "secret" | "username"]
-            | ["seal", "keys", "[]"]
-            | ["state" | "audit", "directory"]
-    )
+        | ["servers", _, "url"]
+        | ["servers", _, "endpoints", "[]", "url"]
+        | ["servers", _, "headers", _]
+        | ["servers", _, "auth", "secret" | "username"]
+        | ["seal", "keys", "[]"]
+        | ["state" | "audit", "directory"] => Some(Meaning::Content),
+        ["listen", "tls", "client_ca_file"]
+        | ["listen", "tls", "certificates", "[]", "cert_file" | "key_file"]
+        | ["servers", _, "tls", "ca_file" | "client_cert_file" | "client_key_file"] => Some(Meaning::Path),
+        _ => None,
+    }
 }
 
 const PLACES: &str = "references are replaced only in a server's `url`, `headers`, `auth.secret` and `auth.username`, \
-                      and in `seal.keys`, `listen.public_url`, `state.directory` and `audit.directory`";
+                      in `seal.keys`, `listen.public_url`, `state.directory` and `audit.directory`, and in keys that \
+                      end in `_file`";
+const PATH_FORMS: &str = "write a path, `${cred:NAME}` for that of a credential, or `${env:NAME}`";
 const FORMS: &str = "write `${env:NAME}`, `${file:PATH}` or `${cred:NAME}`, or `$${` for a literal `${`";
 
 /// Where a reference's value comes from.
@@ -140,27 +156,30 @@ impl Resolver<'_> {
                 items.iter_mut().enumerate().for_each(|(index, item)| self.walk(item, &trail.index(index)));
             }
             Kind::Text(text) if !text.contains("${") => {}
-            Kind::Text(text) if is_replaced_at(trail) => match self.replaced(text, node.span, &trail.at()) {
-                Some(replaced) => node.kind = Kind::Text(replaced),
-                None => node.bad = true,
+            Kind::Text(text) => match meaning_at(trail) {
+                Some(meaning) => match self.replaced(text, meaning, node.span, &trail.at()) {
+                    Some(replaced) => node.kind = Kind::Text(replaced),
+                    None => node.bad = true,
+                },
+                None if mentions_reference(text) => {
+                    self.problems.add(Problem::error(&trail.at(), "a reference stands where none is replaced", PLACES));
+                    node.bad = true;
+                }
+                None => {}
             },
-            Kind::Text(text) if mentions_reference(text) => {
-                self.problems.add(Problem::error(&trail.at(), "a reference stands where none is replaced", PLACES));
-                node.bad = true;
-            }
             _ => {}
         }
     }
 
     /// The text with every reference replaced; `None` after reporting what could not be.
-    fn replaced(&mut self, text: &str, span: Span, at: &At) -> Option<String> {
+    fn replaced(&mut self, text: &str, meaning: Meaning, span: Span, at: &At) -> Option<String> {
         let mut whole_text = Some(String::new());
         for piece in pieces(text) {
             let value = match piece {
                 Piece::Literal(literal) => Ok(literal.to_owned()),
                 Piece::Unclosed(_) => Err((span, ("a `${` without its `}`".to_owned(), FORMS.to_owned()))),
                 Piece::Reference { whole, inner } => {
-                    self.value(inner, span.file).map_err(|error| (self.part(span, whole), error))
+                    self.value(inner, meaning, span.file).map_err(|error| (self.part(span, whole), error))
                 }
             };
             match value {
@@ -190,7 +209,7 @@ impl Resolver<'_> {
     }
 
     /// What stands behind one reference, or what is wrong with it: message and help.
-    fn value(&self, inner: &str, file: usize) -> Result<String, (String, String)> {
+    fn value(&self, inner: &str, meaning: Meaning, file: usize) -> Result<String, (String, String)> {
         if inner.starts_with("principal.") {
             return Err(("`${principal.` is reserved".to_owned(), "write `$${` for a literal `${`".to_owned()));
         }
@@ -201,10 +220,14 @@ impl Resolver<'_> {
         if self.resolved.len() >= REFERENCES_MAX {
             return Err((format!("more than {REFERENCES_MAX} references"), String::new()));
         }
-        let (what, value) = match source {
-            Source::Env => (format!("environment variable `{name}`"), self.variable(name)?),
-            Source::File => (format!("file `{name}`"), self.file(name, file)?),
-            Source::Cred => (format!("credential `{name}`"), self.credential(name)?),
+        let (what, value) = match (source, meaning) {
+            (Source::Env, _) => (format!("environment variable `{name}`"), self.variable(name)?),
+            (Source::File, Meaning::Content) => (format!("file `{name}`"), self.file(name, file)?),
+            (Source::File, Meaning::Path) => {
+                return Err(("`${file:..}` where a path is expected".to_owned(), PATH_FORMS.to_owned()));
+            }
+            (Source::Cred, Meaning::Content) => (format!("credential `{name}`"), self.credential(name)?),
+            (Source::Cred, Meaning::Path) => (format!("credential `{name}`"), self.credential_path(name)?),
         };
         match value.len() {
             0 => Err((format!("{what} is empty"), String::new())),
@@ -234,15 +257,35 @@ impl Resolver<'_> {
     }
 
     fn credential(&self, name: &str) -> Result<String, (String, String)> {
+        let path = self.place(name)?;
+        read_value(&path).map_err(|message| (message, load_credential(name)))
+    }
+
+    /// Where a credential is. That it is there is looked at here, where it can be said how it would be.
+    fn credential_path(&self, name: &str) -> Result<String, (String, String)> {
+        let path = self.place(name)?;
+        if !path.is_file() {
+            return Err((format!("credential `{name}` is not there"), load_credential(name)));
+        }
+        path.into_os_string().into_string().map_err(|_| (format!("the path of `{name}` is not UTF-8"), String::new()))
+    }
+
+    fn place(&self, name: &str) -> Result<PathBuf, (String, String)> {
         if !is_name(name) {
             return Err(("`${cred:..}` without the name of a credential".to_owned(), FORMS.to_owned()));
         }
-        let help = format!("add `LoadCredential={name}:/path` to the systemd unit");
-        let Some(directory) = (self.variables)("CREDENTIALS_DIRECTORY") else {
-            return Err((format!("credential `{name}` is not there: systemd passed none to this process"), help));
-        };
-        read_value(&Path::new(&directory).join(name)).map_err(|message| (message, help))
+        match (self.variables)("CREDENTIALS_DIRECTORY") {
+            Some(directory) => Ok(Path::new(&directory).join(name)),
+            None => {
+                let message = format!("credential `{name}` is not there: systemd passed none to this process");
+                Err((message, load_credential(name)))
+            }
+        }
     }
+}
+
+fn load_credential(name: &str) -> String {
+    format!("add `LoadCredential={name}:/path` to the systemd unit")
 }
 
 /// The file's text without the newline at its end, or why there is none.
@@ -262,8 +305,6 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::config::toml_tree;
 
@@ -299,6 +340,33 @@ mod tests {
         ] {
             assert_eq!(replace(url, "v"), (url.to_owned(), vec![message.to_owned()]));
         }
+    }
+
+    #[test]
+    fn in_the_place_of_a_path_a_credential_is_its_path() {
+        let directory = std::env::temp_dir().join(format!("portcullis-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("tls.key"), "the key").unwrap();
+        let text = "[servers.a]\ntls.ca_file = '${env:V}/ca'\ntls.client_key_file = '${cred:tls.key}'\nheaders.b = '${cred:tls.key}'\n";
+        let mut problems = Problems::new();
+        let (mut root, _) = toml_tree::read(0, text, &mut problems);
+        let files = [File { path: PathBuf::from("/nonexistent/a.toml"), text: text.into(), broken: false }];
+        let variables = |name: &str| match name {
+            "V" => Some("/etc".into()),
+            "CREDENTIALS_DIRECTORY" => Some(directory.clone().into()),
+            _ => None,
+        };
+        resolve(&mut root, &files, &variables, &mut problems);
+        assert_eq!(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>(), [""; 0]);
+        let at = At::root().key("servers").key("a");
+        let text = |at: At| match &root.nearest(&at).kind {
+            Kind::Text(text) => text.clone(),
+            _ => String::new(),
+        };
+        assert_eq!(text(at.key("tls").key("ca_file")), "/etc/ca");
+        assert_eq!(text(at.key("tls").key("client_key_file")), directory.join("tls.key").display().to_string());
+        assert_eq!(text(at.key("headers").key("b")), "the key");
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

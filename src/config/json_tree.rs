@@ -102,7 +102,7 @@ impl<'t> Reader<'t> {
 fn number(text: &str) -> Kind {
     match (text.parse(), text.parse()) {
         (Ok(integer), _) => Kind::Integer(integer),
-        (Err(_), Ok(float)) => Kind::Float(float),
+        (Err(_), Ok(float)) => Kind::Float(float, text.into()),
         (Err(_), Err(_)) => Kind::Other("a number"),
     }
 }

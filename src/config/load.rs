@@ -13,6 +13,7 @@ use crate::config::certificates;
 use crate::config::directories;
 use crate::config::files;
 use crate::config::interpolate;
+use crate::config::limit_checks;
 use crate::config::mask;
 use crate::config::model::Config;
 use crate::config::names::check_names;
@@ -85,8 +86,11 @@ pub fn load_with<T>(
     let (Some(mut config), false) = (config, names_lost) else { return Err(LoadError { sources, problems }) };
 
     directories::anchor(&mut config, &sources);
-    certificates::read(&mut config, &sources, &mut problems);
+    let mut unread = Problems::new();
+    certificates::read(&mut config, &sources, &mut unread);
+    unread.iter().for_each(|problem| problems.add(sources.redacted_problem(problem)));
     check_names(&config, &mut problems);
+    limit_checks::check(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);
     let problems = joined(problems, &later, &sources);

@@ -34,10 +34,16 @@ pub use crate::config::issuers::Auth;
 pub use crate::config::issuers::Claims;
 pub use crate::config::issuers::Credentials;
 pub use crate::config::issuers::Issuer;
+pub use crate::config::limits::Costs;
+pub use crate::config::limits::Limits;
+pub use crate::config::limits::ServerLimits;
+pub use crate::config::limits::ToolLimits;
+pub use crate::config::limits::Usage;
 pub use crate::config::model_servers::Balancing;
 pub use crate::config::model_servers::Breaker;
 pub use crate::config::model_servers::ServerTool;
 pub use crate::config::model_servers::UpstreamTls;
+pub use crate::config::money::Money;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -81,6 +87,10 @@ pub struct Config {
     pub constraint_sets: BTreeMap<String, Vec<Constraint>>,
     /// Named bundles of tools, by name.
     pub toolsets: BTreeMap<String, Toolset>,
+    /// How use is counted, and what each caller may use.
+    pub limits: Usage,
+    /// Sets of limits, by name: a key, a team and so on may have one (`plan`).
+    pub plans: BTreeMap<String, Limits>,
 }
 
 /// `[routes]`: which paths lead to which server.
@@ -286,7 +296,7 @@ pub struct Server {
     pub stream_idle_timeout_ms: u64,
     /// From sending to the end of the answer, however much comes in between. Default: an hour, or `timeout_ms` if that is longer.
     pub timeout_max_ms: Option<u64>,
-    /// Times of single tools, by the tool's name.
+    /// Times and limits of single tools, by the tool's name.
     pub tools: BTreeMap<String, ServerTool>,
     /// From dialling to an open connection, TLS included.
     pub connect_timeout_ms: u64,
@@ -309,6 +319,10 @@ pub struct Server {
     pub health: Health,
     /// When an endpoint that fails is left alone.
     pub breaker: Breaker,
+    /// What all callers may use of the server together.
+    pub limits: ServerLimits,
+    /// What calls of its tools cost.
+    pub mcp_server_cost_info: Costs,
 }
 
 impl Default for Server {
@@ -353,6 +367,8 @@ impl Default for Server {
             resolve_interval_ms: 30_000,
             health: Health::default(),
             breaker: Breaker::default(),
+            limits: ServerLimits::default(),
+            mcp_server_cost_info: Costs::default(),
         }
     }
 }

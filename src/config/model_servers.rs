@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::limits::ToolLimits;
 use crate::config::secret::Secret;
 
 /// How the endpoint is chosen for what belongs to no session. Weights count in all of them.
@@ -45,7 +46,7 @@ pub struct UpstreamTls {
     pub client_key: Option<Secret>,
 }
 
-/// `[servers.NAME.tools.NAME]`: times of one tool, and what it asks for.
+/// `[servers.NAME.tools.NAME]`: times and limits of one tool, and what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTool {
@@ -54,6 +55,8 @@ pub struct ServerTool {
     pub timeout_ms: Option<u64>,
     /// From sending to the end of the answer, however much comes in between. Default: the server's.
     pub timeout_max_ms: Option<u64>,
+    /// What all callers may use of the tool together.
+    pub limits: ToolLimits,
     /// Scopes that a caller's token must have for this tool, beside those of the server. Callers with a key need none.
     pub required_scopes: Vec<String>,
 }

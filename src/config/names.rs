@@ -166,7 +166,8 @@ fn check_aliases(config: &Config, problems: &mut Problems) {
     }
 }
 
-fn check_name(name: &str, whose: &str, trail: &Trail<'_>, problems: &mut Problems) {
+/// Reports a name that is not well formed.
+pub(crate) fn check_name(name: &str, whose: &str, trail: &Trail<'_>, problems: &mut Problems) {
     let well_formed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(well_formed) {
         let help = "use letters, digits, `_`, `.` and `-`, at most 64 of them";
@@ -216,7 +217,13 @@ fn check_grants(
 }
 
 /// Whether what the key named like its noun refers to is there.
-fn exists<T>(noun: &str, name: Option<&str>, known: &BTreeMap<String, T>, trail: &Trail<'_>, problems: &mut Problems) {
+pub(crate) fn exists<T>(
+    noun: &str,
+    name: Option<&str>,
+    known: &BTreeMap<String, T>,
+    trail: &Trail<'_>,
+    problems: &mut Problems,
+) {
     if let Some(name) = name {
         exists_at(noun, name, known, &trail.key(noun), problems);
     }

@@ -10,6 +10,8 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::config::interpolate;
+use crate::config::money;
+use crate::config::money::Money;
 use crate::config::nearest::nearest;
 use crate::config::problem::At;
 use crate::config::problem::Problem;
@@ -33,8 +35,12 @@ pub(crate) enum Shape {
     Word(Vec<String>),
     /// A text.
     Text,
+    /// An amount of money: a number or a text.
+    Money,
     /// A whole number, not below this one.
     Integer(i64),
+    /// A number of any kind, or its text.
+    Number,
     /// `true` or `false`.
     Truth,
     /// A form this module does not know; a test sees to it that the model has none.
@@ -61,6 +67,13 @@ impl Shape {
         if let Some(words) = schema.get("oneOf").and_then(Value::as_array) {
             let words = words.iter().map(|word| word.get("const").and_then(Value::as_str).map(String::from));
             return words.collect::<Option<_>>().map_or(Shape::Unknown, Shape::Word);
+        }
+        if schema.get("format").and_then(Value::as_str) == Some(money::FORMAT) {
+            return Shape::Money;
+        }
+        let types = schema.get("type").and_then(Value::as_array);
+        if types.is_some_and(|types| types.iter().any(|kind| kind == "number")) {
+            return Shape::Number;
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("object") => Self::table(schema, root),
@@ -95,7 +108,9 @@ impl Shape {
             Shape::List(_) => "a list",
             Shape::Word(_) => "one of its words",
             Shape::Text => "a text",
+            Shape::Money => "an amount of money",
             Shape::Integer(_) => "an integer",
+            Shape::Number => "a number, or its text",
             Shape::Truth => "`true` or `false`",
             Shape::Unknown => "something else",
         }
@@ -141,8 +156,10 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &m
             problems.add(Problem::error(at, message, help));
             node.bad = true;
         }
+        (Shape::Money, Kind::Text(_) | Kind::Integer(_) | Kind::Float(..)) => amount(node, &at.at(), problems),
         (Shape::Word(_) | Shape::Text, Kind::Text(_))
         | (Shape::Integer(_), Kind::Integer(_))
+        | (Shape::Number, Kind::Integer(_) | Kind::Float(..) | Kind::Text(_))
         | (Shape::Truth, Kind::Boolean(_))
         | (Shape::Unknown, _) => {}
         _ => wrong_type(node, shape, &at.at(), problems),
@@ -155,6 +172,23 @@ fn misplaced_reference(node: &Node, shape: &Shape) -> bool {
         Kind::Text(text) => !matches!(shape, Shape::Text) && interpolate::mentions_reference(text),
         _ => false,
     }
+}
+
+/// Makes a text of an amount, digit by digit as it is written: a binary fraction would be another amount.
+fn amount(node: &mut Node, at: &At, problems: &mut Problems) {
+    let text = match &node.kind {
+        Kind::Text(text) => text.clone(),
+        Kind::Integer(number) => number.to_string(),
+        Kind::Float(_, text) => text.to_string(),
+        _ => return,
+    };
+    if Money::parse(&text).is_some() {
+        node.kind = Kind::Text(text);
+        return;
+    }
+    let help = "write a decimal number with at most six digits after the point, up to 1000000000";
+    problems.add(Problem::error(at, format!("`{text}` is not an amount of money"), help));
+    node.bad = true;
 }
 
 /// Returns the known key that was probably meant: it is as good as there.
@@ -199,8 +233,8 @@ fn unknown_word(node: &mut Node, words: &[String], at: &At, problems: &mut Probl
 fn wrong_type(node: &mut Node, shape: &Shape, at: &At, problems: &mut Problems) {
     let help = match (shape, &node.kind) {
         (Shape::Integer(_), Kind::Text(_)) | (Shape::Truth, Kind::Text(_)) => "write it without quotes".to_owned(),
-        (Shape::Integer(_), Kind::Float(_)) => "write it without a fraction".to_owned(),
-        (Shape::Text, Kind::Integer(_) | Kind::Float(_) | Kind::Boolean(_)) => "write it in quotes".to_owned(),
+        (Shape::Integer(_), Kind::Float(..)) => "write it without a fraction".to_owned(),
+        (Shape::Text, Kind::Integer(_) | Kind::Float(..) | Kind::Boolean(_)) => "write it in quotes".to_owned(),
         (Shape::List(_), Kind::Text(_)) => "write it in brackets: `[\"..\"]`".to_owned(),
         (Shape::Word(words), _) => format!("allowed: {}", quoted(words.iter())),
         (Shape::Table { .. }, Kind::Array(_)) => "write single brackets around a table's name".to_owned(),
@@ -230,7 +264,9 @@ mod tests {
                 let rest = rest.iter().flat_map(|rest| unknown(rest, &at.key("*")));
                 keys.iter().flat_map(|(key, shape)| unknown(shape, &at.key(key))).chain(rest).collect()
             }
-            Shape::Word(_) | Shape::Text | Shape::Integer(_) | Shape::Truth => Vec::new(),
+            Shape::Word(_) | Shape::Text | Shape::Money | Shape::Integer(_) | Shape::Number | Shape::Truth => {
+                Vec::new()
+            }
         }
     }
 

@@ -75,7 +75,10 @@ fn node(file: usize, key: Option<Span>, place: Range<usize>, value: DeValue<'_>)
             Ok(number) => Kind::Integer(number),
             Err(_) => Kind::Other("a number beyond 64 bits"),
         },
-        DeValue::Float(number) => number.as_str().parse().map_or(Kind::Other("a number"), Kind::Float),
+        DeValue::Float(number) => {
+            let text = number.as_str();
+            text.parse().map_or(Kind::Other("a number"), |float| Kind::Float(float, text.into()))
+        }
         DeValue::Boolean(truth) => Kind::Boolean(truth),
         DeValue::Datetime(_) => Kind::Other("a date"),
     };

@@ -31,7 +31,8 @@ pub(crate) enum Kind {
     Array(Vec<Node>),
     Text(String),
     Integer(i64),
-    Float(f64),
+    /// A number with a fraction or an exponent, and how it is written.
+    Float(f64, Box<str>),
     Boolean(bool),
     /// A date, or a number beyond 64 bits: nothing the model asks for. The word is for messages.
     Other(&'static str),
@@ -88,7 +89,7 @@ impl Node {
             Kind::Array(_) => "a list",
             Kind::Text(_) => "a text",
             Kind::Integer(_) => "an integer",
-            Kind::Float(_) => "a decimal number",
+            Kind::Float(..) => "a decimal number",
             Kind::Boolean(_) => "`true` or `false`",
             Kind::Other(noun) => noun,
         }
@@ -118,7 +119,7 @@ impl Node {
             Kind::Array(items) => toml::Value::Array(items.iter_mut().map(Node::take_value).collect::<Option<_>>()?),
             Kind::Text(text) => toml::Value::String(std::mem::take(text)),
             Kind::Integer(number) => toml::Value::Integer(*number),
-            Kind::Float(number) => toml::Value::Float(*number),
+            Kind::Float(number, _) => toml::Value::Float(*number),
             Kind::Boolean(truth) => toml::Value::Boolean(*truth),
             Kind::Other(_) => return None,
         })

@@ -19,6 +19,8 @@ use rustix::fs::FlockOperation;
 use rustix::fs::fallocate;
 use rustix::fs::flock;
 
+use crate::failpoint::failpoint;
+
 /// Bytes reserved at a time: large enough that a fast writer asks seldom, small enough for a small disk.
 const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -80,6 +82,7 @@ impl AppendFile {
 
     /// Returns when everything appended is on the disk.
     pub fn sync(&self) -> io::Result<()> {
+        failpoint!("disk_sync", Err(io::Error::other("the disk does not sync, as a test wants it")));
         self.file.sync_data()
     }
 

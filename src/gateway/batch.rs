@@ -24,6 +24,7 @@ use super::exchange::Resume;
 use super::handle;
 use super::handle::Ask;
 use super::handle::Caller;
+use super::quota;
 use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
@@ -158,6 +159,7 @@ async fn carry_out(
     };
     entry.note_message(&message);
     gathering.id.clone_from(&entry.id);
+    quota::item(caller, &message)?;
     let (conversation, headers) = (conversation.clone(), headers.clone());
     let ask = Ask { conversation, action: Action::Message(message), headers, awaited: None };
     handle::carry_out(Client::Batch(session, gathering), entry, caller, ask).await

@@ -15,6 +15,7 @@ use crate::audit::Digested;
 use crate::audit::Digester;
 use crate::audit::Ending;
 use crate::clock;
+use crate::config::model::Money;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::method;
@@ -24,6 +25,7 @@ use crate::policy::Permitted;
 use crate::principal::Principal;
 use crate::runtime::Active;
 use crate::runtime::InFlight;
+use crate::runtime::Reservation;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::Method;
@@ -63,6 +65,10 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// What is done of the gateway's own accord counts as nobody's use.
+    pub(crate) is_own: bool,
+    /// What the call uses, until it is known what came of it.
+    pub(crate) reserved: Option<Box<Reservation>>,
     sent: Option<Digested>,
     pub(crate) received: Digester,
     /// What the request and its answer take of the process's account of bytes.
@@ -168,6 +174,8 @@ impl Entry {
             status: None,
             endpoint: None,
             attempts: 0,
+            is_own: false,
+            reserved: None,
             sent: None,
             received: Digester::default(),
             body: runtime.buffers.holder(),
@@ -261,8 +269,15 @@ impl Entry {
     pub(crate) fn refuse(&mut self, refusal: &Refusal) {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
-            Stage::Intended(receipt) => self.result(receipt, ending_of(refusal), Some(refusal.name())),
-            Stage::Open => self.put_refused(refusal),
+            Stage::Intended(receipt) => {
+                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
+                let cost = self.settle_use(was_sent);
+                self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
+            }
+            Stage::Open => {
+                self.settle_use(false);
+                self.put_refused(refusal)
+            }
             Stage::Intending | Stage::Closed => {}
         }
     }
@@ -270,8 +285,19 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            self.result(receipt, ending, None);
+            let cost = self.settle_use(true);
+            self.result(receipt, ending, None, cost);
         }
+    }
+
+    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
+    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+        let mut reserved = self.reserved.take()?;
+        if !was_sent || self.attempts == 0 {
+            return None;
+        }
+        reserved.keep();
+        Some(reserved.used().cost).filter(|cost| *cost > Money::ZERO)
     }
 
     /// Closes an entry that leaves no record: a health probe.
@@ -312,12 +338,23 @@ impl Entry {
     fn put_refused(&self, refusal: &Refusal) {
         let rule = match refusal {
             Refusal::Denied(denial, _) => denial.at(),
+            Refusal::Quota(reached) => Some(&reached.at),
+            _ => None,
+        };
+        let subject = match refusal {
+            Refusal::Quota(reached) => Some(&reached.subject),
             _ => None,
         };
         if let (Refusal::Denied(denial, _), Some(meter)) = (refusal, self.meter()) {
             meter.decided(denial.name());
         }
-        let refusal = audit::Refusal { reason: refusal.name(), rule, status: self.status, phases: self.phases() };
+        let refusal = audit::Refusal {
+            reason: refusal.name(),
+            rule,
+            limit_of: subject.map(|subject| subject as &dyn std::fmt::Display),
+            status: self.status,
+            phases: self.phases(),
+        };
         if self.principal.is_none() {
             self.runtime.audit.refused_before_auth(&self.request(), &refusal, clock::now_micros());
         } else {
@@ -327,7 +364,7 @@ impl Entry {
         self.observe(Outcome::Refused);
     }
 
-    fn result(&self, receipt: audit::Receipt, ending: Ending, reason: Option<&'static str>) {
+    fn result(&self, receipt: audit::Receipt, ending: Ending, reason: Option<&'static str>, cost: Option<Money>) {
         let received = self.received.so_far();
         let outcome = audit::Outcome {
             reason,
@@ -338,9 +375,13 @@ impl Entry {
             attempts: self.attempts,
             sent: self.sent,
             received: (received.bytes > 0).then_some(received),
+            cost,
             phases: self.phases(),
             ..audit::Outcome::of(ending)
         };
+        if let (Some(cost), Some(meter)) = (cost, self.meter()) {
+            meter.cost(cost);
+        }
         self.runtime.audit.result(receipt, &outcome, clock::now_micros());
         self.observe(metric_outcome(ending));
     }
@@ -386,7 +427,10 @@ impl Stopwatch {
 impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
-            Stage::Intended(receipt) => self.result(receipt, Ending::Abandoned, None),
+            Stage::Intended(receipt) => {
+                let cost = self.settle_use(true);
+                self.result(receipt, Ending::Abandoned, None, cost)
+            }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),
             Stage::Intending | Stage::Closed => {}
         }

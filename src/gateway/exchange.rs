@@ -16,6 +16,7 @@ use http::uri::PathAndQuery;
 
 use crate::audit::Ending;
 use crate::call::Action;
+use crate::call::Call;
 use crate::call::EventId;
 use crate::clock;
 use crate::mcp::document::Limits;
@@ -141,6 +142,35 @@ async fn carry(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
     }
 }
 
+/// A call that is under way, as policy judges it.
+struct Asks<'e> {
+    runtime: &'e Arc<Runtime>,
+    subject: Subject<'e>,
+    revision: Revision,
+    call: &'e Call,
+}
+
+impl Asks<'_> {
+    /// Ends when a configuration after this one no longer permits the call.
+    async fn withdrawn(&self, mut judged_under: u64) {
+        let mut changes = self.runtime.changes();
+        loop {
+            if self.runtime.revision() != judged_under {
+                let active = self.runtime.active();
+                judged_under = active.snapshot.revision;
+                let subject = Subject { now: clock::now_seconds(), ..self.subject };
+                if !active.snapshot.policy.still_permits(subject, self.revision, self.call) {
+                    return;
+                }
+            }
+            if changes.changed().await.is_err() {
+                // The runtime is gone, and the process with it.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
 impl Exchange<'_> {
     /// A message, a stream or the end of a session between a client and a server of Streamable HTTP.
     async fn direct(&mut self, upstream: &Arc<Upstream>) -> Result<Option<Resume>, Refusal> {
@@ -224,9 +254,20 @@ impl Exchange<'_> {
         let modern = self.conversation.is_modern();
         // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
         let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
-        let sent = self.client.watched(modern, sending).await;
+        let mut sent = std::pin::pin!(self.client.watched(modern, sending));
+        let asks = Asks {
+            runtime: self.runtime,
+            subject: self.entry.whence.subject(&self.principal),
+            revision: self.conversation.revision,
+            call: self.permitted.call(),
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sent => Ok(sent),
+            () = asks.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+        };
         self.entry.lap(Phase::UpstreamWait);
-        let sent = sent.map_err(|Gone| Refusal::ClientGone)?;
+        let sent = sent?.map_err(|Gone| Refusal::ClientGone)?;
         self.entry.attempts = sent.as_ref().map_or_else(|error| error.attempts(), |answer| answer.attempts);
         sent.map_err(Refusal::Upstream)
     }
@@ -346,7 +387,7 @@ impl Exchange<'_> {
         if answer.body.length().is_some_and(|length| length > bytes_max as u64) {
             return Err(Refusal::Answer("answer_too_large"));
         }
-        let mut body = Gathered::default();
+        let mut body = Gathered::expecting(answer.body.length());
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;

@@ -69,6 +69,8 @@ use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
 use super::page;
+use super::quota;
+use super::quota::AtDoor;
 use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply;
@@ -137,16 +139,20 @@ pub(crate) async fn handle(
     entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
     entry.lap(Phase::Auth);
 
+    failpoint!("rate");
+    let caller = Caller { runtime, active, principal, server: inbound.server.clone() };
+    let at_door = AtDoor::ask(session.req_header(), inbound.verb, &caller)?;
+
     failpoint!("body");
     let body = read_body(session, entry, active).await?;
     entry.lap(Phase::Body);
 
     failpoint!("parse");
     let asked = read_asked(session, &inbound, body, entry)?;
+    at_door.settle(asked.counts(), matches!(asked, Asked::Batch(_)))?;
     admission::check(asked.urgency(), &entry.body, runtime, active)?;
 
     failpoint!("session");
-    let caller = Caller { runtime, active, principal, server: inbound.server };
     let conversation = converse(session, &asked, inbound.door, &caller)?;
     entry.revision = Some(conversation.revision);
     entry.upstream_session = conversation.session.as_ref().map(|session| session.upstream_id.clone());
@@ -243,6 +249,8 @@ pub(crate) async fn permit(
     if may_stream && caller.runtime.streams_are_full(caller.active) {
         return Err(Refusal::StreamsBusy);
     }
+    failpoint!("quota");
+    quota::reserve(entry, caller, conversation, permitted.call())?;
     entry.intend(&permitted).await?;
     entry.lap(Phase::Record);
     Ok(Permission { permitted, pinned: opened.endpoint.or(stream_endpoint), task: opened.named.zip(token) })
@@ -397,6 +405,14 @@ impl Asked {
         match self {
             Self::One(action) => Urgency::of(action),
             Self::Batch(_) => Urgency::Call,
+        }
+    }
+
+    /// Whether it counts as a request; a batch is told apart message by message.
+    fn counts(&self) -> bool {
+        match self {
+            Self::One(action) => quota::is_request(action),
+            Self::Batch(_) => true,
         }
     }
 }

@@ -89,6 +89,7 @@ async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
     let id = exchange::fresh_id()?;
     let mut entry = exchange.entry.child();
     entry.http_method = Method::GET;
+    entry.is_own = true;
     let opened = open(exchange, upstream, &mut entry).await;
     let (hub, answer, splitter) = match opened {
         Ok(opened) => opened,

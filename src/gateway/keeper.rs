@@ -52,8 +52,16 @@ impl Gatekeeper for Keeper {
         self.runtime.front()
     }
 
+    fn is_itself(&self, connection: &Connection) -> bool {
+        self.runtime.is_itself(connection)
+    }
+
     fn dropped(&self, connection: &Connection, reason: &'static str) {
-        let on_record = audit::Refusal { reason, rule: None, status: None, phases: audit::Phases::default() };
+        if connection.is_own() {
+            return;
+        }
+        let on_record =
+            audit::Refusal { reason, rule: None, limit_of: None, status: None, phases: audit::Phases::default() };
         self.runtime.audit.refused_before_auth(&whence::of_connection(connection), &on_record, clock::now_micros());
         self.runtime.metrics.refused(reason);
     }
@@ -65,11 +73,14 @@ impl Gatekeeper for Keeper {
         let on_record = audit::Refusal {
             reason: refusal.reason,
             rule: None,
+            limit_of: None,
             status: Some(wire.status),
             phases: audit::Phases::default(),
         };
-        self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
-        self.runtime.metrics.refused(refusal.reason);
+        if !connection.is_own() {
+            self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
+            self.runtime.metrics.refused(refusal.reason);
+        }
         let body = error::error_body(None, wire.code, &wire.text, None);
         Refused { status: wire.status, header: wire.header, body }
     }

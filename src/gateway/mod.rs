@@ -16,6 +16,7 @@ mod hub;
 mod inbound;
 mod keeper;
 mod page;
+mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
@@ -24,12 +25,28 @@ mod stream;
 mod wellknown;
 mod whence;
 
+use crate::quota::REASONS;
+
 pub use frame::Gateway;
 pub use keeper::Keeper;
 
-/// Every reason for which the gateway refuses, for metrics registered up front: those of the head and the edge, of
-/// callers, of messages and their headers, of policy, of the record, and of servers and their answers.
-pub const REFUSALS: &[&str] = &[
+/// Every reason for which the gateway refuses, for metrics registered up front.
+pub const REFUSALS: &[&str] = &with_limits::<{ OTHERS.len() + REASONS.len() }>();
+
+/// The reasons below, and those of limits.
+const fn with_limits<const COUNT: usize>() -> [&'static str; COUNT] {
+    let mut all = [""; COUNT];
+    let (others, _) = all.split_at_mut(OTHERS.len());
+    others.copy_from_slice(OTHERS);
+    let (_, limits) = all.split_at_mut(OTHERS.len());
+    limits.copy_from_slice(&REASONS);
+    all
+}
+
+/// Reasons of the head and the edge, of callers, of messages and their headers, of policy, of the record, and of servers and
+/// their answers.
+const OTHERS: &[&str] = &[
+    "callers_max",
     "head_line_end",
     "head_request_line",
     "head_version",

@@ -17,6 +17,7 @@ use crate::mcp::message::MessageError;
 use crate::policy::About;
 use crate::policy::Denial;
 use crate::policy::Told;
+use crate::quota::Reached;
 use crate::transport::body::BodyError;
 use crate::transport::head;
 use crate::upstream::Failure;
@@ -61,6 +62,10 @@ pub(crate) enum Refusal {
     Misplaced(Misplaced),
     /// Policy said no.
     Denied(Box<Denial>, Option<String>),
+    /// A limit of use is reached.
+    Quota(Box<Reached>),
+    /// The use of as many callers is counted as can be.
+    CallersFull,
     /// The record cannot be kept.
     Record(Unavailable),
     /// The gateway has too much to do.
@@ -207,6 +212,8 @@ impl Refusal {
             Self::UnknownTask => "task_unknown",
             Self::Misplaced(misplaced) => misplaced.name(),
             Self::Denied(denial, _) => denial.name(),
+            Self::Quota(reached) => reached.name(),
+            Self::CallersFull => "callers_max",
             Self::Record(unavailable) => unavailable.name(),
             Self::Overloaded(Pressure::Delay) => "queue_delay_ms_max",
             Self::NoRoom => "answer_no_room",
@@ -265,6 +272,8 @@ impl Refusal {
             Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
             Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
+            Self::Quota(reached) => quota_wire(reached.wait),
+            Self::CallersFull => quota_wire(Some(1)),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
             Self::CallsBusy => {
@@ -324,6 +333,19 @@ fn key_wire(error: AuthError) -> Wire {
     };
     let wire = Wire::new(status, code::INVALID_REQUEST, text);
     if status == 401 { wire.with("www-authenticate", crate::auth::challenge(Some(error))) } else { wire }
+}
+
+/// Which limit it is, and whose, is for the operator to know; when to come again, for the client.
+fn quota_wire(wait: Option<u64>) -> Wire {
+    match wait {
+        Some(seconds) => {
+            let text = format!("a limit of use is reached; nothing was done; try again in {seconds} s");
+            let data = format!("{{\"retryAfter\":{seconds}}}");
+            let wire = Wire::new(429, code::QUOTA_EXCEEDED, text).with("retry-after", seconds.to_string());
+            Wire { data: Some(data), ..wire }
+        }
+        None => Wire::new(429, code::QUOTA_EXCEEDED, "a limit of use is too low for this; nothing was done"),
+    }
 }
 
 fn token_wire(error: TokenError) -> Wire {

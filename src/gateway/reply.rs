@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::mcp::error;
 use crate::mcp::revision::Era;
 use crate::transport::connection::Connection;
 use crate::transport::cors;
+use crate::transport::pace::Pace;
 
 use super::refusal::Wire;
 
@@ -92,14 +95,28 @@ pub(crate) async fn stream_piece(session: &mut ServerSession, piece: Bytes) -> R
     write_body(session, piece, false).await
 }
 
-/// Writes a body, or a part of one. Over HTTP/2 the write timeout is one for all that is written at once: in pieces, it holds
-/// for a client that stands still, as under HTTP/1.1, and not for a long answer.
-async fn write_body(session: &mut ServerSession, mut body: Bytes, is_end: bool) -> Result<(), Gone> {
-    while session.is_http2() && body.len() > PIECE_BYTES_MAX {
-        let piece = body.split_to(PIECE_BYTES_MAX);
-        session.write_response_body(piece, false).await.map_err(|_| Gone)?;
+/// Writes a body, or a part of one.
+async fn write_body(session: &mut ServerSession, body: Bytes, is_end: bool) -> Result<(), Gone> {
+    match Connection::current().and_then(|connection| connection.pace()).filter(|_| session.is_http2()) {
+        Some(pace) => write_at_pace(session, body, is_end, pace).await,
+        None => session.write_response_body(body, is_end).await.map_err(|_| Gone),
     }
-    session.write_response_body(body, is_end).await.map_err(|_| Gone)
+}
+
+/// Over HTTP/2 the write timeout is one for all that is written at once: in pieces, it holds for a client that stands still, as
+/// under HTTP/1.1, and not for a long answer. One that goes on must keep its pace.
+async fn write_at_pace(session: &mut ServerSession, mut body: Bytes, is_end: bool, pace: Pace) -> Result<(), Gone> {
+    let (began, bytes) = (Instant::now(), body.len());
+    loop {
+        let due = began + pace.lasts(bytes - body.len());
+        let piece = body.split_to(body.len().min(PIECE_BYTES_MAX));
+        let is_last = body.is_empty();
+        let written = timeout_at(due, session.write_response_body(piece, is_end && is_last)).await;
+        written.map_err(|_| Gone)?.map_err(|_| Gone)?;
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 /// Ends an event stream.

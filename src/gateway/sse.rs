@@ -375,6 +375,7 @@ impl Own {
             }
             let mut entry = parent.child();
             entry.http_method = Method::GET;
+            entry.is_own = true;
             // An error in the answer's place goes under the request's id.
             entry.id = message.id().map(Box::from);
             if is_given_up {
@@ -395,6 +396,7 @@ impl Own {
         loop {
             let mut entry = parent.child();
             entry.http_method = Method::GET;
+            entry.is_own = true;
             let action = Action::Listen(Listen { last_event_id: last_event_id.clone() });
             let opened = Instant::now();
             let (has_said, pause) =

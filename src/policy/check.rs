@@ -228,10 +228,10 @@ mod tests {
         for url in [
             "https://api.example.com",
             "https://api.example.com/a?b#c",
-            "http://API.example.com:8080/",
+            "http://api.example.com:8080/",
             "https://a.example.org/x",
             "https://a.b.example.org",
-            "https://[2001:db8::1]:443/x",
+            "https://[2001:db8::1]:8443/x",
             "http://192.0.2.7/",
         ] {
             assert!(is_of_host(&hosts, url), "{url}");

@@ -5,6 +5,8 @@
 //! leads nowhere. `optional` lets only the argument pass whose key is absent; an empty array, or a step into something
 //! that is no object or array, is not that. Of several matched values each must hold.
 
+use std::fmt;
+
 use crate::mcp::document::Kind;
 use crate::mcp::document::Value;
 use crate::mcp::names::is_variant;
@@ -61,6 +63,46 @@ pub enum Mismatch {
     Forbidden,
     /// It has too many elements, or is no array.
     TooMany,
+}
+
+/// The constraint that denies a call, and how its argument fails it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArgumentDenial {
+    /// The tool's name.
+    pub tool: String,
+    /// The argument's path, as configured.
+    pub arg: String,
+    /// What was expected, as configured; empty where it is clear from the mismatch.
+    pub expected: String,
+    /// What the constraint stands for, as configured; may be empty.
+    pub description: String,
+    /// What the client is told in any case, as configured.
+    pub message: Option<String>,
+    /// How the argument fails it.
+    pub mismatch: Mismatch,
+}
+
+impl fmt::Display for ArgumentDenial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool, arg, expected, description, mismatch, .. } = self;
+        match mismatch {
+            Mismatch::Missing => write!(f, "argument `{arg}` of tool `{tool}` is missing")?,
+            Mismatch::Null => write!(f, "argument `{arg}` of tool `{tool}` is null")?,
+            Mismatch::NotScalar => write!(f, "argument `{arg}` of tool `{tool}` is an object or an array")?,
+            Mismatch::Unreachable => write!(f, "nothing in the arguments of tool `{tool}` stands at `{arg}`")?,
+            Mismatch::Ambiguous => write!(f, "argument `{arg}` of tool `{tool}` has a second spelling")?,
+            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match {expected}")?,
+            Mismatch::Found => write!(f, "argument `{arg}` of tool `{tool}` has what it must not: {expected}")?,
+            Mismatch::NotListed => write!(f, "argument `{arg}` of tool `{tool}` is not {expected}")?,
+            Mismatch::OutOfRange => write!(f, "argument `{arg}` of tool `{tool}` is not a number {expected}")?,
+            Mismatch::TooLong => write!(f, "argument `{arg}` of tool `{tool}` has more than {expected}")?,
+            Mismatch::OutsidePath => write!(f, "argument `{arg}` of tool `{tool}` is not a path within {expected}")?,
+            Mismatch::OtherHost => write!(f, "argument `{arg}` of tool `{tool}` is not a URL of {expected}")?,
+            Mismatch::Forbidden => write!(f, "argument `{arg}` of tool `{tool}` must not be there")?,
+            Mismatch::TooMany => write!(f, "argument `{arg}` of tool `{tool}` is no array, or has too many elements")?,
+        }
+        if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
+    }
 }
 
 /// How an argument fails a constraint, and what was expected, in an operator's words.

@@ -72,12 +72,12 @@ use crate::principal::Principal;
 use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
+pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
-pub use crate::policy::verdict::ArgumentDenial;
 pub use crate::policy::verdict::Denial;
 pub use crate::policy::verdict::DenialKind;
 pub use crate::policy::verdict::Denied;

@@ -14,6 +14,7 @@ use crate::mcp::message::Message;
 use crate::mcp::splice;
 use crate::mcp::splice::Splice;
 use crate::mcp::uri::UriFlaw;
+use crate::policy::constraint::ArgumentDenial;
 use crate::policy::constraint::Mismatch;
 use crate::policy::reason::Reason;
 use crate::policy::rules::Restriction;
@@ -313,23 +314,6 @@ pub enum Whose {
     Agent,
 }
 
-/// The constraint that denies a call, and how its argument fails it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArgumentDenial {
-    /// The tool's name.
-    pub tool: String,
-    /// The argument's path, as configured.
-    pub arg: String,
-    /// What was expected, as configured; empty where it is clear from the mismatch.
-    pub expected: String,
-    /// What the constraint stands for, as configured; may be empty.
-    pub description: String,
-    /// What the client is told in any case, as configured.
-    pub message: Option<String>,
-    /// How the argument fails it.
-    pub mismatch: Mismatch,
-}
-
 /// What a client is told about a denial, unless the operator turned explanations on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
@@ -562,29 +546,6 @@ fn matrix(whose: Whose) -> &'static str {
     match whose {
         Whose::Server => "the server's tool list",
         Whose::Agent => "the agent's tool matrix",
-    }
-}
-
-impl fmt::Display for ArgumentDenial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tool, arg, expected, description, mismatch, .. } = self;
-        match mismatch {
-            Mismatch::Missing => write!(f, "argument `{arg}` of tool `{tool}` is missing")?,
-            Mismatch::Null => write!(f, "argument `{arg}` of tool `{tool}` is null")?,
-            Mismatch::NotScalar => write!(f, "argument `{arg}` of tool `{tool}` is an object or an array")?,
-            Mismatch::Unreachable => write!(f, "nothing in the arguments of tool `{tool}` stands at `{arg}`")?,
-            Mismatch::Ambiguous => write!(f, "argument `{arg}` of tool `{tool}` has a second spelling")?,
-            Mismatch::NotFound => write!(f, "argument `{arg}` of tool `{tool}` does not match {expected}")?,
-            Mismatch::Found => write!(f, "argument `{arg}` of tool `{tool}` has what it must not: {expected}")?,
-            Mismatch::NotListed => write!(f, "argument `{arg}` of tool `{tool}` is not {expected}")?,
-            Mismatch::OutOfRange => write!(f, "argument `{arg}` of tool `{tool}` is not a number {expected}")?,
-            Mismatch::TooLong => write!(f, "argument `{arg}` of tool `{tool}` has more than {expected}")?,
-            Mismatch::OutsidePath => write!(f, "argument `{arg}` of tool `{tool}` is not a path within {expected}")?,
-            Mismatch::OtherHost => write!(f, "argument `{arg}` of tool `{tool}` is not a URL of {expected}")?,
-            Mismatch::Forbidden => write!(f, "argument `{arg}` of tool `{tool}` must not be there")?,
-            Mismatch::TooMany => write!(f, "argument `{arg}` of tool `{tool}` is no array, or has too many elements")?,
-        }
-        if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
     }
 }
 

@@ -6,11 +6,15 @@
 mod budget;
 mod catalog;
 mod hub;
+mod ledger;
 mod mailbox;
 mod table;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
@@ -24,14 +28,17 @@ use crate::audit;
 use crate::auth::oauth::Issuers;
 use crate::auth::oauth::Tokens;
 use crate::clock;
+use crate::quota::Limit;
 use crate::seal::Keyring;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::EndpointFigures;
 use crate::telemetry::metrics::IssuerFigures;
+use crate::telemetry::metrics::LimitFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
+use crate::transport::connection::Connection;
 use crate::transport::delay::Delay;
 use crate::transport::gate_io;
 use crate::upstream::Circuit;
@@ -44,6 +51,10 @@ pub use crate::runtime::hub::About;
 pub use crate::runtime::hub::Hub;
 pub use crate::runtime::hub::Reads;
 pub use crate::runtime::hub::Unread;
+pub use crate::runtime::ledger::Ledger;
+pub use crate::runtime::ledger::NotGranted;
+pub use crate::runtime::ledger::Reservation;
+pub use crate::runtime::ledger::Unreadable;
 pub use crate::runtime::mailbox::Mailbox;
 pub use crate::runtime::table::Kept;
 pub use crate::runtime::table::Table;
@@ -81,6 +92,8 @@ pub struct Runtime {
     pub mailboxes: Table<Mailbox>,
     /// Conversations of Streamable HTTP clients with servers of HTTP+SSE, which live on this node.
     pub hubs: Table<Hub>,
+    /// Who has used how much.
+    pub ledger: Arc<Ledger>,
     keyring: Option<Keyring>,
     changes: watch::Sender<u64>,
     /// Records that the metrics know of.
@@ -89,6 +102,8 @@ pub struct Runtime {
     closed: AtomicBool,
     in_flight: AtomicUsize,
     streams_max: usize,
+    /// Where the gateway asks its own listener from, while it does.
+    itself: Mutex<Option<SocketAddr>>,
 }
 
 /// What a [`Runtime`] is made of.
@@ -125,6 +140,7 @@ impl Runtime {
             catalog,
             mailboxes: Table::default(),
             hubs: Table::default(),
+            ledger: Arc::default(),
             keyring: parts.keyring,
             changes,
             records_counted: AtomicU64::new(0),
@@ -132,6 +148,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
+            itself: Mutex::default(),
         }
     }
 
@@ -214,8 +231,23 @@ impl Runtime {
         }
         self.metrics.endpoints(&endpoints);
         self.metrics.certificates(&certificates);
+        self.metrics.limits(&self.limit_figures(&active));
         self.metrics.issuers(&issuer_figures(&self.issuers));
         self.metrics.render()
+    }
+
+    /// How much is used of each limit of those whom the configuration names; what nobody used is not told.
+    fn limit_figures(&self, active: &Active) -> Vec<LimitFigures> {
+        let (mut figures, now) = (Vec::new(), clock::now_micros());
+        self.ledger.each(active.snapshot.quotas.rules(), |rule, state| {
+            for limit in Limit::ALL {
+                let used = state.used(limit, now);
+                let Some(most) = rule.most(limit).filter(|_| used > 0) else { continue };
+                let (level, name) = (rule.subject().level.word(), rule.subject().name.to_string());
+                figures.push(LimitFigures { level, name, limit: limit.word(), used, most });
+            }
+        });
+        figures
     }
 
     /// Whether the process is on its way out: answers then close their connections.
@@ -242,6 +274,19 @@ impl Runtime {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.changes.send_modify(|_| {});
+    }
+
+    /// The gateway asks its own listener whether it answers, from this address; `None` once it knows. What becomes of that
+    /// concerns nobody's record.
+    pub fn asks_itself_from(&self, address: Option<SocketAddr>) {
+        *self.itself.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Whether it is the gateway itself that asks on a connection.
+    pub fn is_itself(&self, connection: &Connection) -> bool {
+        let itself = || *self.itself.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whom a balancer speaks for is for the balancer to say.
+        connection.via().is_none() && connection.peer().is_some() && connection.peer() == itself()
     }
 
     /// Counts a request for as long as the guard lives.

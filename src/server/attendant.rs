@@ -29,6 +29,7 @@ use super::door::Door;
 use super::notify;
 use super::signals::Wish;
 use super::sockets::Listening;
+use super::usage::Usage;
 
 /// The gateway's user alone.
 const SOCKET_MODE: u32 = 0o600;
@@ -41,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Attendant {
     pub(super) runtime: Arc<Runtime>,
     pub(super) door: Arc<Door>,
+    pub(super) usage: Arc<Usage>,
     pub(super) wishes: mpsc::SyncSender<Wish>,
     /// Says which process goes on, once one does.
     pub(super) leaving: watch::Sender<Option<u32>>,
@@ -119,6 +121,7 @@ impl Attendant {
         if let Err(error) = self.runtime.audit.share() {
             return talk.say(&control::refused(&format!("the record cannot be handed over: {error}")));
         }
+        self.usage.hand_over();
         let successor = self.door.sockets(|sockets| {
             let descriptors: Vec<_> = sockets.iter().map(Listening::as_fd).collect();
             talk.hand(&descriptors)
@@ -138,6 +141,7 @@ impl Attendant {
             Err(error) => {
                 tracing::error!(%error, "another process was to take over and did not: this one goes on");
                 self.runtime.audit.take_back();
+                self.usage.take_back();
                 Err(error)
             }
         }

@@ -3,6 +3,7 @@
 //! [`compile`] and [`prepare`] do everything that can fail, before anything listens; [`Prepared::run`] serves until a
 //! signal ends it. SIGHUP reloads, SIGTERM drains, SIGINT ends at once.
 
+mod addresses;
 mod attendant;
 mod commands;
 mod control;
@@ -10,6 +11,7 @@ mod door;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod limits;
+mod look;
 mod notify;
 mod opening;
 mod origin;
@@ -19,6 +21,7 @@ mod sandbox;
 mod shutdown;
 mod signals;
 mod sockets;
+mod usage;
 
 pub use commands::log;
 pub use commands::reload;
@@ -32,7 +35,6 @@ pub use signals::Signals;
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -58,8 +60,6 @@ use crate::clock;
 use crate::config::LoadError;
 use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::config::problem::At;
-use crate::config::problem::Problems;
 use crate::disk;
 use crate::gateway;
 use crate::gateway::Gateway;
@@ -77,6 +77,7 @@ use crate::server::door::Porter;
 use crate::server::opening::Opening;
 use crate::server::predecessor::Predecessor;
 use crate::server::sockets::Listening;
+use crate::server::usage::Usage;
 use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
 use crate::telemetry::metrics::Metrics;
@@ -101,6 +102,14 @@ pub enum StartError {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// What was used before cannot be told.
+    #[error("`{}` says what was used of limits and budgets, and cannot be read: {why}; restore it, or remove it to begin at zero", path.display())]
+    Usage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// A listener's address cannot be used.
     #[error("{0}")]
@@ -128,32 +137,12 @@ pub struct Compiled {
 pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
     let source = Source { revision, sha256: String::new() };
     let compiled = crate::config::load_and(path, |config, problems| {
-        check_listeners(config, problems);
+        addresses::check(config, problems);
         Snapshot::compile(config, &source, previous, problems)
     });
     let (loaded, mut snapshot) = compiled.map_err(Box::new)?;
     snapshot.sha256 = loaded.sources.sha256().to_owned();
     Ok(Compiled { loaded, snapshot })
-}
-
-/// Both listeners' addresses must be usable, and an admin listener without authentication must not be reached from elsewhere.
-fn check_listeners(config: &Config, problems: &mut Problems) {
-    let at = At::root().key("listen");
-    if let Err(message) = admin::check_address(&config.listen.admin) {
-        problems.error(
-            &at.key("admin"),
-            message,
-            "write a loopback address such as `127.0.0.1:9090`, or `unix:/run/portcullis/admin.sock`",
-        );
-    }
-    let is_socket = config.listen.data.strip_prefix("unix:").is_some_and(|path| path.starts_with('/'));
-    if !is_socket && config.listen.data.parse::<SocketAddr>().is_err() {
-        problems.error(
-            &at.key("data"),
-            format!("`{}` is not an address", config.listen.data),
-            "write an IP address and a port (`127.0.0.1:8080`, `[::]:8080`), or `unix:/path`",
-        );
-    }
 }
 
 /// Everything the gateway needs, made and ready to listen.
@@ -168,6 +157,7 @@ pub struct Prepared {
     predecessor: Option<Predecessor>,
     signals: Signals,
     limits: limits::Limits,
+    usage: Arc<Usage>,
 }
 
 /// Makes everything the gateway needs, to serve what was compiled from `path`: the record, keys, metrics, connections,
@@ -220,6 +210,7 @@ pub fn prepare_from(
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
+    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger)?);
     let socket = origin.data(&config.listen.data)?;
     let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
     // A socket that was moved to its place does not know it.
@@ -244,6 +235,7 @@ pub fn prepare_from(
         predecessor,
         signals,
         limits,
+        usage,
     })
 }
 
@@ -315,6 +307,7 @@ impl Prepared {
             runtime: Arc::clone(&self.runtime),
             door: Arc::clone(&self.door),
             wishes: self.signals.wishes(),
+            usage: Arc::clone(&self.usage),
             leaving,
         };
         let opening = Opening {
@@ -335,13 +328,14 @@ impl Prepared {
         let opened: Opened = Box::new(move || opening.done());
         let address = self.data.strip_prefix("unix:").unwrap_or(&self.data).to_owned();
         server.add_service(Porter::new(service, address, socket, &self.door, opened));
-        let _seconds = reload::Seconds::start(Arc::clone(&self.runtime));
+        let _seconds = reload::Seconds::start(Arc::clone(&self.runtime), Arc::clone(&self.usage));
         tracing::info!(data = %self.data, admin = %self.admin, version = env!("CARGO_PKG_VERSION"), "serving");
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
         if let Some(file) = file.filter(|_| left.borrow().is_some()) {
             file.leave();
         }
         shutdown::close(&self.runtime, &self.door);
+        self.usage.save();
         Ok(())
     }
 }

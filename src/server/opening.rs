@@ -4,6 +4,7 @@
 //! end, start or ask anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::attendant::Attendant;
 use super::notify;
@@ -33,10 +34,11 @@ impl Opening {
             return;
         }
         let leaving = self.attendant.leaving.subscribe();
+        let runtime = Arc::clone(&self.reload.runtime);
         let revision = self.reload.runtime.revision();
         self.reload.start(&self.signals);
         self.attendant.start(&self.state_directory, follows);
         notify::ready(revision);
-        notify::watch_over(&self.data, leaving);
+        notify::watch_over(&self.data, runtime, leaving);
     }
 }

@@ -21,7 +21,10 @@ use super::sandbox;
 use super::signals::Reloaded;
 use super::signals::Signals;
 use super::signals::Wish;
+use super::usage::Usage;
 
+/// How often what was used is written down.
+const USAGE_SECONDS: u64 = 5;
 /// How much less the reloading thread matters than those that serve.
 const NICE: i32 = 10;
 
@@ -132,12 +135,16 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
 pub(super) struct Seconds;
 
 impl Seconds {
-    /// Writes the counts of coalesced refusals, and sees whether a predecessor has let go of the record.
-    pub(super) fn start(runtime: Arc<Runtime>) -> Self {
+    /// Writes the counts of coalesced refusals, and every few seconds what was used; sees whether a predecessor has let go of the
+    /// record.
+    pub(super) fn start(runtime: Arc<Runtime>, usage: Arc<Usage>) -> Self {
         let mut was_alone = runtime.audit.settle();
         let spawned = thread::Builder::new().name("seconds".into()).spawn(move || {
-            loop {
+            for second in 1_u64.. {
                 thread::sleep(Duration::from_secs(1));
+                if second.is_multiple_of(USAGE_SECONDS) {
+                    usage.save();
+                }
                 runtime.audit.flush_coalesced(clock::now_micros());
                 let is_alone = runtime.audit.settle();
                 if is_alone && !was_alone {

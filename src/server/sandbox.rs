@@ -82,7 +82,7 @@ impl Sandbox {
         let named = files.iter().flat_map(|file| named_in(file));
         // They may lead elsewhere, where others keep them up to date.
         let resolving = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"].map(PathBuf::from);
-        for file in files.iter().cloned().chain(includes).chain(named).chain(resolving) {
+        for file in files.iter().cloned().chain(includes).chain(named).chain(meant(config)).chain(resolving) {
             readable.extend(directory_of(&file));
         }
         for variable in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR", "SSL_CERT_FILE"] {
@@ -196,6 +196,15 @@ fn named_in(file: &Path) -> Vec<PathBuf> {
         collect(&toml::Value::Table(table), false, &mut |path| named.push(beside(file, path)));
     }
     named
+}
+
+/// Files of certificates and keys that the configuration names by absolute paths, once references in them are replaced.
+fn meant(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let tls = &config.listen.tls;
+    let pairs = tls.certificates.iter().flat_map(|files| [&files.cert_file, &files.key_file]);
+    let servers = config.servers.values().map(|server| &server.tls);
+    let servers = servers.flat_map(|tls| [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file]);
+    pairs.chain(&tls.client_ca_file).chain(servers.flatten()).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 fn collect(value: &toml::Value, is_file: bool, found: &mut impl FnMut(&str)) {

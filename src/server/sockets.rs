@@ -44,7 +44,7 @@ impl Listening {
         Ok(if domain == rustix::net::AddressFamily::UNIX { Self::Unix(fd.into(), None) } else { Self::Tcp(fd.into()) })
     }
 
-    /// Binds the data listener's address, of which `check_listeners` knows that it is one.
+    /// Binds the data listener's address, of which [`super::addresses`] knows that it is one.
     pub(super) fn bind(address: &str) -> Result<Self, StartError> {
         let refuse = |reason: String| {
             StartError::Listen(format!(

@@ -7,6 +7,7 @@ use crate::seal::NONCE_BYTES;
 use crate::session;
 use crate::session::Kind;
 use crate::session::Session;
+use crate::session::Task;
 use crate::session::codec;
 
 const NOW: u64 = 1_700_000_000;
@@ -26,7 +27,11 @@ pub fn token(input: &[u8]) {
     if let Some(read) = codec::decode(input) {
         assert_eq!(codec::encode(&read), input, "two contents of one meaning");
     }
+    if let Some(read) = codec::decode_task(input) {
+        assert_eq!(codec::encode_task(&read), input, "two contents of one meaning");
+    }
     let [at, flip, rest @ ..] = input else { return };
+    task(&keyring, *at, *flip, rest);
     let visible: String = rest.iter().map(|byte| char::from(b'!' + byte % 94)).collect();
     let session = Session {
         server: "files".into(),
@@ -39,14 +44,36 @@ pub fn token(input: &[u8]) {
     let Ok(token) = session::seal(&keyring, Kind::Streamable, &session, [*at; NONCE_BYTES]) else { return };
     assert_eq!(open(Kind::Streamable, &token).as_ref(), Some(&session));
     assert_eq!(open(Kind::Sse, &token), None, "of another kind");
-    let mut changed = token.clone().into_bytes();
-    let at = usize::from(*at) * 7 % changed.len();
-    if let Some(byte) = changed.get_mut(at) {
-        *byte ^= *flip;
-    }
-    if let Ok(changed) = String::from_utf8(changed)
-        && changed != token
-    {
+    assert_eq!(session::open_task(&keyring, &token, "key:ci", "files"), None, "no task");
+    if let Some(changed) = changed(&token, *at, *flip) {
         assert_eq!(open(Kind::Streamable, &changed), None, "changed at {at}");
     }
+}
+
+/// A task has one token, which opens for its owner and is neither an event's nor, once changed, anybody's.
+fn task(keyring: &Keyring, at: u8, flip: u8, id: &[u8]) {
+    let task = Task {
+        server: "files".into(),
+        endpoint: 1,
+        upstream_id: String::from_utf8_lossy(id).into_owned(),
+        principal: "key:ci".into(),
+    };
+    let Ok(token) = session::seal_task(keyring, &task) else { return };
+    assert_eq!(session::seal_task(keyring, &task).as_ref(), Ok(&token), "two tokens of one task");
+    assert_eq!(session::open_task(keyring, &token, "key:ci", "files"), Some(task));
+    assert_eq!(session::open_task(keyring, &token, "key:other", "files"), None, "another's");
+    assert_eq!(session::open_event(keyring, &token, "key:ci", "files"), None, "no event");
+    if let Some(changed) = changed(&token, at, flip) {
+        assert_eq!(session::open_task(keyring, &changed, "key:ci", "files"), None, "changed at {at}");
+    }
+}
+
+/// The token with some bits of one byte turned over; `None` if that is no text, or the same.
+fn changed(token: &str, at: u8, flip: u8) -> Option<String> {
+    let mut bytes = token.to_owned().into_bytes();
+    let at = usize::from(at) * 7 % bytes.len();
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= flip;
+    }
+    String::from_utf8(bytes).ok().filter(|changed| changed != token)
 }

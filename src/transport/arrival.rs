@@ -130,7 +130,9 @@ impl<G: Gatekeeper> Arriving<'_, G> {
     /// Reads whom a balancer speaks for. A failure is answered where the answer can be read.
     async fn announce(mut self, is_readable: bool) -> Option<Self> {
         let mut held = BytesMut::with_capacity(READ_BYTES);
-        match self.read_header(&mut held).await {
+        let read = self.read_header(&mut held).await;
+        self.recognise();
+        match read {
             Ok(header) => {
                 if let Some(client) = header.client {
                     self.connection.announce(client);
@@ -180,6 +182,7 @@ impl<G: Gatekeeper> Arriving<'_, G> {
             Ok(_) => return None,
             Err(_) => return self.drop_for(HANDSHAKE_TIMEOUT),
         }
+        self.recognise();
         let is_plain_http = first.iter().all(u8::is_ascii_uppercase);
         let arriving = self.put_back(&first)?;
         if is_plain_http {
@@ -201,6 +204,13 @@ impl<G: Gatekeeper> Arriving<'_, G> {
             };
         keeper.dropped(&connection, failure);
         None
+    }
+
+    /// Asked once a byte has come, before which the gateway has said where it asks itself from.
+    fn recognise(&self) {
+        if self.keeper.is_itself(&self.connection) {
+            self.connection.be_own();
+        }
     }
 
     /// Puts a connection on record that cannot be answered, and ends it.

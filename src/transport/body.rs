@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytes::BytesMut;
 use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::transport::buffers::Full;
 use crate::transport::buffers::Holder;
 use crate::transport::buffers::Share;
+use crate::transport::connection::Connection;
 use crate::transport::pace::Pace;
 
-/// The beginning of a body, for which there is always room: a ping and the like are read however much is held.
-const SMALL_BODY_BYTES: usize = 4096;
+/// The beginning of a body, for which there is always room: a ping and the like are read however much is held. Of the requests
+/// under way on one connection, for one of them.
+const SMALL_BODY_BYTES_MAX: usize = 4096;
 /// Bytes read and thrown away after a refusal, so that the client reads the answer instead of a reset.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long that may take.
@@ -48,14 +48,29 @@ pub enum BodyError {
     Broken,
 }
 
+/// Bytes of a body that must have come before its announced length is believed and room is made for the whole of it.
+const BELIEVED_BYTES: usize = 1024 * 1024;
+/// Until then there is room for so many times what came.
+const AHEAD: usize = 4;
+
 /// Chunks put together; a single one, which is the usual case, is not copied.
+///
+/// Where the length is known, a body is put together where it stays. It would otherwise leave behind, with every growth, as
+/// much as it had, which together is as much again as the whole.
 #[derive(Debug, Default)]
 pub struct Gathered {
     first: Bytes,
-    all: BytesMut,
+    all: Vec<u8>,
+    expected: usize,
 }
 
 impl Gathered {
+    /// Nothing so far, of a body of this length if that was announced. Whoever announces much and sends little gets little.
+    pub fn expecting(length: Option<u64>) -> Self {
+        let expected = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        Self { expected, ..Self::default() }
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.first.len().max(self.all.len())
@@ -72,15 +87,22 @@ impl Gathered {
             self.first = chunk;
             return;
         }
+        let bytes = self.len() + chunk.len();
+        if bytes > self.all.capacity() {
+            let ahead = if bytes >= BELIEVED_BYTES { self.expected } else { self.expected.min(bytes * AHEAD) };
+            // More than was announced, or of unknown length: as a vector grows.
+            self.all.reserve_exact(ahead.saturating_sub(self.all.len()));
+        }
         if self.all.is_empty() {
             self.all.extend_from_slice(&self.first);
+            self.first = Bytes::new();
         }
         self.all.extend_from_slice(&chunk);
     }
 
     /// All of it.
     pub fn finish(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
+        if self.all.is_empty() { self.first } else { self.all.into() }
     }
 }
 
@@ -109,7 +131,7 @@ async fn gather(session: &mut ServerSession, limits: &Limits, holder: &mut Holde
         // Pingora takes it for an answer ahead of the request's end, after which it would close the connection.
         session.set_keepalive(kept);
     }
-    let mut whole = Gathered::default();
+    let mut whole = Gathered::expecting(length);
     loop {
         let lasts = limits.pace.lasts(whole.len());
         let next = session.read_request_body();
@@ -123,10 +145,12 @@ async fn gather(session: &mut ServerSession, limits: &Limits, holder: &mut Holde
         if bytes > limits.bytes_max {
             return Err(BodyError::TooLarge);
         }
-        if bytes <= SMALL_BODY_BYTES {
+        if holder.set(bytes, Share::Request).is_err() {
+            let is_favoured = || Connection::current().is_none_or(|connection| connection.is_favoured());
+            if bytes > SMALL_BODY_BYTES_MAX || !is_favoured() {
+                return Err(BodyError::NoRoom);
+            }
             holder.set_anyway(bytes);
-        } else {
-            holder.set(bytes, Share::Request).map_err(|Full| BodyError::NoRoom)?;
         }
         whole.push(chunk);
     }
@@ -168,5 +192,34 @@ mod tests {
         }
         assert_eq!(many.len(), 6);
         assert_eq!(many.finish(), "abcdef");
+    }
+
+    #[test]
+    fn a_body_of_known_length_stays_where_it_is_put_together() {
+        let (chunk, length) = (Bytes::from(vec![7; 16 * 1024]), 3 * BELIEVED_BYTES);
+        let mut body = Gathered::expecting(Some(length as u64));
+        let mut places = Vec::new();
+        while body.len() < length {
+            body.push(chunk.clone());
+            let whole = body.all.capacity();
+            assert!(whole <= length && (body.len() >= BELIEVED_BYTES || whole <= AHEAD * body.len()), "{whole}");
+            places.push(body.all.as_ptr());
+        }
+        places.dedup();
+        assert!(places.len() <= 6, "{} places", places.len());
+        assert_eq!(body.finish().as_ptr(), *places.last().unwrap());
+    }
+
+    #[test]
+    fn more_than_was_announced_is_put_together_all_the_same() {
+        let mut body = Gathered::expecting(Some(3));
+        for part in ["abc", "def", "g"] {
+            body.push(Bytes::from_static(part.as_bytes()));
+        }
+        assert_eq!(body.finish(), "abcdefg");
+        let mut huge = Gathered::expecting(Some(u64::MAX));
+        huge.push(Bytes::from_static(b"a"));
+        huge.push(Bytes::from_static(b"b"));
+        assert!(huge.all.capacity() <= 64);
     }
 }

@@ -6,11 +6,16 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use crate::transport::pace::Pace;
 use crate::transport::tls::Secured;
 
 tokio::task_local! {
@@ -30,6 +35,21 @@ pub enum Stage {
     Answering = 2,
 }
 
+/// What streams of one connection have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    /// One of them at a time is favoured.
+    favour: Arc<Semaphore>,
+    /// How fast each must be taken.
+    write: Pace,
+}
+
+impl Streams {
+    pub(super) fn new(write: Pace) -> Self {
+        Self { favour: Arc::new(Semaphore::new(1)), write }
+    }
+}
+
 /// A downstream connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -38,7 +58,11 @@ pub struct Connection {
     secured: Option<Arc<Secured>>,
     stage: AtomicU8,
     cut: AtomicBool,
+    own: AtomicBool,
     requests: AtomicU64,
+    /// `None` for a connection that carries one request at a time.
+    streams: Option<Streams>,
+    favoured: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -50,13 +74,34 @@ impl Connection {
             secured: None,
             stage: AtomicU8::new(Stage::Head as u8),
             cut: AtomicBool::new(false),
+            own: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            streams: None,
+            favoured: OnceLock::new(),
         }
     }
 
     /// One stream of this connection, as a connection of its own.
-    pub(super) fn of_stream(&self) -> Self {
-        Self { via: self.via, secured: self.secured.clone(), ..Self::new(self.peer) }
+    pub(super) fn of_stream(&self, streams: Streams) -> Self {
+        Self { via: self.via, secured: self.secured.clone(), streams: Some(streams), ..Self::new(self.peer) }
+    }
+
+    /// Whether what is small of this request may be held though there is no room, so that a ping is answered however much is
+    /// held. Of the requests under way on one connection one may, until it has ended: not a hundred of them.
+    pub fn is_favoured(&self) -> bool {
+        let Some(streams) = &self.streams else { return true };
+        if self.favoured.get().is_none()
+            && let Ok(favour) = Arc::clone(&streams.favour).try_acquire_owned()
+        {
+            // One task answers the request, so nobody else has set it.
+            let _ = self.favoured.set(favour);
+        }
+        self.favoured.get().is_some()
+    }
+
+    /// How fast the client must take what is written to it, where the connection's stream does not see to that: one of HTTP/2.
+    pub fn pace(&self) -> Option<Pace> {
+        self.streams.as_ref().map(|streams| streams.write)
     }
 
     /// Notes for whom the balancer at the other end speaks.
@@ -112,6 +157,16 @@ impl Connection {
     /// Whether it was ended so.
     pub fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is the gateway itself that asks on it.
+    pub(super) fn be_own(&self) {
+        self.own.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is the gateway itself that asks on it.
+    pub fn is_own(&self) -> bool {
+        self.own.load(Ordering::Relaxed)
     }
 
     /// The connection of the request that the current task answers; `None` outside a request.

@@ -79,6 +79,9 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// Who stands in front of the gateway, and how it is reached, at this moment.
     fn front(&self) -> Arc<Front>;
 
+    /// Whether it is the gateway itself that asks on a connection, of which a byte has come: then nothing of it goes on record.
+    fn is_itself(&self, connection: &Connection) -> bool;
+
     /// Puts a connection on record that ends without an answer.
     fn dropped(&self, connection: &Connection, reason: &'static str);
 

@@ -5,7 +5,6 @@
 //! is tried all the same. Weights count in every way of choosing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::model::Balancing;
@@ -47,7 +46,8 @@ type Chosen<'b> = (&'b Arc<Endpoint>, bool);
 impl Balance {
     /// The endpoints of a plan. `previous`: what ran under the server's name before.
     pub(crate) fn new(plan: &Plan, previous: Option<&Self>) -> Self {
-        let endpoints = endpoint::endpoints(plan);
+        let known = previous.map_or(&[][..], |previous| &previous.endpoints);
+        let endpoints = endpoint::endpoints(plan, known);
         let circuits = Circuits::new(&plan.name, plan.breaker, endpoints.len());
         if let Some(previous) = previous {
             for endpoint in &endpoints {
@@ -237,7 +237,7 @@ fn at_limit(failure: Failure) -> UpstreamError {
 /// The pending calls of one, multiplied by the weight of the other.
 fn weighted(one: &Endpoint, other: &Endpoint) -> u64 {
     let weight = other.weight * other.share();
-    (one.pending.load(Ordering::Relaxed) as u64).saturating_mul(weight as u64)
+    (one.pending() as u64).saturating_mul(weight as u64)
 }
 
 /// A number without visible relation to the next one's: the finisher of SplitMix64.

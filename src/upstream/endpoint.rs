@@ -11,15 +11,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use http::uri::PathAndQuery;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
-
+use crate::upstream::counted::Held;
+use crate::upstream::counted::Slot;
 use crate::upstream::error::Failure;
 use crate::upstream::error::Mishap;
 use crate::upstream::plan::Plan;
@@ -27,6 +24,7 @@ use crate::upstream::pool::IDLE_TIMEOUT;
 use crate::upstream::pool::Pool;
 use crate::upstream::reference;
 use crate::upstream::target::Target;
+use http::uri::PathAndQuery;
 
 /// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 8;
@@ -48,11 +46,10 @@ pub struct Endpoint {
     pub(crate) pool: Pool,
     /// It keeps its sessions and gets nothing new.
     pub(crate) is_draining: bool,
-    /// Calls on their way there or back.
-    pub(crate) pending: AtomicUsize,
-    /// A permit for every connection that may be open.
-    slots: Arc<Semaphore>,
-    slots_max: usize,
+    /// What calls hold of it, whichever configuration they were sent by.
+    held: Arc<Held>,
+    /// Connections that may be open.
+    connections_max: usize,
     is_healthy: AtomicBool,
     slow_start: Duration,
     /// Whether it came not long ago; when that was.
@@ -64,7 +61,7 @@ pub struct Endpoint {
 }
 
 /// What a name resolved to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Addresses {
     /// The last answer.
     last: Vec<SocketAddr>,
@@ -74,16 +71,14 @@ struct Addresses {
 
 impl Endpoint {
     pub(crate) fn new(target: Target, weight: usize, position: usize) -> Self {
-        let slots_max = Semaphore::MAX_PERMITS;
         Self {
             target,
             weight,
             position,
             pool: Pool::new(IDLE_TIMEOUT),
             is_draining: false,
-            pending: AtomicUsize::new(0),
-            slots: Arc::new(Semaphore::new(slots_max)),
-            slots_max,
+            held: Arc::default(),
+            connections_max: usize::MAX,
             is_healthy: AtomicBool::new(true),
             slow_start: Duration::ZERO,
             is_fresh: AtomicBool::new(false),
@@ -117,27 +112,51 @@ impl Endpoint {
 
     /// Calls on their way there or back.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.held.pending.load(Ordering::Relaxed)
+    }
+
+    /// A call sets out.
+    pub(crate) fn begin(&self) {
+        self.held.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call is over.
+    pub(crate) fn end(&self) {
+        self.held.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Connections that are open.
     pub fn connections(&self) -> usize {
-        self.slots_max - self.slots.available_permits().min(self.slots_max)
+        self.held.connections()
     }
 
     /// Whether there is neither a connection to spare nor room for one more.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.available_permits() == 0 && self.pool.is_empty()
+        self.held.connections() >= self.connections_max && self.pool.is_empty()
     }
 
     /// A place for one more connection, held for as long as that is open.
-    pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, Mishap> {
-        let slots = Arc::clone(&self.slots);
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+    pub(crate) async fn slot(&self) -> Result<Slot, Mishap> {
+        if let Some(slot) = self.held.try_slot(self.connections_max) {
             return Ok(slot);
         }
-        let waited = tokio::time::timeout(SLOT_WAIT, slots.acquire_owned()).await;
-        waited.ok().and_then(Result::ok).ok_or_else(|| Mishap::new(Failure::ConnectionsMax, ""))
+        let waited = tokio::time::timeout(SLOT_WAIT, self.held.slot(self.connections_max)).await;
+        waited.map_err(|_| Mishap::new(Failure::ConnectionsMax, ""))
+    }
+
+    /// The same endpoint under another configuration: what was found out about it stays true, and what calls of before hold
+    /// goes on to count. `is_checked`: somebody will find out when it is well again.
+    fn succeeding(self, known: &Self, is_checked: bool) -> Self {
+        let came = *known.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = known.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            held: Arc::clone(&known.held),
+            is_healthy: AtomicBool::new(known.is_healthy() || !is_checked),
+            is_fresh: AtomicBool::new(came.is_some()),
+            came: Mutex::new(came),
+            addresses: Mutex::new(addresses),
+            ..self
+        }
     }
 
     /// It came, or came back: it gets less than its share for a while.
@@ -245,18 +264,20 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The endpoints of a plan, in its order.
-pub(crate) fn endpoints(plan: &Plan) -> Vec<Arc<Endpoint>> {
-    let slots_max = plan.limits.connections_max;
+/// The endpoints of a plan, in its order. `previous`: those of the server until now.
+pub(crate) fn endpoints(plan: &Plan, previous: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
     let numbered = plan.endpoints.iter().enumerate();
     let endpoints = numbered.map(|(position, placed)| {
-        Arc::new(Endpoint {
+        let endpoint = Endpoint {
             is_draining: placed.is_draining,
-            slots: Arc::new(Semaphore::new(slots_max)),
-            slots_max,
+            connections_max: plan.limits.connections_max,
             slow_start: plan.slow_start,
             resolve_interval: plan.resolve_interval,
             ..Endpoint::new(placed.target.clone(), placed.weight, position)
+        };
+        Arc::new(match previous.iter().find(|known| known.id() == endpoint.id()) {
+            Some(known) => endpoint.succeeding(known, plan.checks_health()),
+            None => endpoint,
         })
     });
     endpoints.collect()

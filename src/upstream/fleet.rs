@@ -1,8 +1,9 @@
 //! Which servers are running?
 //!
 //! Made once per process, and given new plans after every reload: what did not change keeps running, what changed
-//! starts anew, what is gone ends with its last call. Health checks and the sweep of idle connections run on a thread
-//! of their own, which lives as long as the process and never waits for traffic.
+//! starts anew with what is known of its endpoints, what is gone is retired and ends with its last call. Health checks
+//! and the sweep of idle connections run on a thread of their own, which lives as long as the process and never waits
+//! for traffic.
 
 use std::collections::HashMap;
 use std::io;
@@ -80,6 +81,10 @@ impl Upstreams {
         });
         let fleet = Arc::new(Fleet { servers: servers.collect() });
         self.current.store(Arc::clone(&fleet));
+        let goes_on = |upstream: &Arc<Upstream>| {
+            fleet.get(upstream.plan().name()).is_some_and(|current| Arc::ptr_eq(current, upstream))
+        };
+        previous.iter().filter(|upstream| !goes_on(upstream)).for_each(|upstream| upstream.retire());
         fleet
     }
 

@@ -162,6 +162,11 @@ impl Plan {
         self.answer_bytes_max
     }
 
+    /// Whether anybody asks how its endpoints are. Of a single one nothing depends on the answer.
+    pub(crate) fn checks_health(&self) -> bool {
+        self.endpoints.len() > 1 && self.health != Check::None
+    }
+
     /// Reads one server. `None` if a mistake leaves nothing to serve with.
     pub(crate) fn compile(name: &str, server: &Server, at: &At, problems: &mut Problems) -> Option<Self> {
         let connect_timeout = wait("connect_timeout_ms", server.connect_timeout_ms, at, problems);

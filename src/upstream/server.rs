@@ -1,7 +1,7 @@
 //! What is one server at run time?
 //!
-//! Its plan, its endpoints with their connections, and the task that checks their health. All of it ends with the
-//! last holder: a call in flight on a retired server still gets its answer.
+//! Its plan, its endpoints with their connections, and the task that checks their health. What goes on without calls
+//! ends when the server is retired; a call in flight on a retired server still gets its answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,9 +75,19 @@ impl Upstream {
             keeper.spawn(resolve_for_ever(server, endpoint, plan.resolve_interval)).abort_handle()
         });
         let mut tasks: Vec<AbortHandle> = names.collect();
-        let probe = Probe::new(&plan, endpoints, &dialer).filter(|_| endpoints.len() > 1);
+        let probe = Probe::new(&plan, endpoints, &dialer).filter(|_| plan.checks_health());
         tasks.extend(probe.map(|(probe, interval)| keeper.spawn(check_for_ever(probe, interval)).abort_handle()));
         Self { plan, balance, dialer, tasks }
+    }
+
+    /// Ends what goes on without calls, as another server takes its place or none does. Calls under way go on, and so do those
+    /// that were decided to be sent here; each of their connections ends with its answer.
+    pub(crate) fn retire(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        // An answer still being read holds its endpoint: its connection must not go back to a pool nobody sweeps.
+        for endpoint in self.endpoints() {
+            endpoint.pool.close();
+        }
     }
 
     /// The plan this server was started with.
@@ -193,11 +203,7 @@ fn is_failure(answer: &Answer) -> bool {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        // An answer still being read holds its endpoint: its connection must not go back to a pool nobody sweeps.
-        for endpoint in self.endpoints() {
-            endpoint.pool.close();
-        }
+        self.retire();
     }
 }
 

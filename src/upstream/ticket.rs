@@ -29,7 +29,7 @@ pub struct Ticket {
 impl Ticket {
     /// Takes what a call to an endpoint needs. Its place among the server's was taken before.
     pub(crate) fn new(endpoint: &Arc<Endpoint>, balance: &Arc<Balance>, is_trial: bool) -> Self {
-        endpoint.pending.fetch_add(1, Ordering::Relaxed);
+        endpoint.begin();
         Self {
             endpoint: Arc::clone(endpoint),
             balance: Arc::clone(balance),
@@ -95,7 +95,7 @@ impl Drop for Ticket {
         if *self.is_trial.get_mut() {
             self.balance.report(&self.endpoint, Outcome::Left, true);
         }
-        self.endpoint.pending.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.end();
         self.balance.end(*self.bytes.get_mut());
     }
 }

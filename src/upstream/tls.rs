@@ -11,11 +11,11 @@ use pingora::tls::RootCertStore;
 use pingora::tls::ServerName;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
 use crate::config::model::UpstreamTls;
+use crate::config::pem;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 
@@ -52,7 +52,7 @@ impl Tls {
         if !is_set {
             return None;
         }
-        let roots = tls.ca.as_deref().and_then(|pem| certificates(pem, &at.key("ca_file"), problems));
+        let roots = certificates(tls.ca.as_ref(), tls.ca_file.as_ref(), &at.key("ca_file"), problems);
         let own = Self { roots, identity: identity(tls, at, problems), server_name: name(tls, at, problems) };
         if let Err(error) = own.config(&Arc::new(RootCertStore::empty())) {
             let help = "write the key that was made with the certificate, as PKCS#8, PKCS#1 or SEC1";
@@ -101,28 +101,14 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The certificates of a PEM text, at least one.
-fn certificates(pem: &str, at: &At, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
-    let help = "it holds PEM blocks that begin with `-----BEGIN CERTIFICATE-----`";
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = match read {
-        Ok(found) if !found.is_empty() => found,
-        Ok(_) => {
-            problems.error(at, "there is no certificate in the file", help);
-            return None;
-        }
-        Err(error) => {
-            problems.error(at, format!("the file's PEM is broken: {error}"), help);
-            return None;
-        }
-    };
-    match found.iter().position(|certificate| X509Certificate::from_der(certificate).is_err()) {
-        None => Some(found),
-        Some(position) => {
-            problems.error(at, format!("certificate {} of the file is none", position + 1), help);
-            None
-        }
-    }
+/// The certificates in a file that was read; nothing where it could not be, as that was reported.
+fn certificates(
+    text: Option<&String>,
+    path: Option<&String>,
+    at: &At,
+    problems: &mut Problems,
+) -> Option<Vec<CertificateDer<'static>>> {
+    pem::certificates(text?, path?, at, problems)
 }
 
 fn identity(tls: &UpstreamTls, at: &At, problems: &mut Problems) -> Option<Identity> {
@@ -135,16 +121,10 @@ fn identity(tls: &UpstreamTls, at: &At, problems: &mut Problems) -> Option<Ident
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
-    let chain = tls.client_cert.as_deref();
-    let chain = chain.and_then(|pem| certificates(pem, &at.key("client_cert_file"), problems));
-    let key = tls.client_key.as_ref().and_then(|pem| {
-        let read = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes());
-        let reported = read.map_err(|_| {
-            let help = "it holds a PEM block such as `-----BEGIN PRIVATE KEY-----`, and is not encrypted";
-            problems.error(&at.key("client_key_file"), "there is no private key in the file", help);
-        });
-        reported.ok()
-    });
+    let (text, path) = (tls.client_cert.as_ref(), tls.client_cert_file.as_ref());
+    let chain = certificates(text, path, &at.key("client_cert_file"), problems);
+    let key = tls.client_key.as_ref().zip(tls.client_key_file.as_ref());
+    let key = key.and_then(|(text, path)| pem::key(text.expose(), path, &at.key("client_key_file"), problems));
     Some(Identity { chain: chain?, key: key? })
 }
 

@@ -19,6 +19,7 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::run;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 use crate::support::upstream::Upstream;
 
 /// A file in a directory of its own.
@@ -188,7 +189,7 @@ async fn a_key_is_shown_once_and_its_table_loads() {
     assert!(!toml.contains(key) && toml.contains(digest));
     let upstream = Upstream::start().await;
     let servers = format!(
-        "[servers.db]\nurl = \"{0}\"\n[servers.other]\nurl = \"{0}\"\n[servers.third]\nurl = \"{0}\"\n[agents.w]\n",
+        "[servers.db]\nurl = \"{0}\"\n[servers.other]\nurl = \"{0}\"\n[servers.third]\nurl = \"{0}\"\n[agents.w]\n[teams.t]\n",
         upstream.url()
     );
     let gateway = Gateway::start(&format!("{servers}{toml}"));
@@ -510,7 +511,7 @@ fn shell(command: &str) -> String {
 #[test]
 fn the_commands_that_the_demo_prints_do_what_it_says() {
     if Command::new("curl").arg("--version").output().is_err() {
-        println!("SKIPPED: there is no curl to run the demo's commands with");
+        skipped("there is no curl to run the demo's commands with");
         return;
     }
     let temporary = gateway::fresh_directory();
@@ -550,4 +551,36 @@ fn the_commands_that_the_demo_prints_do_what_it_says() {
     fs::File::open(temporary.join("log")).unwrap().read_to_string(&mut log).unwrap();
     assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
     fs::remove_dir_all(&temporary).unwrap();
+}
+
+#[test]
+fn the_sample_cases_pass_and_one_that_does_not_is_shown_with_its_rule() {
+    let conf = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/access.toml");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/cases/access.toml");
+    let (code, out, error) = run(&["test", "--config", conf, sample]);
+    assert_eq!((code, out.as_str(), error.as_str()), (Some(0), "6 passed, 0 failed\n", ""));
+    let directory = std::env::temp_dir().join(format!("portcullis-cases-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let cases = directory.join("cases.toml");
+    let test = |text: &str| {
+        std::fs::write(&cases, text).unwrap();
+        run(&["test", "--config", conf, cases.to_str().unwrap()])
+    };
+    let call = r#"call = { key = "ci", server = "database", tool = "x" }"#;
+    let (code, out, _) = test(&format!("[[case]]\n{call}\nexpect = \"permitted\"\n"));
+    assert_eq!(code, Some(4));
+    for part in [
+        "FAILED",
+        "expected: permitted",
+        "found:    refused (server_not_granted)",
+        "access.toml:",
+        "0 passed, 1 failed",
+    ] {
+        assert!(out.contains(part), "{part} in {out}");
+    }
+    let (code, out, _) = test(&format!("[[case]]\n{call}\nexpect = \"refused\"\nreason = \"tool_blocked\"\n"));
+    assert!(code == Some(4) && out.contains("expected: refused (tool_blocked)"), "{out}");
+    let (code, _, error) = test("[[case]]\nexpect = \"perhaps\"\n");
+    assert!(code == Some(2) && error.contains("cases.toml"), "{error}");
+    std::fs::remove_dir_all(directory).unwrap();
 }

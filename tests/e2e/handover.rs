@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use portcullis::audit;
 use serde_json::Value;
-use serde_json::json;
 
+use crate::support::certificates::Authority;
 use crate::support::client;
 use crate::support::client::Connection;
 use crate::support::gateway;
@@ -29,27 +29,13 @@ use crate::support::process::Process;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
-fn config(upstream: &Upstream, key: &Key) -> String {
-    format!(
-        "[servers.a]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n",
-        upstream.url(),
-        key.digest
-    )
-}
-
-fn call(key: &Key, tool: &str) -> String {
-    let body =
-        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} } });
-    client::post("/mcp/a", &[&format!("X-API-Key: {}", key.key)], &body.to_string())
-}
-
 /// Calls without a pause until told to stop, on one connection as long as the gateway keeps it, or on a new one each time.
 /// A call that is not answered as it should be ends the test: it is never made again.
 async fn keep_calling(address: SocketAddr, key: Arc<Key>, kept: bool, stop: Arc<AtomicBool>) -> usize {
     let mut connection = Connection::open(address).await;
     let mut answered = 0;
     while !stop.load(Ordering::Relaxed) {
-        connection.write(call(&key, "echo")).await;
+        connection.write(key.call("echo")).await;
         let answer = connection.answer().await.unwrap_or_else(|| panic!("call {answered} was lost"));
         assert!(answer.status == 200 && answer.complete, "{answer:?}");
         answered += 1;
@@ -135,11 +121,11 @@ async fn upgrades_under_load_lose_no_call_and_leave_one_record() {
     upstream.on("tools/call slow", Reply::text("done").delay(Duration::from_millis(2_500)));
     let key = Arc::new(gateway::make_key("ci"));
     for level in ["written", "durable"] {
-        let config = config(&upstream, &key);
+        let config = key.config(&upstream);
         let mut first = gateway::setup(&config).audit(&format!("level = \"{level}\"\n")).start();
         let file = first.directory.join("portcullis.toml");
         let load = Load::start(first.data, &key);
-        let slow = tokio::spawn(client::send(first.data, call(&key, "slow")));
+        let slow = tokio::spawn(client::send(first.data, key.call("slow")));
         let slow_before = upstream.requests_for("tools/call slow").len();
         upstream.wait_for("tools/call slow", slow_before.max(1)).await;
         let mut strays = Vec::new();
@@ -171,7 +157,7 @@ async fn upgrades_under_load_lose_no_call_and_leave_one_record() {
 async fn an_upgrade_that_fails_leaves_the_gateway_as_it_was() {
     let upstream = Upstream::start().await;
     let key = Arc::new(gateway::make_key("ci"));
-    let config = config(&upstream, &key);
+    let config = key.config(&upstream);
     let mut gateway = Gateway::start(&config);
     let file = gateway.directory.join("portcullis.toml");
     let load = Load::start(gateway.data, &key);
@@ -217,7 +203,7 @@ fn commands_say_when_no_gateway_runs() {
 async fn reload_waits_for_the_outcome_and_tells_the_mistakes() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
-    let gateway = Gateway::start(&config(&upstream, &key));
+    let gateway = Gateway::start(&key.config(&upstream));
     let file = gateway.directory.join("portcullis.toml");
     let reload =
         |arguments: &[&str]| gateway::run(&[&["reload", "--config", file.to_str().unwrap()][..], arguments].concat());
@@ -226,7 +212,7 @@ async fn reload_waits_for_the_outcome_and_tells_the_mistakes() {
     assert!(code == Some(0) && said.contains("in force, revision 2"), "{said}");
     let (code, said, _) = reload(&["--upgrade"]);
     assert!(code == Some(0) && said.contains("revision 3"), "the same program runs: {said}");
-    gateway.write(&format!("threads = 7\n{}", config(&upstream, &key)));
+    gateway.write(&format!("threads = 7\n{}", key.config(&upstream)));
     let (code, said, notes) = reload(&[]);
     assert!(code == Some(0) && said.contains("revision 4"), "{said}");
     assert!(notes.contains("`listen.threads`") && notes.contains("restart"), "{notes}");
@@ -234,7 +220,7 @@ async fn reload_waits_for_the_outcome_and_tells_the_mistakes() {
     let (code, _, mistakes) = reload(&[]);
     assert!(code == Some(3) && mistakes.contains("portcullis.toml:4:"), "{mistakes}");
     // What only the running gateway can find out is told as well.
-    gateway.write(&format!("streams_max = 9000000\n{}", config(&upstream, &key)));
+    gateway.write(&format!("streams_max = 9000000\n{}", key.config(&upstream)));
     let (code, _, mistakes) = reload(&[]);
     assert!(code == Some(3) && mistakes.contains("does not fit the descriptor limit"), "{mistakes}");
     assert_eq!(gateway.metric("portcullis_config_revision").await, Some(4.0));
@@ -275,7 +261,7 @@ async fn restarts_behind_sockets_that_stay_lose_no_call() {
     let directory = gateway::fresh_directory();
     let [data, admin] = [0, 0].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = [&data, &admin].map(|socket| socket.local_addr().unwrap());
-    let file = file_for(&directory, addresses[0], addresses[1], &config(&upstream, &key));
+    let file = file_for(&directory, addresses[0], addresses[1], &key.config(&upstream));
     let load = Load::start(addresses[0], &key);
     let mut process = activated(&file, &[&data, &admin], None);
     for _ in 0..3 {
@@ -378,6 +364,37 @@ async fn the_service_manager_hears_of_start_reload_watchdog_upgrade_and_end() {
     process::signal(stray.0, "TERM");
     assert_eq!(manager.next(), "STOPPING=1\nSTATUS=draining");
     gateway::wait_until("it ends", || !is_alive(stray.0));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_gateway_that_looks_at_itself_leaves_no_trace_of_it() {
+    let directory = gateway::fresh_directory();
+    let authority = Authority::new(&directory, "ca");
+    authority.issue("own", "DNS:mcp.example", 30);
+    let tls = format!(
+        "[listen.tls]\ncertificates = [{{ cert_file = \"{}\", key_file = \"{}\" }}]\n",
+        authority.path("own.pem"),
+        authority.path("own.key")
+    );
+    let certified = format!("{tls}client_auth = \"require\"\nclient_ca_file = \"{}\"\n", authority.path("ca.pem"));
+    let announced = "proxy_protocol_from = [\"127.0.0.0/8\"]\n";
+    for config in [String::new(), tls.clone(), certified, announced.to_owned(), format!("{announced}{tls}")] {
+        let path = directory.join("notify");
+        let manager = Manager::at(&path);
+        let setup = gateway::setup(&config).variable("NOTIFY_SOCKET", path.to_str().unwrap());
+        let gateway = setup.variable("WATCHDOG_USEC", "600000").start();
+        for _ in 0..4 {
+            while manager.any() != "WATCHDOG=1" {}
+        }
+        // What is refused before a key is known is put together for a second.
+        std::thread::sleep(Duration::from_millis(1_300));
+        assert_eq!(manager.any(), "WATCHDOG=1", "{config}");
+        let refused: Vec<Value> = gateway.records().into_iter().filter(|record| record["kind"] == "refused").collect();
+        assert_eq!(refused, Vec::<Value>::new(), "{config}");
+        drop(gateway);
+        fs::remove_file(path).unwrap();
+    }
     fs::remove_dir_all(directory).unwrap();
 }
 

@@ -105,6 +105,89 @@ async fn a_slow_client_that_goes_on_gets_its_whole_answer() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_on_but_too_slowly_is_ended() {
+    let stage = Stage::start("write_timeout_ms = 1500\nanswer_bytes_per_second_min = 200000", "").await;
+    stage.upstream.on("tools/call", Reply::huge(3_000_000));
+    let mut connection = stage.open(HERE).await;
+    connection.write(call(1, &[])).await;
+    let (mut taken, mut owed) = (0, 0_u32);
+    let code = loop {
+        let next = connection.frame().await.expect("a frame");
+        match next.kind {
+            DATA => taken += next.payload.len(),
+            RST_STREAM => break u32::from_be_bytes(next.payload[..4].try_into().unwrap()),
+            _ => continue,
+        }
+        assert!(next.flags & END_STREAM == 0, "it got all of it");
+        owed += u32::try_from(next.payload.len()).unwrap();
+        // About 64 KiB every 600 ms, each well within the time of a write: half of the pace.
+        if owed >= 60_000 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            for stream in [0, 1] {
+                connection.write(frame(WINDOW_UPDATE, 0, stream, &owed.to_be_bytes())).await;
+            }
+            owed = 0;
+        }
+    };
+    assert_eq!(code, 2, "INTERNAL_ERROR");
+    assert!((200_000..1_500_000).contains(&taken), "{taken} bytes");
+    stage.gateway.wait_for_record("result", |record| record["outcome"] == "client_gone");
+    connection.write(marker(3)).await;
+    assert!(matches!(connection.end_of(3).await, End::Answered { ok: true, .. }), "the connection goes on");
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_one_small_request_of_a_connection_is_read_and_not_a_hundred() {
+    let stage = Stage::start("buffered_bytes_max = 1000000\nbody_bytes_max = 650000", "").await;
+    let head = |stream: u32| frame(HEADERS, END_HEADERS, stream, &block(&fields(&[])));
+    let part = |stream: u32, bytes: usize| frame(DATA, 0, stream, &vec![b' '; bytes]);
+    let held = async || stage.gateway.metric("portcullis_buffered_bytes").await.unwrap();
+    // Three quarters of the bound are for requests.
+    let mut large = stage.open(HERE).await;
+    for stream in (1..).step_by(2) {
+        large.write(head(stream)).await;
+        for _ in 0..4 {
+            large.write(part(stream, 15_000)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if held().await > 749_000.0 - 60_500.0 {
+            break;
+        }
+    }
+    let mut rest = stage.open(HERE).await;
+    rest.write(head(1)).await;
+    let mut before = held().await;
+    while before < 749_500.0 {
+        let bytes = (749_900.0 - before).min(15_000.0) as usize;
+        rest.write(part(1, bytes)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        before = held().await;
+    }
+    let mut many = stage.open(HERE).await;
+    for number in 0..100_u32 {
+        many.write([head(number * 2 + 1), part(number * 2 + 1, 4_000)].concat()).await;
+    }
+    let mut refused = std::collections::BTreeSet::new();
+    while let Ok(Some(next)) = timeout(Duration::from_secs(2), many.frame()).await {
+        if next.kind == HEADERS {
+            refused.insert(next.stream);
+        }
+    }
+    assert!((98..=99).contains(&refused.len()), "{} of 100 are refused", refused.len());
+    let more = held().await - before;
+    assert!((4_000.0..9_000.0).contains(&more), "{more} bytes more are held");
+    // The one that is left is answered, and after it another may be.
+    let favoured = (0..100).map(|number| number * 2 + 1).find(|stream| !refused.contains(stream)).unwrap();
+    many.write(frame(RST_STREAM, 0, favoured, &[0, 0, 0, 8])).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    many.write(marker(201)).await;
+    assert!(
+        matches!(many.end_of(201).await, End::Answered { ok: true, .. }),
+        "a probe is answered however much is held"
+    );
+}
+
+#[tokio::test]
 async fn the_heads_of_all_streams_are_held_within_the_bound() {
     let stage = Stage::start("buffered_bytes_max = 1000000\nbody_bytes_max = 650000", "").await;
     let long = "x".repeat(5_500);

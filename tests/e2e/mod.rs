@@ -1,5 +1,6 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
+mod access;
 mod batches;
 mod browsers;
 mod canary;
@@ -20,6 +21,7 @@ mod oauth;
 mod operations;
 mod packaging;
 mod proxied;
+mod quotas;
 mod records;
 mod reload;
 mod review;

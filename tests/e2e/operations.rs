@@ -30,20 +30,6 @@ use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
-fn config(upstream: &Upstream, key: &Key) -> String {
-    format!(
-        "[servers.a]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n",
-        upstream.url(),
-        key.digest
-    )
-}
-
-fn call(key: &Key, tool: &str) -> String {
-    let body =
-        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} } });
-    client::post("/mcp/a", &[&format!("X-API-Key: {}", key.key)], &body.to_string())
-}
-
 async fn get(address: SocketAddr, path: &str) -> Answer {
     client::send(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
 }
@@ -73,7 +59,7 @@ fn refused(file: &Path) -> (Option<i32>, String) {
 async fn call_until_told(address: SocketAddr, key: Arc<Key>, pause: Duration) -> usize {
     let mut connection = Connection::open(address).await;
     for answered in 1.. {
-        connection.write(call(&key, "echo")).await;
+        connection.write(key.call("echo")).await;
         let answer = connection.answer().await.unwrap_or_else(|| panic!("call {answered} was lost"));
         assert!(answer.status == 200 && answer.complete, "{answer:?}");
         if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
@@ -96,11 +82,11 @@ async fn sigterm_announces_itself_finishes_every_call_and_ends_with_zero() {
         ]),
     );
     let key = Arc::new(gateway::make_key("ci"));
-    let mut gateway = Gateway::start(&config(&upstream, &key));
+    let mut gateway = Gateway::start(&key.config(&upstream));
     let clients: Vec<_> = [0, 0, 5, 50, 300]
         .map(|pause| tokio::spawn(call_until_told(gateway.data, Arc::clone(&key), Duration::from_millis(pause))))
         .into();
-    let slow = ["slow", "stream"].map(|tool| tokio::spawn(client::send(gateway.data, call(&key, tool))));
+    let slow = ["slow", "stream"].map(|tool| tokio::spawn(client::send(gateway.data, key.call(tool))));
     upstream.wait_for("tools/call slow", 1).await;
     upstream.wait_for("tools/call stream", 1).await;
     assert_eq!((get(gateway.data, "/healthz").await.status, get(gateway.admin, "/readyz").await.status), (200, 200));
@@ -115,7 +101,7 @@ async fn sigterm_announces_itself_finishes_every_call_and_ends_with_zero() {
     for client in clients {
         answered += client.await.unwrap();
     }
-    let new = client::send(gateway.data, call(&key, "echo")).await;
+    let new = client::send(gateway.data, key.call("echo")).await;
     assert_eq!(
         (new.status, new.header("connection").map(str::to_lowercase).as_deref()),
         (200, Some("close")),
@@ -139,9 +125,9 @@ async fn a_call_that_does_not_end_holds_the_end_up_only_for_the_drain_timeout() 
     let upstream = Upstream::start().await;
     upstream.on("tools/call slow", Reply::never());
     let key = gateway::make_key("ci");
-    let mut gateway = Gateway::start(&format!("drain_timeout_ms = 700\n{}", config(&upstream, &key)));
+    let mut gateway = Gateway::start(&format!("drain_timeout_ms = 700\n{}", key.config(&upstream)));
     let mut slow = Connection::open(gateway.data).await;
-    slow.write(call(&key, "slow")).await;
+    slow.write(key.call("slow")).await;
     upstream.wait_for("tools/call slow", 1).await;
     gateway.signal("TERM");
     let told = Instant::now();
@@ -162,10 +148,10 @@ async fn sigint_ends_at_once_and_an_abandoned_call_is_on_record() {
     let key = gateway::make_key("ci");
     // Before, during and after the announcement of a drain.
     for draining in [None, Some(Duration::ZERO), Some(Duration::from_millis(2_500))] {
-        let mut gateway = Gateway::start(&config(&upstream, &key));
+        let mut gateway = Gateway::start(&key.config(&upstream));
         let before = upstream.requests_for("tools/call slow").len();
         let mut slow = Connection::open(gateway.data).await;
-        slow.write(call(&key, "slow")).await;
+        slow.write(key.call("slow")).await;
         upstream.wait_for("tools/call slow", before + 1).await;
         if let Some(since) = draining {
             gateway.signal("TERM");
@@ -208,7 +194,7 @@ async fn a_hangup_right_after_the_start_is_heeded_and_ends_nothing() {
 async fn a_second_gateway_on_the_same_directory_or_address_is_refused() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
-    let mut gateway = Gateway::start(&config(&upstream, &key));
+    let mut gateway = Gateway::start(&key.config(&upstream));
     let directory = gateway::fresh_directory();
     let file = directory.join("portcullis.toml");
     let write = |data: SocketAddr, admin: SocketAddr, audit: &Path| {
@@ -234,7 +220,7 @@ async fn a_second_gateway_on_the_same_directory_or_address_is_refused() {
         assert!(code == Some(1) && said.contains(&what.to_string()) && said.contains("in use"), "{code:?} {said}");
     }
     assert!(gateway.is_alive());
-    assert_eq!(client::send(gateway.data, call(&key, "echo")).await.status, 200);
+    assert_eq!(client::send(gateway.data, key.call("echo")).await.status, 200);
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -295,7 +281,7 @@ async fn numbers_shrink_to_the_descriptors_there_are_unless_they_were_asked_for(
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
     // (300 - 128) / 2 = 86 connections.
-    let config = |listen: &str| format!("connections_per_address_max = 86\n{listen}{}", config(&upstream, &key));
+    let config = |listen: &str| format!("connections_per_address_max = 86\n{listen}{}", key.config(&upstream));
     let gateway = gateway::setup(&config("")).descriptors(300).start();
     let mut open = Vec::new();
     for _ in 0..86 {
@@ -305,9 +291,9 @@ async fn numbers_shrink_to_the_descriptors_there_are_unless_they_were_asked_for(
         open.push(connection);
     }
     assert_eq!(gateway.metric("portcullis_connections").await, Some(86.0));
-    let beyond = client::send(gateway.data, call(&key, "echo")).await;
+    let beyond = client::send(gateway.data, key.call("echo")).await;
     assert_eq!(beyond.status, 503);
-    open[0].write(call(&key, "echo")).await;
+    open[0].write(key.call("echo")).await;
     assert_eq!(open[0].answer().await.unwrap().status, 200, "those there are have descriptors for their calls");
     drop(open);
     gateway.wait_for_record("refused", |record| record["reason"] == "connections_max");
@@ -347,7 +333,7 @@ fn a_number_of_streams_that_does_not_fit_is_refused_and_the_soft_limit_raised() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_listener_tells_whether_it_lives_and_is_ready() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::start(&config(&upstream, &gateway::make_key("ci")));
+    let gateway = Gateway::start(&gateway::make_key("ci").config(&upstream));
     for (path, status, text) in [
         ("/livez", 200, "ok\n"),
         ("/readyz", 200, "ready\n"),

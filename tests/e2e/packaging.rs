@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::support::gateway;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -24,7 +25,7 @@ fn text(path: &str) -> String {
 fn is_there(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        println!("*** SKIPPED: {program} is not installed");
+        skipped(&format!("{program} is not installed"));
     }
     found
 }
@@ -57,6 +58,24 @@ fn the_units_are_sound_and_leave_little_open() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// Scripts of bash in a folder.
+fn scripts(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(project(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let is_bash = |path: &PathBuf| fs::read(path).is_ok_and(|text| text.starts_with(b"#!/usr/bin/env bash\n"));
+    entries.filter(is_bash).collect()
+}
+
+#[test]
+fn every_script_is_read_by_bash_and_may_be_run() {
+    let scripts: Vec<PathBuf> = ["scripts", "load-tests", ".ci"].into_iter().flat_map(scripts).collect();
+    assert!(scripts.len() >= 10, "{scripts:?}");
+    for script in scripts {
+        let (read, said) = ran(Command::new("bash").arg("-n").arg(&script));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&script).unwrap().permissions());
+        assert!(read && said.is_empty() && mode & 0o111 == 0o111, "{}: {said} {mode:o}", script.display());
+    }
+}
+
 /// The value of a unit's key, which is set once.
 #[track_caller]
 fn setting(unit: &str, key: &str) -> String {
@@ -73,6 +92,10 @@ fn the_service_starts_as_its_unit_says_with_the_packaged_configuration() {
     assert!(
         listens.len() == 2 && listens.iter().all(|address| packaged.contains(&format!("\"{address}\""))),
         "{listens:?}"
+    );
+    assert!(
+        setting(&service, "Wants").split(' ').any(|unit| unit == "portcullis.socket"),
+        "a restart is to lose no call"
     );
     for (directory, key) in [("/var/lib/portcullis", "StateDirectory"), ("/var/log/portcullis", "LogsDirectory")] {
         assert!(packaged.contains(directory) && setting(&service, key) == "portcullis");
@@ -173,7 +196,7 @@ fn instructions(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_image_is_small_and_has_no_root() {
-    println!("*** SKIPPED: building the image, which needs an engine and a network; its file is read instead");
+    // Building it needs an engine and a registry; `make test` says that this was not done.
     let known = [
         "FROM",
         "RUN",

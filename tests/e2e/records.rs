@@ -32,19 +32,12 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
 use crate::support::process::Process;
+use crate::support::skip::skipped;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"a":1}}}"#;
-
-fn config(upstream: &Upstream, key: &Key) -> String {
-    format!(
-        "[servers.a]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n",
-        upstream.url(),
-        key.digest
-    )
-}
 
 fn numbered(key: &Key, number: &str) -> String {
     client::post("/mcp/a", &[&format!("X-API-Key: {}", key.key), &format!("User-Agent: {number}")], CALL)
@@ -122,7 +115,7 @@ async fn what_a_client_saw_is_on_record_however_often_the_gateway_is_killed() {
     let upstream = Upstream::start().await;
     let key = Arc::new(gateway::make_key("ci"));
     for level in ["written", "durable"] {
-        let mut gateway = gateway::setup(&config(&upstream, &key))
+        let mut gateway = gateway::setup(&key.config(&upstream))
             .audit(&format!("level = \"{level}\"\nsegment_bytes_max = 200000"))
             .start();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -178,7 +171,7 @@ async fn what_a_client_saw_is_on_record_however_often_the_gateway_is_killed() {
 async fn a_torn_tail_is_cut_off_and_put_on_record() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
-    let mut gateway = Gateway::start(&config(&upstream, &key));
+    let mut gateway = Gateway::start(&key.config(&upstream));
     assert_eq!(call(&gateway, &key).await.status, 200);
     gateway.wait_for_records("result", 1);
     gateway.kill();
@@ -210,7 +203,7 @@ async fn every_level_keeps_every_record_across_an_orderly_end() {
     let upstream = Upstream::start().await;
     let key = Arc::new(gateway::make_key("ci"));
     for level in ["durable", "written", "queued"] {
-        let mut gateway = gateway::setup(&config(&upstream, &key)).audit(&format!("level = \"{level}\"")).start();
+        let mut gateway = gateway::setup(&key.config(&upstream)).audit(&format!("level = \"{level}\"")).start();
         let started = Instant::now();
         let clients: Vec<_> = (0..4)
             .map(|client| {
@@ -261,7 +254,7 @@ async fn a_full_disk_refuses_calls_and_service_comes_back_by_itself() {
     for level in ["written", "durable", "queued"] {
         let upstream = Upstream::start().await;
         let key = gateway::make_key("ci");
-        let mut gateway = gateway::setup(&config(&upstream, &key)).audit(&format!("level = \"{level}\"")).start();
+        let mut gateway = gateway::setup(&key.config(&upstream)).audit(&format!("level = \"{level}\"")).start();
         assert_eq!((call(&gateway, &key).await.status, ready(&gateway).await), (200, 200));
         gateway.wait_for_records("result", 1);
         limit_files(gateway.pid(), Some(0));
@@ -315,7 +308,7 @@ async fn a_small_disk_that_fills_up_refuses_calls_until_there_is_space() {
     let listen = format!(
         "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n[audit]\ndirectory = \"disk/audit\"\n[state]\ndirectory = \"state\"\n"
     );
-    fs::write(&file, format!("{listen}{}", config(&upstream, &key))).unwrap();
+    fs::write(&file, format!("{listen}{}", key.config(&upstream))).unwrap();
     let script = "mount -t tmpfs -o size=256k none \"$1/disk\" && exec \"$0\" run --config \"$1/portcullis.toml\"";
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script, gateway::binary()]).arg(&directory);
@@ -323,7 +316,7 @@ async fn a_small_disk_that_fills_up_refuses_calls_until_there_is_space() {
     let started = Instant::now();
     while std::net::TcpStream::connect(data).is_err() {
         if started.elapsed() > Duration::from_secs(5) {
-            println!("SKIPPED: no tmpfs of our own: {}", fs::read_to_string(directory.join("log")).unwrap());
+            skipped(&format!("no tmpfs of our own: {}", fs::read_to_string(directory.join("log")).unwrap()));
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -391,8 +384,8 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     upstream.on("tools/call stream", Reply::sse(vec![Event::progress(1), Event::result(json!({ "content": [] }))]));
     let key = gateway::make_key("ci");
     let config = format!(
-        "{}team = \"platform\"\nagent = \"worker\"\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
-        config(&upstream, &key)
+        "{}team = \"platform\"\nuser = \"ana\"\nagent = \"worker\"\n[teams.platform]\norganisation = \"example\"\n[organisations.example]\n[users.ana]\n[servers.a.mcp_server_cost_info]\ndefault_cost_per_query = 0.01\n[servers.a.tools.rare]\nlimits = {{ calls_per_day_max = 1 }}\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
+        key.config(&upstream)
     );
     let mut gateway = Gateway::start(&config);
     let owner = format!("X-API-Key: {}", key.key);
@@ -409,6 +402,8 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
         ("garbage", json!({})),
         ("gone", json!({})),
         ("stream", json!({})),
+        ("rare", json!({})),
+        ("rare", json!({})),
     ] {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }).to_string();
         gateway.post("/mcp/a?verbose=1&k", &[&owner, &session, "User-Agent: tester/1"], &body).await;

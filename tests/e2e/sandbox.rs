@@ -12,6 +12,7 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
 use crate::support::process;
+use crate::support::skip::skipped;
 use crate::support::upstream::Upstream;
 
 fn config(upstream: &Upstream, key: &Key, auth: &str) -> String {
@@ -37,7 +38,7 @@ fn is_confined(gateway: &Gateway) -> bool {
     gateway.wait_for_log("no_new_privs");
     let confined = gateway.log().contains("in force") && !gateway.log().contains("not in force");
     if !confined {
-        println!("*** SKIPPED: this kernel has no Landlock");
+        skipped("this kernel has no Landlock");
     }
     confined
 }
@@ -134,7 +135,7 @@ async fn a_confined_gateway_runs_no_program_and_reads_nothing_else() {
             assert!(was_refused, "it could {what}");
         }
     } else {
-        println!("*** SKIPPED: this kernel has no Landlock");
+        skipped("this kernel has no Landlock");
     }
     for (what, could) in allowed {
         assert!(could, "it could not {what}");

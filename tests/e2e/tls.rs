@@ -321,6 +321,22 @@ async fn a_balancer_announces_its_client_before_the_handshake() {
     secure.gateway.wait_for_record("refused", |record| record["reason"] == "proxy_header");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_may_be_a_credential_which_a_confined_gateway_reads_again() {
+    let mut secure = Secure::start("", "").await;
+    let credentials = gateway::fresh_directory();
+    fs::rename(secure.authority.path("first.key"), credentials.join("tls.key")).unwrap();
+    let certificates = secure.certificates(&["first"]).replace(&secure.authority.path("first.key"), "${cred:tls.key}");
+    let setup = gateway::setup(&secure.config("", &certificates));
+    secure.gateway = setup.variable("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap()).start();
+    assert!(secure.curl(&[]).content);
+    secure.gateway.signal("HUP");
+    secure.gateway.wait_for_log("configuration reloaded");
+    assert!(!secure.gateway.log().contains("ERROR"), "{}", secure.gateway.log());
+    assert!(secure.curl(&[]).content);
+    fs::remove_dir_all(credentials).unwrap();
+}
+
 #[test]
 fn each_mistake_is_told_where_it_stands() {
     let directory = gateway::fresh_directory();
@@ -341,19 +357,19 @@ fn each_mistake_is_told_where_it_stands() {
         format!("{}client_auth = \"require\"\nclient_ca_file = \"{file}\"\n", pair("good.pem", "good.key"))
     };
     let table = [
-        (pair("absent.pem", "good.key"), "absent.pem` cannot be read: No such file", "4:15"),
-        (pair("good.pem", "absent.key"), "absent.key` cannot be read: No such file", "4:38"),
+        (pair("absent.pem", "good.key"), "absent.pem`: No such file", "4:15"),
+        (pair("good.pem", "absent.key"), "absent.key`: No such file", "4:38"),
         (pair("empty.pem", "good.key"), "there is no certificate in `", "4:15"),
         (pair("good.key", "good.key"), "there is no certificate in `", "4:15"),
         (pair("damaged.pem", "good.key"), "is damaged: a certificate in it cannot be read", "4:15"),
-        (pair("nonsense.pem", "good.key"), "the first certificate in `", "4:15"),
+        (pair("nonsense.pem", "good.key"), "certificate 1 in `", "4:15"),
         (pair("good.pem", "good.pem"), "there is no private key in `", "4:38"),
         (pair("good.pem", "locked.key"), "is encrypted", "4:38"),
         (pair("good.pem", "other.key"), "other.key` does not belong to the certificate in `", "4:38"),
         (pair("late.pem", "late.key"), "the certificate of `late.example` expired on ", "4:15"),
-        (asking("absent.pem"), "absent.pem` cannot be read: No such file", "7:18"),
+        (asking("absent.pem"), "absent.pem`: No such file", "7:18"),
         (asking("empty.pem"), "there is no certificate in `", "7:18"),
-        (asking("nonsense.pem"), "cannot vouch for clients", "7:18"),
+        (asking("nonsense.pem"), "certificate 1 in `", "7:18"),
         (format!("{}client_auth = \"request\"\n", pair("good.pem", "good.key")), "there is nothing to verify", "6:15"),
     ];
     let path = directory.join("portcullis.toml");

@@ -16,9 +16,11 @@ use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::Value;
+use serde_json::json;
 
 use super::client;
 use super::client::Answer;
+use super::upstream::Upstream;
 
 /// How long a gateway may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +29,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Key {
     pub(crate) key: String,
     pub(crate) digest: String,
+}
+
+impl Key {
+    /// A configuration with one server, `a`, which this key may call.
+    pub(crate) fn config(&self, upstream: &Upstream) -> String {
+        format!(
+            "[servers.a]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n",
+            upstream.url(),
+            self.digest
+        )
+    }
+
+    /// A call to a tool of the server `a`, without arguments.
+    pub(crate) fn call(&self, tool: &str) -> String {
+        let body =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} } });
+        client::post("/mcp/a", &[&format!("X-API-Key: {}", self.key)], &body.to_string())
+    }
 }
 
 /// A running gateway; killed when dropped.

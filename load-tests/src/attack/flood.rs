@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::attack::Ground;
 use crate::attack::afterwards;
+use crate::attack::is_bounded;
 use crate::attack::is_too_much;
 use crate::attack::legit;
 use crate::attack::legit::Callers;
@@ -24,8 +25,6 @@ use crate::verdict::Report;
 
 /// KiB of arguments: with what is around them, just below what one body may have.
 const BODY_KIB: usize = 4_090;
-/// What the gateway may hold at once.
-const PEAK_MIB_MAX: f64 = 512.0;
 /// How long a flooding client waits for an answer.
 const WAIT: Duration = Duration::from_secs(20);
 /// How long every other client keeps the last bytes of its body back, so that many bodies are held at once.
@@ -75,21 +74,9 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     report.figure("seconds", lasted.as_secs_f64());
     report.figure("bodies", serde_json::json!(answered));
     report.figure("mib_per_second", right as f64 * BODY_KIB as f64 / 1024.0 / lasted.as_secs_f64());
-    report.figure("honest_answered", honest.right());
-    report.figure("honest_refused", honest.refused);
-    report.figure("honest_p90_us", honest.percentile(90));
-    let peak = gateway.process.peak_kib() / 1024.0;
-    report.claim(
-        format!("the gateway holds at most {PEAK_MIB_MAX} MiB"),
-        peak <= PEAK_MIB_MAX,
-        format!("{peak:.0} MiB"),
-    );
+    is_bounded(&mut report, &gateway);
     report.claim("bodies are answered meanwhile", right > 0, format!("{right}"));
-    report.claim(
-        "honest calls are answered, or refused and told when to come again",
-        honest.errors.is_empty() && honest.right() > 0,
-        format!("{} answered, {} refused, {:?}", honest.right(), honest.refused, honest.errors),
-    );
+    honest.report(&mut report);
     afterwards(ground, &mut report, gateway, base)?;
     Ok(report)
 }

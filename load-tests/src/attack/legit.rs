@@ -15,6 +15,7 @@ use crate::client::judge;
 use crate::messages::Ask;
 use crate::messages::Era;
 use crate::stand::Gateway;
+use crate::verdict::Report;
 
 /// How long an honest client waits.
 const WAIT: Duration = Duration::from_secs(20);
@@ -48,6 +49,18 @@ impl Seen {
     pub(super) fn percentile(&self, percent: usize) -> f64 {
         let at = (self.times.len() * percent).div_ceil(100).saturating_sub(1);
         self.times.get(at).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Tells what they saw, and claims that each was answered, or refused and told when to come again.
+    pub(super) fn report(&self, report: &mut Report) {
+        report.figure("honest_answered", self.right());
+        report.figure("honest_refused", self.refused);
+        report.figure("honest_p90_us", self.percentile(90));
+        report.claim(
+            "honest calls are answered, or refused and told when to come again",
+            self.errors.is_empty() && self.right() > 0,
+            format!("{} answered, {} refused, {:?}", self.right(), self.refused, self.errors),
+        );
     }
 
     /// Adds what others saw.

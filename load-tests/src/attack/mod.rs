@@ -143,6 +143,19 @@ fn afterwards(ground: &Ground, report: &mut Report, gateway: Gateway, base: Held
     Ok(ended)
 }
 
+/// Claims that the gateway never held more than it may, as the kernel counts it.
+fn is_bounded(report: &mut Report, gateway: &Gateway) {
+    let peak = gateway.process.peak_kib() / 1024.0;
+    report.claim(
+        format!("the gateway holds at most {PEAK_MIB_MAX} MiB"),
+        peak <= PEAK_MIB_MAX,
+        format!("{peak:.0} MiB"),
+    );
+}
+
+/// What a gateway may hold at once.
+const PEAK_MIB_MAX: f64 = 512.0;
+
 /// Whether an attack that is to be bounded by the gateway has gone so far that the machine is to be spared the rest.
 fn is_too_much(gateway: &Gateway) -> bool {
     gateway.held().anonymous_kib > TOO_MUCH_KIB

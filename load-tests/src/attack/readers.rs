@@ -14,6 +14,7 @@ use crate::attack::Ground;
 use crate::attack::TOO_MUCH_KIB;
 use crate::attack::afterwards;
 use crate::attack::connect;
+use crate::attack::is_bounded;
 use crate::attack::is_too_much;
 use crate::attack::legit;
 use crate::attack::legit::Callers;
@@ -26,8 +27,6 @@ use crate::verdict::Report;
 
 /// KiB of one answer.
 const ANSWER_KIB: usize = 10 * 1024;
-/// What the gateway may hold at once.
-const PEAK_MIB_MAX: f64 = 512.0;
 /// How long a reader may still be there after its answer's time and the time limit of a write.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -58,9 +57,6 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     report.figure("clients", clients);
     report.figure("answers_mib", clients as f64 * ANSWER_KIB as f64 / 1024.0);
     report.figure("refused", refused);
-    report.figure("honest_answered", honest.right());
-    report.figure("honest_refused", honest.refused);
-    report.figure("honest_p90_us", honest.percentile(90));
     let within = (gathering + limit + GRACE).as_secs_f64();
     report.claim(
         format!("nobody is kept who does not read, {within:.0} s after all of them came"),
@@ -70,17 +66,8 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     if gone.is_none() && gateway.process.peak_kib() > TOO_MUCH_KIB {
         report.doubt(format!("given up with {clients} of {count} clients: the gateway held too much"));
     }
-    let peak = gateway.process.peak_kib() / 1024.0;
-    report.claim(
-        format!("the gateway holds at most {PEAK_MIB_MAX} MiB"),
-        peak <= PEAK_MIB_MAX,
-        format!("{peak:.0} MiB"),
-    );
-    report.claim(
-        "honest calls are answered, or refused and told when to come again",
-        honest.errors.is_empty() && honest.right() > 0,
-        format!("{} answered, {} refused, {:?}", honest.right(), honest.refused, honest.errors),
-    );
+    is_bounded(&mut report, &gateway);
+    honest.report(&mut report);
     afterwards(ground, &mut report, gateway, base)?;
     Ok(report)
 }

@@ -44,18 +44,10 @@ fn main() -> ExitCode {
     let attacks = if options.attacks.is_empty() { Attack::ALL.to_vec() } else { options.attacks };
     let ground =
         Ground { programs: options.programs, scratch: options.scratch, is_quick: options.quick, seed: options.seed };
-    let published = load_tests::process::end_all_after(SECONDS_MAX * attacks.len() as u64)
+    let reports = load_tests::process::end_all_after(SECONDS_MAX * attacks.len() as u64)
         .and_then(|()| raise_descriptors())
-        .and_then(|()| if ground.is_quick { all_at_once(&attacks, &ground) } else { one_by_one(&attacks, &ground) })
-        .and_then(|reports| load_tests::verdict::publish(&reports, options.out.as_deref()));
-    match published {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+        .and_then(|()| if ground.is_quick { all_at_once(&attacks, &ground) } else { one_by_one(&attacks, &ground) });
+    load_tests::verdict::end(reports, options.out.as_deref())
 }
 
 /// What is to be measured has the machine for itself.

@@ -48,15 +48,6 @@ fn main() -> ExitCode {
         rate: options.rate,
         seed: options.seed,
     };
-    let published = bounded
-        .and_then(|()| soak::run(&plan))
-        .and_then(|report| load_tests::verdict::publish(&[report], options.out.as_deref()));
-    match published {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let report = bounded.and_then(|()| soak::run(&plan));
+    load_tests::verdict::end(report.map(|report| vec![report]), options.out.as_deref())
 }

@@ -10,6 +10,8 @@ use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::records::segments;
+
 /// Counts the records in an audit directory as they come.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -39,15 +41,6 @@ impl Tally {
         let left: io::Result<Vec<u64>> = segments(&self.directory)?.iter().map(|path| records(path)).collect();
         Ok(self.counted + left?.iter().sum::<u64>())
     }
-}
-
-/// Files of the record, oldest first.
-fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries: io::Result<Vec<_>> = fs::read_dir(directory)?.collect();
-    let mut paths: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-    paths.sort();
-    Ok(paths)
 }
 
 /// Tool calls that were on record before they went upstream, in one file.

@@ -98,7 +98,7 @@ fn call(log: &Log) -> Result<u64, Unavailable> {
 }
 
 fn refusal(reason: &'static str) -> Refusal<'static> {
-    Refusal { reason, rule: None, status: Some(401), phases: Phases::default() }
+    Refusal { reason, rule: None, limit_of: None, status: Some(401), phases: Phases::default() }
 }
 
 fn from(source: &str) -> Request<'static> {

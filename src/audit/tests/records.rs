@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::config::model::Money;
 use crate::config::problem::At;
 use crate::mcp::revision::Revision;
 use crate::principal::Principal;
@@ -63,11 +64,13 @@ fn everything(log: &Log) {
         attempts: 1,
         sent,
         received: Some(Digested::of(b"received")),
+        cost: Some(Money::from_micros(50_000)),
         phases,
         ..Outcome::of(Ending::ToolError)
     };
     log.result(receipt, &outcome, NOW + 1);
-    let refusal = Refusal { reason: "blocked_tool", rule: Some(&rule), status: Some(200), phases };
+    let refusal =
+        Refusal { reason: "blocked_tool", rule: Some(&rule), limit_of: Some(&"key:ci"), status: Some(200), phases };
     log.refused(&request, &refusal, NOW).unwrap();
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);

@@ -145,7 +145,8 @@ impl Splitter {
                 self.searched = ending.end;
                 continue;
             }
-            if ending.end > self.event_bytes_max {
+            // A line end counts as one byte: where it is cut between its two must make no difference.
+            if ending.start + 1 > self.event_bytes_max {
                 return Err(SseError::TooLong);
             }
             self.ended_with_cr = ending.is_open;

@@ -246,6 +246,11 @@ fn an_event_or_comment_over_the_limit_ends_the_stream() {
             assert_eq!(read(11, &format!("data:a\n\n{stream}"), chunk), Err(SseError::TooLong), "{stream:?} {chunk}");
         }
     }
+    // A line end of two bytes may come in two pieces, of which the first already ends the event.
+    for chunk in [1, 13, 100] {
+        assert!(read(13, "data: 0123\r\n\r\n", chunk).is_ok(), "{chunk}");
+        assert_eq!(read(12, "data: 0123\r\n\r\n", chunk), Err(SseError::TooLong), "{chunk}");
+    }
     // The limit is one for each event, not for the stream.
     assert_eq!(read(12, &"data: 0123\n\n".repeat(100), 7), Ok(100));
 }

@@ -9,6 +9,7 @@ mod family;
 mod issuers;
 mod labels;
 mod server;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ pub use crate::telemetry::metrics::labels::Phases;
 pub use crate::telemetry::metrics::labels::StreamKind;
 pub use crate::telemetry::metrics::labels::Transport;
 pub use crate::telemetry::metrics::server::ServerMetrics;
+pub use crate::telemetry::metrics::usage::LimitFigures;
+use crate::telemetry::metrics::usage::Limits;
 
 /// Series of one metric, unless [`Settings::series_max`] says otherwise.
 pub const SERIES_MAX: usize = 2_000;
@@ -103,6 +106,7 @@ struct Inner {
     config: ConfigMetrics,
     certificates: IntGaugeVec,
     preflights: Count,
+    limits: Limits,
     metadata: Count,
 }
 
@@ -118,6 +122,7 @@ pub(in crate::telemetry::metrics) struct Families {
     requests: CounterFamily,
     protocols: CounterFamily,
     tool_calls: CounterFamily,
+    cost: CounterFamily,
     decisions: CounterFamily,
     upstream_seconds: HistogramFamily,
     upstream_up: GaugeFamily,
@@ -184,6 +189,7 @@ impl Metrics {
                 "Questions of browsers whether a page may call, answered with yes.",
                 IntCounter::with_opts,
             )?),
+            limits: Limits::new(&maker)?,
             registry: maker.registry,
         })))
     }
@@ -210,6 +216,7 @@ impl Metrics {
         families.requests.keep(servers);
         families.protocols.keep(servers);
         families.tool_calls.keep(servers);
+        families.cost.keep(servers);
         families.decisions.keep(servers);
         families.upstream_seconds.keep(servers);
         families.upstream_up.keep(servers);
@@ -231,6 +238,11 @@ impl Metrics {
     /// Takes over when which certificate of which server ends.
     pub fn certificates(&self, ends: &[(String, &'static str, i64)]) {
         self.0.families.endpoints.adopt_certificates(ends);
+    }
+
+    /// Takes over how much of each limit is used.
+    pub fn limits(&self, figures: &[LimitFigures]) {
+        self.0.limits.adopt(figures);
     }
 
     /// Counts a refusal. A reason outside the vocabulary counts as `_other`.
@@ -358,6 +370,7 @@ impl Families {
                 "Calls of tools that an allow list names, by how they ended; other tools are `_other`.",
                 &["server", "tool", "outcome"],
             )?,
+            cost: counter("cost_millionths_total", "What calls of a server cost, in millionths.", &["server"])?,
             decisions: counter("policy_decisions_total", "Decisions of policy, by name.", &["server", "decision"])?,
             upstream_seconds: maker.family(seconds, 1, Overflow::Other, "upstream_duration_seconds")?,
             upstream_up: maker.family(up, 1, Overflow::Nowhere, "upstream_up")?,

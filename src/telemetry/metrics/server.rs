@@ -11,6 +11,7 @@ use prometheus::Histogram;
 use prometheus::IntCounter;
 use prometheus::IntGauge;
 
+use crate::config::model::Money;
 use crate::mcp::revision::Revision;
 use crate::telemetry::metrics::Families;
 use crate::telemetry::metrics::labels::Method;
@@ -38,6 +39,7 @@ struct Inner {
     tool_calls: Slots<IntCounter>,
     /// By word of the vocabulary, one more for the rest.
     decisions: Slots<IntCounter>,
+    cost: OnceLock<IntCounter>,
     upstream_seconds: OnceLock<Histogram>,
     upstream_up: OnceLock<IntGauge>,
     upstream_pending: OnceLock<(IntGauge, IntGauge)>,
@@ -60,6 +62,7 @@ impl ServerMetrics {
             tool_calls: slots((tools.len() + 1) * Outcome::ALL.len()),
             decisions: slots(families.decision_words.len() + 1),
             tools: tools.into(),
+            cost: OnceLock::new(),
             upstream_seconds: OnceLock::new(),
             upstream_up: OnceLock::new(),
             upstream_pending: OnceLock::new(),
@@ -105,6 +108,12 @@ impl ServerMetrics {
             let label = words.get(at).copied().unwrap_or(OTHER);
             inner.families.decisions.series(&[&inner.name, label])
         });
+    }
+
+    /// Counts what a call cost.
+    pub fn cost(&self, cost: Money) {
+        let inner = &self.0;
+        inner.cost.get_or_init(|| inner.families.cost.series(&[&inner.name])).inc_by(cost.micros());
     }
 
     /// Notes how long the server took, from sending to the end of its answer.

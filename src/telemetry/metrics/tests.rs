@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::*;
+use crate::config::model::Money;
 use crate::mcp::revision::Revision;
 
 /// Fresh metrics with room for `series_max` series each: the set-up of every test below.
@@ -33,6 +34,22 @@ fn endpoint(server: &str, endpoint: &str, circuit_openings: u64) -> EndpointFigu
     EndpointFigures { server, endpoint, origin, circuit: 2, circuit_openings, connections: 4, pending: 1 }
 }
 
+/// What a key has spent of its budget.
+fn spent(name: &str) -> LimitFigures {
+    LimitFigures { level: "key", name: name.into(), limit: "budget_per_day_max", used: 3, most: 7 }
+}
+
+#[test]
+fn a_limit_has_series_for_as_long_as_it_is_there_and_no_more_than_fit() {
+    let metrics = metrics(4);
+    metrics.limits(&[spent("a"), spent("b")]);
+    metrics.limits(&[spent("b")]);
+    assert_eq!(series_of(&metrics, "portcullis_limit_used"), 1);
+    let many: Vec<LimitFigures> = (0..9).map(|number| spent(&number.to_string())).collect();
+    metrics.limits(&many);
+    assert_eq!(series_of(&metrics, "portcullis_limit_max"), 3);
+}
+
 #[test]
 fn an_endpoint_has_series_for_as_long_as_it_is_there() {
     let metrics = metrics(SERIES_MAX);
@@ -57,6 +74,8 @@ fn every_metric_has_its_documented_name() {
     server.request(Method::ToolsCall, Outcome::Ok);
     server.protocol(Some(Revision::V2024_11_05), Transport::Sse);
     server.tool_call("read_file", Outcome::Ok);
+    server.cost(Money::from_micros(50_000));
+    metrics.limits(&[spent("ci")]);
     server.decided("granted");
     server.upstream_took(Duration::from_millis(3));
     server.upstream_up(true);
@@ -72,6 +91,9 @@ fn every_metric_has_its_documented_name() {
         "requests_total{method=\"tools/call\",outcome=\"ok\",server=\"files\"} 1",
         "requests_by_protocol_total{revision=\"2024-11-05\",server=\"files\",transport=\"sse\"} 1",
         "tool_calls_total{outcome=\"ok\",server=\"files\",tool=\"read_file\"} 1",
+        "cost_millionths_total{server=\"files\"} 50000",
+        "limit_used{level=\"key\",limit=\"budget_per_day_max\",name=\"ci\"} 3",
+        "limit_max{level=\"key\",limit=\"budget_per_day_max\",name=\"ci\"} 7",
         "policy_decisions_total{decision=\"granted\",server=\"files\"} 1",
         "upstream_duration_seconds_bucket{server=\"files\",le=\"0.005\"} 1",
         "upstream_up{server=\"files\"} 1",

@@ -8,18 +8,32 @@ use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::v2::server::HttpSession;
 
+use crate::transport::buffers::Full;
 use crate::transport::buffers::Holder;
 use crate::transport::buffers::Share;
+use crate::transport::connection::Connection;
 use crate::transport::gate_io::Refused;
 use crate::transport::head;
 use crate::transport::head::Limits;
 use crate::transport::head::Refusal;
+
+/// A head for which there is always room, where its connection has none other of the kind under way.
+const SMALL_HEAD_BYTES_MAX: usize = 4096;
 
 /// A head that was refused, and as what it was judged.
 #[derive(Debug)]
 pub(super) struct RefusedHead {
     pub(super) refusal: Refusal,
     pub(super) head: Vec<u8>,
+}
+
+/// Holds a head. A small one of a connection is held though there is no room, as it is under HTTP/1.1.
+fn hold(bytes: usize, holder: &mut Holder) -> Result<(), Full> {
+    holder.set(bytes, Share::Request).or_else(|full| {
+        let is_small = bytes <= SMALL_HEAD_BYTES_MAX;
+        let is_favoured = || Connection::current().is_some_and(|connection| connection.is_favoured());
+        if is_small && is_favoured() { Ok(holder.set_anyway(bytes)) } else { Err(full) }
+    })
 }
 
 /// Judges a head, and leaves its authority in its `Host`, where everybody looks for it. What it takes is held by `holder`.
@@ -35,7 +49,7 @@ pub(super) fn judge(
     let head = as_http1(request, has_body);
     match head::judge(&head, limits) {
         Ok(_) if request.uri.scheme_str() != Some("https") => Err(RefusedHead { refusal: head::SCHEME, head }),
-        Ok(_) if holder.set(head.len(), Share::Request).is_err() => Err(RefusedHead { refusal: head::NO_ROOM, head }),
+        Ok(_) if hold(head.len(), holder).is_err() => Err(RefusedHead { refusal: head::NO_ROOM, head }),
         Ok(_) => {
             let authority = request.uri.authority().map(ToString::to_string);
             if let Some(authority) = authority

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::transport::connection::CURRENT;
 use crate::transport::connection::Connection;
+use crate::transport::connection::Streams;
 use crate::transport::edge::Answerer;
 use crate::transport::gate_io::Gatekeeper;
 use crate::transport::gate_io::Limits;
@@ -83,6 +84,7 @@ where
         };
         let mut draining = self.keeper.draining();
         let slots = Arc::new(Semaphore::new(STREAMS_MAX as usize));
+        let streams = Streams::new(limits.write);
         let (mut requests, mut late, mut errors, mut is_ending) = (0_u64, 0, 0, false);
         loop {
             let accepted = tokio::select! {
@@ -103,7 +105,7 @@ where
                         wire.graceful_shutdown();
                         is_ending = true;
                     }
-                    if !self.begin(session, &slots) {
+                    if !self.begin(session, &slots, &streams) {
                         self.keeper.dropped(&self.connection, STREAMS);
                         errors += 1;
                     }
@@ -127,12 +129,12 @@ where
 
     /// Begins to answer a request, in a task of its own. False if there is no place: a stream that the client reset makes room
     /// for another at once, but the work on it goes on for a while.
-    fn begin(&self, mut session: HttpSession, slots: &Arc<Semaphore>) -> bool {
+    fn begin(&self, mut session: HttpSession, slots: &Arc<Semaphore>, streams: &Streams) -> bool {
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
             session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
             return false;
         };
-        let connection = Arc::new(self.connection.of_stream());
+        let connection = Arc::new(self.connection.of_stream(streams.clone()));
         let (answerer, keeper) = (Arc::clone(&self.answerer), Arc::clone(&self.keeper));
         let answered = answer(answerer, keeper, session, slot);
         tokio::spawn(CURRENT.scope(connection, answered));

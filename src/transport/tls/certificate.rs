@@ -3,15 +3,12 @@
 //! PEM: the certificate first, then those of its issuers; the key unencrypted. What cannot serve is reported at the key of
 //! the configuration that names the file.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem;
-use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
 use sha2::Digest;
 use sha2::Sha256;
@@ -19,13 +16,10 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
-use crate::config::bounded::read_regular;
 use crate::config::model::CertificateFiles;
+use crate::config::pem;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
-
-/// Bytes of one file.
-const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What is known of a certificate of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +49,7 @@ pub(super) fn load(
     at: &At,
     problems: &mut Problems,
 ) -> Option<Loaded> {
-    let chain = read_certificates(Path::new(&files.cert_file), &at.key("cert_file"), problems);
+    let chain = read_certificates(&files.cert_file, &at.key("cert_file"), problems);
     let key = read_key(&files.key_file, &at.key("key_file"), problems);
     let (chain, key) = (chain?, key?);
     let Some(facts) = chain.first().and_then(facts) else {
@@ -119,70 +113,14 @@ pub(super) fn is_valid(
 }
 
 /// Every certificate in a PEM file; at least one.
-pub(super) fn read_certificates(path: &Path, at: &At, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
-    let text = read(path, at, problems)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Some(certificates),
-        Ok(_) => {
-            problems.error(
-                at,
-                format!("there is no certificate in `{}`", path.display()),
-                "write the path of a PEM file; a certificate begins with `-----BEGIN CERTIFICATE-----`",
-            );
-            None
-        }
-        Err(_) => {
-            problems.error(
-                at,
-                format!("`{}` is damaged: a certificate in it cannot be read", path.display()),
-                "write the path of a PEM file: certificates in base64 between their BEGIN and END lines",
-            );
-            None
-        }
-    }
+pub(super) fn read_certificates(path: &str, at: &At, problems: &mut Problems) -> Option<Vec<CertificateDer<'static>>> {
+    let text = pem::text(Path::new(path), path, at, problems)?;
+    pem::certificates(&text, path, at, problems)
 }
 
 fn read_key(path: &str, at: &At, problems: &mut Problems) -> Option<PrivateKeyDer<'static>> {
-    let text = secrecy::SecretString::from(read(Path::new(path), at, problems)?);
-    let text = secrecy::ExposeSecret::expose_secret(&text);
-    // What everybody on the machine can read is no secret, but the operator may know who everybody is.
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
-        problems.warning(
-            at,
-            format!("everybody on this machine can use the key in `{path}`"),
-            "take the rights of others away: `chmod o= FILE`",
-        );
-    }
-    match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
-        Ok(key) => Some(key),
-        Err(pem::Error::NoItemsFound) if text.contains("BEGIN ENCRYPTED PRIVATE KEY") => {
-            problems.error(
-                at,
-                format!("the key in `{path}` is encrypted"),
-                "store it decrypted, readable for this user alone: `openssl pkey -in FILE -out NEW`",
-            );
-            None
-        }
-        Err(_) => {
-            problems.error(
-                at,
-                format!("there is no private key in `{path}`"),
-                "write the path of a PEM file; a key begins with `-----BEGIN PRIVATE KEY-----`",
-            );
-            None
-        }
-    }
-}
-
-fn read(path: &Path, at: &At, problems: &mut Problems) -> Option<String> {
-    read_regular(path, FILE_BYTES_MAX)
-        .map_err(|error| {
-            let help =
-                "write the path of a PEM file that this user may read; a relative one starts at the file it stands in";
-            problems.error(at, format!("`{}` cannot be read: {error}", path.display()), help);
-        })
-        .ok()
+    let text = pem::secret(Path::new(path), path, at, problems)?;
+    pem::key(text.expose(), path, at, problems)
 }
 
 /// What stands in a certificate; `None` if it cannot be read.

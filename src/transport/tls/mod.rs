@@ -13,7 +13,6 @@ mod stream;
 mod tests;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,7 +146,7 @@ fn client_verifier(
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let path = tls.client_ca_file.as_deref().filter(|_| tls.client_auth != ClientAuth::None)?;
     let at = at.key("client_ca_file");
-    let issuers = certificate::read_certificates(Path::new(path), &at, problems)?;
+    let issuers = certificate::read_certificates(path, &at, problems)?;
     let mut roots = RootCertStore::empty();
     let added = issuers.len() <= CLIENT_ISSUERS_MAX && issuers.into_iter().all(|issuer| roots.add(issuer).is_ok());
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));

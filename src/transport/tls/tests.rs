@@ -9,13 +9,9 @@ use rustls::sign::CertifiedKey;
 use crate::config::model::CertificateFiles;
 use crate::config::problem::Severity;
 
-/// A key made for this test alone, and its certificate for `localhost`, valid from 2020 to 2120.
-const KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFb9V/JNiPbhdntXLBYOfJ08K6xONtl1e6YP6V542N5ShRANCAASQZjDU+an8\
-     n+NE8KGHT0eMhWYUXZluiIDBU7XCbZgj+EDU/QVrzcl68qviB3wyxj6DPhbiNbFKTQduQ2aK6mAa";
-const CERTIFICATE: &str = "MIIBPjCB5aADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAw\
-     MFowFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkGYw1Pmp/J/jRPChh09HjIVmFF2ZboiAwVO1wm2Y\
-     I/hA1P0Fa83JevKr4gd8MsY+gz4W4jWxSk0HbkNmiupgGqMmMCQwFAYDVR0RBA0wC4IJbG9jYWxob3N0MAwGA1UdEwEB/wQCMAAwCgYIKoZI\
-     zj0EAwIDSAAwRQIgYM3MUiFNTCIKMzxkLwwFX7bj0HKwWnYdjTzbjPn3aWwCIQDQyE8CmBXhxRSuWp3tgBiWdZ6kqB+KALiygmCZrXXHWA==";
+/// A key made for tests alone, and its certificate for `localhost`, valid from 2020 to 2120: DER in base64.
+const KEY: &str = include_str!("../../../tests/certificates/localhost.key").trim_ascii();
+const CERTIFICATE: &str = include_str!("../../../tests/certificates/localhost.crt").trim_ascii();
 
 const DAY: i64 = 86_400;
 

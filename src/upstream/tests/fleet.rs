@@ -18,6 +18,7 @@ use crate::config::model::HealthType;
 use crate::config::model::Server;
 use crate::upstream::Choice;
 use crate::upstream::Failure;
+use crate::upstream::Fleet;
 use crate::upstream::Upstreams;
 
 fn replicas(urls: &[(String, usize)], health: Health) -> Server {
@@ -162,6 +163,69 @@ async fn a_retired_server_is_left_alone() {
     let before = (one.connections(), two.connections());
     tokio::time::sleep(Duration::from_millis(350)).await;
     assert_eq!((one.connections.load(Ordering::SeqCst), two.connections()), before);
+}
+
+#[tokio::test]
+async fn a_retired_server_keeps_nothing_but_its_calls() {
+    let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let scripted = Scripted::new([Step::SayAndHang(begun.into())]);
+    let urls = [(scripted.url(), 1), (format!("{}/2", scripted.url()), 1)];
+    let running = Running::new(Server { timeout_ms: 5_000, ..replicas(&urls, health(HealthType::None, "/")) });
+    let mut stream = running.send().await.unwrap();
+    running.call().await.unwrap();
+    let checked = Scripted::new([]);
+    let checks = replicas(&[(checked.url(), 1), (dead(), 1)], health(HealthType::Tcp, "/"));
+    let fleet = running.upstreams.adopt(&plans(checks));
+    eventually("the idle connection being closed", || scripted.departures() == 1).await;
+    assert_eq!(stream.body.next(super::soon()).await.unwrap().unwrap(), "abc", "a call under way goes on");
+    eventually("health checks", || checked.connections() > 1).await;
+    running.upstreams.adopt(&plans(server(&scripted.url())));
+    // A check that was under way may still end.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = checked.connections();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!(checked.connections(), before, "nobody is asked how a retired server is, whoever still holds it");
+    assert_eq!(fleet.get("x").unwrap().endpoints().len(), 2);
+    assert_eq!(scripted.departures(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_does_not_forget_who_is_ill_and_does_not_keep_it_where_nobody_asks() {
+    let (scripted, gone) = (Scripted::new([]), dead());
+    let ill = |check| replicas(&[(scripted.url(), 1), (gone.clone(), 1)], check);
+    let checked = |timeout_ms| Server { timeout_ms, ..ill(health(HealthType::Tcp, "/")) };
+    let running = Running::new(checked(400));
+    let is_ill = |fleet: &Fleet| !fleet.get("x").unwrap().endpoints()[1].is_healthy();
+    eventually("the dead endpoint being found", || is_ill(&running.fleet)).await;
+    let fleet = running.upstreams.adopt(&plans(checked(500)));
+    assert!(is_ill(&fleet) && fleet.get("x").unwrap().endpoints()[0].is_healthy());
+    let fleet = running.upstreams.adopt(&plans(ill(health(HealthType::None, "/"))));
+    assert!(!is_ill(&fleet), "nobody would ever find out that it is well");
+}
+
+#[tokio::test]
+async fn connections_of_before_and_after_a_reload_count_together() {
+    let hang = Step::SayAndHang("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".into());
+    let scripted = Scripted::new([hang]);
+    let narrow = |timeout_ms| Server { timeout_ms, connections_max: 1, ..server(&scripted.url()) };
+    let mut running = Running::new(narrow(5_000));
+    let stream = running.send().await.unwrap();
+    running.fleet = running.upstreams.adopt(&plans(narrow(4_000)));
+    let endpoint = Arc::clone(&running.upstream().endpoints()[0]);
+    assert_eq!(endpoint.connections(), 1);
+    assert_eq!(running.call().await.unwrap_err().failure(), Failure::ConnectionsMax);
+    drop(stream);
+    assert_eq!(running.call().await.unwrap(), "{\"a\":1}");
+    assert_eq!((endpoint.connections(), scripted.connections()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_reload_does_not_forget_where_a_name_led() {
+    let named = |timeout_ms| Server { timeout_ms, ..server("http://localhost:1/mcp") };
+    let running = Running::new(named(400));
+    let known = running.upstream().endpoints()[0].resolve().await.unwrap();
+    let fleet = running.upstreams.adopt(&plans(named(500)));
+    assert_eq!(fleet.get("x").unwrap().endpoints()[0].last_addresses(), Some(known));
 }
 
 #[tokio::test]

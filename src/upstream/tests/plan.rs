@@ -162,7 +162,7 @@ fn a_credential_must_be_complete_and_nothing_of_it_unused() {
 
 #[test]
 fn headers_that_are_not_the_operators_are_refused() {
-    assert_eq!(mistakes(header("X Y", "v")), ["headers.X Y: this is not a header name"]);
+    assert_eq!(mistakes(header("X Y", "v")), ["headers.\"X Y\": this is not a header name"]);
     assert_eq!(mistakes(header("X-Y", "v\u{7f}")), ["headers.X-Y: this has characters that a header cannot carry"]);
     let own = [
         "Host",

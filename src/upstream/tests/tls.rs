@@ -30,13 +30,9 @@ use crate::upstream::Plans;
 use crate::upstream::Upstreams;
 use crate::upstream::dial::Dialer;
 
-/// A key made for this test alone, and its certificate for `localhost`, valid from 2020 to 2120.
-const KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFb9V/JNiPbhdntXLBYOfJ08K6xONtl1e6YP6V542N5ShRANCAASQZjDU+an8\
-     n+NE8KGHT0eMhWYUXZluiIDBU7XCbZgj+EDU/QVrzcl68qviB3wyxj6DPhbiNbFKTQduQ2aK6mAa";
-const CERTIFICATE: &str = "MIIBPjCB5aADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAw\
-     MFowFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkGYw1Pmp/J/jRPChh09HjIVmFF2ZboiAwVO1wm2Y\
-     I/hA1P0Fa83JevKr4gd8MsY+gz4W4jWxSk0HbkNmiupgGqMmMCQwFAYDVR0RBA0wC4IJbG9jYWxob3N0MAwGA1UdEwEB/wQCMAAwCgYIKoZI\
-     zj0EAwIDSAAwRQIgYM3MUiFNTCIKMzxkLwwFX7bj0HKwWnYdjTzbjPn3aWwCIQDQyE8CmBXhxRSuWp3tgBiWdZ6kqB+KALiygmCZrXXHWA==";
+/// A key made for tests alone, and its certificate for `localhost`, valid from 2020 to 2120: DER in base64.
+const KEY: &str = include_str!("../../../tests/certificates/localhost.key").trim_ascii();
+const CERTIFICATE: &str = include_str!("../../../tests/certificates/localhost.crt").trim_ascii();
 
 /// Another one, for `gateway`.
 const OTHER_KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgTkULm3Bj4kkdkfO93fXQVCIKEs+RzlDQa+U59UktZX2hRANCAATT8dbbspyY\
@@ -234,11 +230,11 @@ fn mistakes_in_tls_are_told_at_the_key_that_names_the_file() {
     let no_certificate = UpstreamTls { client_cert_file: None, client_cert: None, ..whole.clone() };
     assert_eq!(mistakes(no_certificate, https), ["tls: `client_key_file` needs `client_cert_file`"]);
     let empty = UpstreamTls { ca: Some("nothing".into()), ..whole.clone() };
-    assert_eq!(mistakes(empty, https), ["tls.ca_file: there is no certificate in the file"]);
+    assert_eq!(mistakes(empty, https), ["tls.ca_file: there is no certificate in `ca.pem`"]);
     let none = UpstreamTls { ca: Some(pem("CERTIFICATE", "AAAA")), ..whole.clone() };
-    assert_eq!(mistakes(none, https), ["tls.ca_file: certificate 1 of the file is none"]);
+    assert_eq!(mistakes(none, https), ["tls.ca_file: certificate 1 in `ca.pem` cannot be read"]);
     let no_text = UpstreamTls { client_key: Some(Secret::new("nothing")), ..whole.clone() };
-    assert_eq!(mistakes(no_text, https), ["tls.client_key_file: there is no private key in the file"]);
+    assert_eq!(mistakes(no_text, https), ["tls.client_key_file: there is no private key in `client.key`"]);
     let name = UpstreamTls { server_name: Some("not a name".into()), ..whole.clone() };
     assert_eq!(mistakes(name, https), ["tls.server_name: this is neither a name nor an address"]);
     let found = mistakes(tls(None, Some((CERTIFICATE, OTHER_KEY))), https);

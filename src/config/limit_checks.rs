@@ -1,0 +1,113 @@
+//! Can the limits be kept as they are written?
+//!
+//! A limit of nothing, a plan that is not there, a call that no budget can ever pay: each is reported at its place.
+
+use crate::config::limits::Limits;
+use crate::config::model::Config;
+use crate::config::model::Server;
+use crate::config::money::Money;
+use crate::config::names;
+use crate::config::problem::Problems;
+use crate::config::trail::Trail;
+
+/// The highest rate: a request's share of the time is counted in billionths of a second.
+const RATE_MAX: u64 = 1_000_000;
+/// The highest number of calls a day, and of what is under way at once.
+const COUNT_MAX: u64 = 1_000_000_000;
+/// The most servers whose use is remembered for one caller.
+const SERVERS_MAX: u64 = 1_000;
+/// The most callers whose use is counted at once.
+const CALLERS_MAX: u64 = 10_000_000;
+
+/// Reports limits that cannot be kept.
+pub(crate) fn check(config: &Config, problems: &mut Problems) {
+    let root = Trail::Root;
+    let usage = root.key("limits");
+    in_range(Some(config.limits.callers_max as u64), CALLERS_MAX, &usage.key("callers_max"), problems);
+    let mut least = limits(&config.limits.each_caller, &usage.key("each_caller"), problems);
+    for (name, plan) in &config.plans {
+        let plans = root.key("plans");
+        let trail = plans.key(name);
+        names::check_name(name, "a plan", &trail, problems);
+        least = lesser(least, limits(plan, &trail, problems));
+    }
+    let mut level = |table: &str, name: &str, plan: Option<&str>, own: &Limits| {
+        let table = root.key(table);
+        let trail = table.key(name);
+        names::exists("plan", plan, &config.plans, &trail, problems);
+        least = lesser(least, limits(own, &trail.key("limits"), problems));
+    };
+    config.keys.iter().for_each(|(name, key)| level("keys", name, key.plan.as_deref(), &key.limits));
+    config.teams.iter().for_each(|(name, team)| level("teams", name, team.plan.as_deref(), &team.limits));
+    config.organisations.iter().for_each(|(name, it)| level("organisations", name, it.plan.as_deref(), &it.limits));
+    config.users.iter().for_each(|(name, user)| level("users", name, user.plan.as_deref(), &user.limits));
+    config.agents.iter().for_each(|(name, agent)| level("agents", name, agent.plan.as_deref(), &agent.limits));
+    for (name, server) in &config.servers {
+        let servers = root.key("servers");
+        check_server(server, least, &servers.key(name), problems);
+    }
+}
+
+/// The limits of a server and its tools, and whether what they cost can be paid from the `least` budget of a caller.
+fn check_server(server: &Server, least: Option<Money>, trail: &Trail<'_>, problems: &mut Problems) {
+    let least = lesser(least, limits(&(&server.limits).into(), &trail.key("limits"), problems));
+    let costs = &server.mcp_server_cost_info;
+    let at = trail.key("mcp_server_cost_info");
+    if let Some(cost) = costs.default_cost_per_query {
+        affordable(cost, least, &at.key("default_cost_per_query"), problems);
+    }
+    let of_tools = at.key("tool_name_to_cost_per_query");
+    for (tool, cost) in &costs.tool_name_to_cost_per_query {
+        affordable(*cost, least, &of_tools.key(tool), problems);
+    }
+    for (tool, entry) in &server.tools {
+        let tools = trail.key("tools");
+        let trail = tools.key(tool);
+        let own = limits(&(&entry.limits).into(), &trail.key("limits"), problems);
+        affordable(costs.of(tool), own, &trail.key("limits"), problems);
+    }
+}
+
+/// A call that costs more than a whole budget is never made by whoever has that budget.
+fn affordable(cost: Money, least: Option<Money>, trail: &Trail<'_>, problems: &mut Problems) {
+    if let Some(budget) = least.filter(|budget| *budget < cost) {
+        let help = "whoever has that budget is always refused: raise it, or lower the cost";
+        problems.warning(&trail.at(), format!("a call costs {cost}, and there is a budget of {budget}"), help);
+    }
+}
+
+fn lesser(one: Option<Money>, other: Option<Money>) -> Option<Money> {
+    one.into_iter().chain(other).min()
+}
+
+/// Reports limits that are out of range; the lesser of their budgets.
+fn limits(limits: &Limits, trail: &Trail<'_>, problems: &mut Problems) -> Option<Money> {
+    for (key, value, most) in [
+        ("rps_limit", limits.rps_limit.map(u64::from), RATE_MAX),
+        ("rpm_limit", limits.rpm_limit.map(u64::from), RATE_MAX),
+        ("calls_per_day_max", limits.calls_per_day_max, COUNT_MAX),
+        ("concurrent_calls_max", limits.concurrent_calls_max.map(u64::from), COUNT_MAX),
+        ("concurrent_streams_max", limits.concurrent_streams_max.map(u64::from), COUNT_MAX),
+        ("sessions_per_hour_max", limits.sessions_per_hour_max.map(u64::from), RATE_MAX),
+        ("servers_max", limits.servers_max.map(u64::from), SERVERS_MAX),
+    ] {
+        in_range(value, most, &trail.key(key), problems);
+    }
+    let (day, month) = (limits.budget_per_day_max, limits.budget_per_month_max);
+    if let (Some(day), Some(month)) = (day, month)
+        && day > month
+    {
+        let message = format!("a day may cost {day}, and a month only {month}");
+        let help = "lower it, or leave it out: the month's budget ends first";
+        problems.error(&trail.key("budget_per_day_max").at(), message, help);
+    }
+    lesser(day, month)
+}
+
+/// Zero would refuse everything, which is for permissions to say.
+fn in_range(value: Option<u64>, most: u64, trail: &Trail<'_>, problems: &mut Problems) {
+    if let Some(value) = value.filter(|value| *value == 0 || *value > most) {
+        let help = format!("write a number from 1 to {most}, or leave the limit out");
+        problems.error(&trail.at(), format!("`{value}` is out of range"), help);
+    }
+}

@@ -1,0 +1,153 @@
+//! Whom does the configuration limit?
+//!
+//! References to plans that do not exist are reported by `config`; here they limit nothing.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::model;
+use crate::config::model::Config;
+use crate::config::model::Costs;
+use crate::config::model::Money;
+use crate::principal::Principal;
+use crate::quota::rules::Rule;
+use crate::quota::rules::Subject;
+use crate::quota::words::Level;
+
+type Rules = HashMap<Arc<str>, Arc<Rule>>;
+
+/// The limits and costs of one configuration. Never changes.
+#[derive(Debug, Default)]
+pub struct Quotas {
+    each_caller: Option<Rule>,
+    keys: Rules,
+    teams: Rules,
+    organisations: Rules,
+    users: Rules,
+    agents: Rules,
+    servers: HashMap<Arc<str>, Server>,
+    /// The organisation that a team belongs to.
+    organisation_of_team: HashMap<Arc<str>, Arc<str>>,
+    /// Callers without a key whose use is counted at once.
+    pub callers_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    rule: Option<Arc<Rule>>,
+    tools: Rules,
+    costs: Costs,
+}
+
+impl Quotas {
+    /// The limits and costs that `config` states.
+    pub fn compile(config: &Config) -> Self {
+        let plans = &config.plans;
+        let each_caller = Subject { level: Level::Caller, name: "".into() };
+        let organisations = config.teams.iter().filter_map(|(name, team)| Some((name, team.organisation.as_deref()?)));
+        let quotas = Self {
+            each_caller: Rule::new(each_caller, &config.limits.each_caller, None),
+            keys: rules(Level::Key, plans, config.keys.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
+            teams: rules(Level::Team, plans, config.teams.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
+            organisations: rules(
+                Level::Organisation,
+                plans,
+                config.organisations.iter().map(|(name, it)| (name, &it.plan, &it.limits)),
+            ),
+            users: rules(Level::User, plans, config.users.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
+            agents: rules(Level::Agent, plans, config.agents.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
+            servers: config
+                .servers
+                .iter()
+                .filter_map(|(name, it)| Some((name.as_str().into(), server(name, it)?)))
+                .collect(),
+            organisation_of_team: organisations.map(|(team, name)| (team.as_str().into(), name.into())).collect(),
+            callers_max: config.limits.callers_max,
+        };
+        // Nothing is looked up where nothing can be found.
+        if quotas.organisations.is_empty() { Self { organisation_of_team: HashMap::new(), ..quotas } } else { quotas }
+    }
+
+    /// Whether nobody who calls is limited.
+    pub fn limits_no_caller(&self) -> bool {
+        let tables = [&self.keys, &self.teams, &self.organisations, &self.users, &self.agents];
+        self.each_caller.is_none() && tables.iter().all(|rules| rules.is_empty())
+    }
+
+    /// Whether nothing is limited, and nothing costs.
+    pub fn is_empty(&self) -> bool {
+        self.limits_no_caller() && self.servers.is_empty()
+    }
+
+    /// The rules of a caller, each subject once, in one order for all.
+    pub fn of_caller(&self, principal: &Principal) -> Vec<Arc<Rule>> {
+        let mut rules = Vec::new();
+        if let Some(each) = &self.each_caller {
+            rules.push(Arc::new(each.of(Subject { level: Level::Caller, name: Arc::clone(&principal.id) })));
+        }
+        let mut add =
+            |table: &Rules, name: Option<&Arc<str>>| rules.extend(name.and_then(|name| table.get(name)).cloned());
+        add(&self.keys, principal.key.as_ref());
+        principal.teams.iter().for_each(|team| add(&self.teams, Some(team)));
+        let of_teams = principal.teams.iter().filter_map(|team| self.organisation_of_team.get(team));
+        match &principal.organisation {
+            Some(own) => add(&self.organisations, Some(own)),
+            None => of_teams.for_each(|organisation| add(&self.organisations, Some(organisation))),
+        }
+        add(&self.users, principal.user.as_ref());
+        add(&self.agents, principal.agent.as_ref());
+        rules.sort_by(|one, other| one.subject.cmp(&other.subject));
+        rules.dedup_by(|one, other| one.subject == other.subject);
+        rules
+    }
+
+    /// The rules of a server, and of its tool that is called.
+    pub fn of_call(&self, server: &str, tool: Option<&str>) -> impl Iterator<Item = &Arc<Rule>> {
+        let server = self.servers.get(server);
+        let of_tool = server.zip(tool).and_then(|(server, tool)| server.tools.get(tool));
+        server.and_then(|server| server.rule.as_ref()).into_iter().chain(of_tool)
+    }
+
+    /// What a call of a tool costs.
+    pub fn cost(&self, server: &str, tool: &str) -> Money {
+        self.servers.get(server).map(|server| server.costs.of(tool)).unwrap_or_default()
+    }
+
+    /// Every rule that names its subject: all but what each caller may use.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let tables = [&self.keys, &self.teams, &self.organisations, &self.users, &self.agents];
+        let of_servers = self.servers.values().flat_map(|server| server.rule.iter().chain(server.tools.values()));
+        tables.into_iter().flat_map(HashMap::values).chain(of_servers)
+    }
+}
+
+fn rules<'c>(
+    level: Level,
+    plans: &BTreeMap<String, model::Limits>,
+    subjects: impl Iterator<Item = (&'c String, &'c Option<String>, &'c model::Limits)>,
+) -> Rules {
+    let rule = |(name, plan, limits): (&String, &Option<String>, &model::Limits)| {
+        let name: Arc<str> = name.as_str().into();
+        let plan = plan.as_deref().and_then(|plan| Some((plan, plans.get(plan)?)));
+        let rule = Rule::new(Subject { level, name: Arc::clone(&name) }, limits, plan)?;
+        Some((name, Arc::new(rule)))
+    };
+    subjects.filter_map(rule).collect()
+}
+
+/// `None` if nothing is limited and nothing costs.
+fn server(name: &str, server: &model::Server) -> Option<Server> {
+    let subject = Subject { level: Level::Server, name: name.into() };
+    let tool = |(tool, entry): (&String, &model::ServerTool)| {
+        let subject = Subject { level: Level::Tool, name: format!("{name}/{tool}").into() };
+        Some((tool.as_str().into(), Arc::new(Rule::new(subject, &(&entry.limits).into(), None)?)))
+    };
+    let compiled = Server {
+        rule: Rule::new(subject, &(&server.limits).into(), None).map(Arc::new),
+        tools: server.tools.iter().filter_map(tool).collect(),
+        costs: server.mcp_server_cost_info.clone(),
+    };
+    let is_empty = compiled.rule.is_none() && compiled.tools.is_empty() && compiled.costs.is_empty();
+    (!is_empty).then_some(compiled)
+}
