@@ -47,7 +47,7 @@ enum Command {
     /// Try it out: a gateway with sample MCP servers, keys and a policy, in one process.
     Demo(demo::Arguments),
     /// Say what would become of a call, by which rule, and where the rule stands.
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Decide the calls in files of cases, and say which come out otherwise than expected.
     Test(test::Arguments),
     /// Make keys.
