@@ -230,6 +230,7 @@ impl Refusal {
     }
 
     /// The single table from reasons to the wire. `modern`: the request is of 2026-07-28; `named`: the tool it names.
+    #[allow(clippy::too_many_lines, reason = "a table is read row by row")]
     pub(crate) fn wire(&self, modern: bool, named: Option<&str>) -> Wire {
         match self {
             Self::Head(refusal) if matches!(refusal.status, 429 | 503) => {

@@ -373,7 +373,7 @@ fn a_set_of_servers_spans_any_number_of_them() {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "a list of all kinds is read row by row")]
+#[allow(clippy::too_many_lines, reason = "a table is read row by row")]
 fn every_name_of_a_verdict_is_on_the_list_once() {
     let place = || At::root().key("x");
     let text = String::new;

@@ -32,7 +32,7 @@ fn hold(bytes: usize, holder: &mut Holder) -> Result<(), Full> {
     holder.set(bytes, Share::Request).or_else(|full| {
         let is_small = bytes <= SMALL_HEAD_BYTES_MAX;
         let is_favoured = || Connection::current().is_some_and(|connection| connection.is_favoured());
-        if !(is_small && is_favoured()) {
+        if !is_small || !is_favoured() {
             return Err(full);
         }
         holder.set_anyway(bytes);

@@ -301,6 +301,7 @@ fn replaced(others: &str) -> String {
 }
 
 /// Texts that are no token, or whose signature is none.
+#[allow(clippy::too_many_lines, reason = "a table is read row by row")]
 fn texts(signer: &Signer) -> Vec<(E, String)> {
     let good = signer.token(HEADER, claims("{}"));
     let parts: Vec<&str> = good.split('.').collect();
