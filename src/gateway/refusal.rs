@@ -243,13 +243,7 @@ impl Refusal {
             }
             Self::Host => Wire::new(403, code::INVALID_REQUEST, "the Host header names no host of this gateway"),
             Self::Origin => Wire::new(403, code::INVALID_REQUEST, "requests from this origin are not allowed"),
-            Self::KeyMissing => Wire::new(
-                401,
-                code::INVALID_REQUEST,
-                "a credential is needed: send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`, or log in where this \
-                 server takes tokens",
-            )
-            .with("www-authenticate", crate::auth::challenge(None)),
+            Self::KeyMissing => missing_wire(),
             Self::Key(error) => key_wire(*error),
             Self::Token(error) => token_wire(*error),
             Self::MetadataUnknown => {
@@ -310,6 +304,17 @@ impl Refusal {
             Self::ClientGone => Wire::new(499, code::INTERNAL_ERROR, "the client went away"),
         }
     }
+}
+
+/// Of a request that showed nothing where something is needed.
+fn missing_wire() -> Wire {
+    Wire::new(
+        401,
+        code::INVALID_REQUEST,
+        "a credential is needed: send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`, or log in where this \
+         server takes tokens",
+    )
+    .with("www-authenticate", crate::auth::challenge(None))
 }
 
 fn key_wire(error: AuthError) -> Wire {

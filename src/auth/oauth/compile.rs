@@ -88,6 +88,10 @@ impl Issuer {
                 "write letters a-z, digits, `_` and `-`, 32 at most",
             );
         }
+        if issuer.allow_http {
+            let help = "leave it to tests: who can change an answer on its way can then be anybody";
+            problems.warning(&at.key("allow_http"), "the issuer may be asked without TLS", help);
+        }
         check_numbers(issuer, at, problems);
         check_scopes(&issuer.scopes_supported, &at.key("scopes_supported"), problems);
         let own = parse_url(&issuer.issuer, issuer, &at.key("issuer"), problems);

@@ -233,6 +233,7 @@ fn mistakes_in_the_configuration_are_told_at_their_place() {
     assert_eq!(issuer(|issuer| issuer.proxy = Some("proxy:3128".into())), ["auth.issuers.idp.proxy"]);
     assert_eq!(issuer(|issuer| issuer.algorithms.clear()), ["auth.issuers.idp.algorithms"]);
     assert_eq!(issuer(|issuer| issuer.audiences = Some(Vec::new())), ["auth.issuers.idp.audiences"]);
+    assert_eq!(issuer(|issuer| issuer.allow_http = true), ["auth.issuers.idp.allow_http"]);
     assert_eq!(issuer(|issuer| issuer.leeway_seconds = 301), ["auth.issuers.idp.leeway_seconds"]);
     assert_eq!(issuer(|issuer| issuer.refresh_ms = 29_999), ["auth.issuers.idp.refresh_ms"]);
     assert_eq!(issuer(|issuer| issuer.stale_ms_max = 1), ["auth.issuers.idp.stale_ms_max"]);

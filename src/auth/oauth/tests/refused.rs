@@ -1,4 +1,5 @@
 //! Tokens that are not taken, each for its reason. Those in the tables are well signed: only what the row says is wrong.
+#![allow(clippy::too_many_lines, reason = "a table of vectors is read row by row")]
 
 use std::collections::BTreeMap;
 
