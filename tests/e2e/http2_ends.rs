@@ -166,6 +166,10 @@ async fn where_there_is_no_room_one_small_request_of_a_connection_is_read_and_no
     let mut many = stage.open(HERE).await;
     for number in 0..100_u32 {
         many.write([head(number * 2 + 1), part(number * 2 + 1, 4_000)].concat()).await;
+        if number % 10 == 9 {
+            // Within the connection's window, which what is refused gives back.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     let mut refused = std::collections::BTreeSet::new();
     while let Ok(Some(next)) = timeout(Duration::from_secs(2), many.frame()).await {

@@ -52,6 +52,8 @@ enum Verdict {
     Hidden,
     /// A list that has exactly this tool.
     Lists(&'static str),
+    /// The call was under way when another configuration took its permission back.
+    Withdrawn,
 }
 
 /// A server with two tools, of which a configuration lets one be called.
@@ -80,6 +82,10 @@ fn request(key: &Key, number: &str, method: &str, tool: &str) -> String {
 #[track_caller]
 fn verdict(answer: &Answer, number: &str) -> Verdict {
     let body = answer.json();
+    let is_withdrawn = answer.status == 403 && answer.text().contains("the permission for this call was withdrawn");
+    if is_withdrawn && answer.complete && body["id"] == number {
+        return Verdict::Withdrawn;
+    }
     assert!(answer.status == 200 && answer.complete && body["id"] == number, "{number}: {answer:?}");
     if let Some(tools) = body["result"]["tools"].as_array() {
         let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
@@ -148,7 +154,7 @@ fn tool_of_each_revision(
     for (number, tool, said) in seen {
         let (revision, allowed) = *judged.get(number).unwrap_or_else(|| panic!("{number} is not on record"));
         let (expected, allows) = match said {
-            Verdict::Answered => (true, *tool),
+            Verdict::Answered | Verdict::Withdrawn => (true, *tool),
             Verdict::Hidden => (false, other(tool)),
             Verdict::Lists(listed) => (true, *listed),
         };
