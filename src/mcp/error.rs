@@ -57,7 +57,8 @@ pub fn tool_error_body(id: &str, text: &str, era: Era) -> Bytes {
 
 /// A text as a JSON string, with quotes.
 pub fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // A text can always be written.
+    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use crate::config::problem::Problems;
 use crate::network::Networks;
 use crate::policy::Policy;
 use crate::policy::grants::Groups;
-use crate::policy::grants::Levels;
 use crate::policy::hash::NameMap;
 use crate::policy::names::Names;
 use crate::policy::names::Noun;
@@ -83,10 +82,9 @@ impl Policy {
         let keys = config.keys.iter();
         let keys = keys.map(|(name, key)| (name.as_str().into(), compiler.key(name, key, &levels, &groups))).collect();
         let Compiler { index, servers, patterns, uris, .. } = compiler;
-        let Levels { teams, organisations, users, agents, toolsets } = levels;
         let intersects = config.policy.cascade == Cascade::Intersect;
         let scopes = Scopes::compile(config);
-        Self { index, servers, keys, teams, organisations, users, agents, toolsets, intersects, patterns, uris, scopes }
+        Self { index, servers, keys, levels, intersects, patterns, uris, scopes }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::policy::compile::reason;
 use crate::policy::hash::NameMap;
 use crate::policy::level::Bundle;
 use crate::policy::level::Level;
+use crate::policy::level::Levels;
 use crate::policy::level::Speaker;
 use crate::policy::level::Team;
 use crate::policy::names::Names;
@@ -27,16 +28,6 @@ use crate::policy::rules::KeyRules;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::Servers;
 use crate::policy::rules::ToolsetRules;
-
-/// The levels that are no key's own.
-#[derive(Default)]
-pub(super) struct Levels {
-    pub(super) teams: NameMap<Box<str>, Team>,
-    pub(super) organisations: NameMap<Box<str>, Arc<Level>>,
-    pub(super) users: NameMap<Box<str>, Arc<Level>>,
-    pub(super) agents: NameMap<Box<str>, Arc<AgentRules>>,
-    pub(super) toolsets: NameMap<Box<str>, ToolsetRules>,
-}
 
 /// Servers by the groups that they are in.
 pub(super) type Groups<'c> = BTreeMap<&'c str, Vec<ServerIndex>>;
@@ -87,13 +78,15 @@ impl Compiler<'_> {
         };
         let user = key.user.as_deref().and_then(|name| levels.users.get(name)).cloned();
         let agent = key.agent.as_deref().and_then(|name| levels.agents.get(name)).cloned();
-        if key.agent.is_some() && agent.is_none() {
-            let level = Arc::new(Level::silent(Speaker::Key, at));
-            let (team, organisation, user) = (None, None, None);
-            return KeyRules { level, team, organisation, user, agent, names, disabled: key.disabled };
+        let mut all = vec![level];
+        if key.agent.is_none() || agent.is_some() {
+            let of_agent = agent.as_ref().map(|agent| Arc::clone(&agent.level));
+            let of_team = team.map(|team| Arc::clone(&team.level));
+            all.extend([of_team, organisation, user, of_agent].into_iter().flatten());
+        } else {
+            all = vec![Arc::new(Level::silent(Speaker::Key, at.clone()))];
         }
-        let team = team.map(|team| Arc::clone(&team.level));
-        KeyRules { level, team, organisation, user, agent, names, disabled: key.disabled }
+        KeyRules { levels: all.into(), agent, names, at, disabled: key.disabled }
     }
 
     fn level(

@@ -4,14 +4,18 @@
 //! server once it has a list of servers (groups are part of that list), for every tool of a server once it has permissions
 //! for that server, and grants the tools of its toolsets. Of what remains it says nothing.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::config::problem::At;
 use crate::policy::hash::NameMap;
 use crate::policy::names::Names;
 use crate::policy::reason::Reason;
+use crate::policy::rules::AgentRules;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::Servers;
+use crate::policy::rules::ToolsetRules;
+use crate::principal::Principal;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,19 +146,6 @@ impl Level {
     }
 }
 
-/// The levels that speak with one voice: several teams, or the organisations of several teams, grant if any grants.
-#[derive(Clone, Copy)]
-pub(super) enum Voice<'p> {
-    /// Nobody.
-    None,
-    /// One level.
-    One(&'p Level),
-    /// Several, by the names of the caller's teams.
-    Teams(&'p NameMap<Box<str>, Team>, &'p [Arc<str>]),
-    /// The organisations of the caller's teams.
-    TheirOrganisations(&'p NameMap<Box<str>, Team>, &'p [Arc<str>]),
-}
-
 /// A team: its level, and that of its organisation.
 #[derive(Debug)]
 pub(super) struct Team {
@@ -162,28 +153,40 @@ pub(super) struct Team {
     pub(super) organisation: Option<Arc<Level>>,
 }
 
-impl<'p> Voice<'p> {
-    /// One level, if there is one.
-    pub(super) fn of(level: Option<&'p Level>) -> Self {
-        level.map_or(Self::None, Self::One)
-    }
+/// The levels that are no key's own.
+#[derive(Default)]
+pub(super) struct Levels {
+    pub(super) teams: NameMap<Box<str>, Team>,
+    pub(super) organisations: NameMap<Box<str>, Arc<Level>>,
+    pub(super) users: NameMap<Box<str>, Arc<Level>>,
+    pub(super) agents: NameMap<Box<str>, Arc<AgentRules>>,
+    pub(super) toolsets: NameMap<Box<str>, ToolsetRules>,
+}
 
+/// Levels that speak with one voice: several teams, or the organisations of several teams, grant if any grants.
+#[derive(Clone, Copy)]
+enum Voice<'p> {
+    One(&'p Level),
+    Teams(Claimed<'p>),
+    TheirOrganisations(Claimed<'p>),
+}
+
+impl<'p> Voice<'p> {
     fn each(self, mut visit: impl FnMut(&'p Level)) {
         match self {
-            Self::None => {}
             Self::One(level) => visit(level),
-            Self::Teams(teams, names) => {
-                names.iter().filter_map(|name| teams.get(&**name)).for_each(|team| visit(&team.level));
-            }
-            Self::TheirOrganisations(teams, names) => {
-                let of = |name: &'p Arc<str>| teams.get(&**name)?.organisation.as_deref();
-                names.iter().filter_map(of).for_each(visit);
+            Self::Teams(claimed) => claimed.teams().for_each(|team| visit(&team.level)),
+            Self::TheirOrganisations(claimed) => {
+                claimed.teams().filter_map(|team| team.organisation.as_deref()).for_each(visit);
             }
         }
     }
 
     /// What is said: a grant if any level grants, else a denial if any denies.
     fn say(self, server: ServerIndex, question: Question<'_>) -> Option<Word<'p>> {
+        if let Self::One(level) = self {
+            return level.say(server, question);
+        }
         let mut said: Option<Word<'p>> = None;
         self.each(|level| {
             let word = level.say(server, question);
@@ -195,26 +198,75 @@ impl<'p> Voice<'p> {
     }
 }
 
+/// What a token says of its bearer, and the levels that this configuration has for it.
+#[derive(Clone, Copy)]
+pub(super) struct Claimed<'p> {
+    pub(super) levels: &'p Levels,
+    pub(super) principal: &'p Principal,
+}
+
+impl<'p> Claimed<'p> {
+    fn teams(&self) -> impl Iterator<Item = &'p Team> + use<'p> {
+        let levels = self.levels;
+        self.principal.teams.iter().filter_map(move |name| levels.teams.get(&**name))
+    }
+
+    /// The agent that the bearer is, if this configuration has it.
+    pub(super) fn agent(&self) -> Option<&'p AgentRules> {
+        self.levels.agents.get(&**self.principal.agent.as_ref()?).map(|agent| &**agent)
+    }
+}
+
 /// The levels that one caller has, in the order in which they are asked.
 #[derive(Clone, Copy)]
 pub(super) struct Cascade<'p> {
-    pub(super) voices: [Voice<'p>; 6],
+    /// Those of a key: its own, then those of whom it belongs to. Each is a voice.
+    pub(super) levels: &'p [Arc<Level>],
+    /// What a token says in their place.
+    pub(super) claimed: Option<Claimed<'p>>,
+    /// That of the toolset by whose URL the call came.
+    pub(super) toolset: Option<&'p Level>,
     /// Whether all that say something must grant, instead of the first.
     pub(super) intersects: bool,
 }
 
 impl<'p> Cascade<'p> {
+    /// Shows every voice in its order, until one is enough.
+    fn try_each<B>(&self, mut visit: impl FnMut(Voice<'p>) -> ControlFlow<B>) -> Option<B> {
+        for level in self.levels {
+            if let ControlFlow::Break(end) = visit(Voice::One(level)) {
+                return Some(end);
+            }
+        }
+        if let Some(claimed) = self.claimed {
+            let (levels, principal) = (claimed.levels, claimed.principal);
+            let organisation = match &principal.organisation {
+                Some(name) => levels.organisations.get(&**name).map(|level| Voice::One(level)),
+                None => Some(Voice::TheirOrganisations(claimed)),
+            };
+            let user = principal.user.as_ref().and_then(|name| levels.users.get(&**name));
+            let user = user.map(|level| Voice::One(level));
+            let agent = claimed.agent().map(|agent| Voice::One(&agent.level));
+            for voice in [Some(Voice::Teams(claimed)), organisation, user, agent].into_iter().flatten() {
+                if let ControlFlow::Break(end) = visit(voice) {
+                    return Some(end);
+                }
+            }
+        }
+        visit(Voice::One(self.toolset?)).break_value()
+    }
+
     /// What the levels say together; `None`: nothing, which grants nothing.
     pub(super) fn say(&self, server: ServerIndex, question: Question<'_>) -> Option<Word<'p>> {
         let mut said = None;
-        for voice in self.voices {
-            let Some(word) = voice.say(server, question) else { continue };
-            if !self.intersects || !word.granted {
-                return Some(word);
+        let decided = self.try_each(|voice| match voice.say(server, question) {
+            Some(word) if !self.intersects || !word.granted => ControlFlow::Break(word),
+            word => {
+                said = said.or(word);
+                ControlFlow::Continue(())
             }
-            said = said.or(Some(word));
-        }
-        said
+        });
+        decided.or(said)
     }
 
     /// Why the server is within reach at all: it is granted as such, or some tool of it.
@@ -226,8 +278,9 @@ impl<'p> Cascade<'p> {
         if let Some(word) = whole.filter(|word| word.granted) {
             return Ok(word.reason);
         }
+        let denied = whole.map(|word| word.reason);
         let mut opening = None;
-        for voice in self.voices {
+        let decided = self.try_each(|voice| {
             let (mut grants, mut answers) = (None, false);
             voice.each(|level| {
                 if grants.is_none() && level.grants_a_tool(server) {
@@ -235,24 +288,25 @@ impl<'p> Cascade<'p> {
                 }
                 answers |= level.answers_for_tools(server);
             });
-            if grants.is_some() && !self.intersects {
-                return grants.ok_or(None);
-            }
-            if answers && grants.is_none() {
+            match grants {
+                Some(reason) if !self.intersects => return ControlFlow::Break(Ok(reason)),
                 // No later level opens what this one answers for.
-                return Err(whole.map(|word| word.reason));
+                None if answers => return ControlFlow::Break(Err(denied)),
+                _ => {}
             }
             opening = opening.or(grants);
-        }
-        opening.ok_or(whole.map(|word| word.reason))
+            ControlFlow::Continue(())
+        });
+        decided.unwrap_or_else(|| opening.ok_or(denied))
     }
 
     /// Each level in the order in which they are asked, with what it says.
     pub(super) fn consult(&self, server: ServerIndex, question: Question<'_>) -> Vec<(&'p Level, Option<Word<'p>>)> {
         let mut consulted = Vec::new();
-        for voice in self.voices {
+        self.try_each::<()>(|voice| {
             voice.each(|level| consulted.push((level, level.say(server, question))));
-        }
+            ControlFlow::Continue(())
+        });
         consulted
     }
 }

@@ -52,17 +52,15 @@ use crate::mcp::revision::Revision;
 use crate::mcp::splice::Splice;
 use crate::policy::hash::NameMap;
 use crate::policy::level::Cascade;
-use crate::policy::level::Level;
+use crate::policy::level::Claimed;
+use crate::policy::level::Levels;
 use crate::policy::level::Question;
-use crate::policy::level::Team;
-use crate::policy::level::Voice;
 use crate::policy::pattern::Patterns;
 use crate::policy::rules::AgentRules;
 use crate::policy::rules::KeyRules;
 use crate::policy::rules::Listed;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
-use crate::policy::rules::ToolsetRules;
 use crate::policy::rules::Who;
 use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
@@ -93,11 +91,7 @@ pub struct Policy {
     index: NameMap<Box<str>, ServerIndex>,
     servers: Vec<ServerRules>,
     keys: NameMap<Box<str>, KeyRules>,
-    teams: NameMap<Box<str>, Team>,
-    organisations: NameMap<Box<str>, Arc<Level>>,
-    users: NameMap<Box<str>, Arc<Level>>,
-    agents: NameMap<Box<str>, Arc<AgentRules>>,
-    toolsets: NameMap<Box<str>, ToolsetRules>,
+    levels: Levels,
     /// Whether every level that says something must grant.
     intersects: bool,
     patterns: Patterns,
@@ -189,16 +183,12 @@ impl Policy {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
         let Caller { mut cascade, agent, who, own } = self.caller(subject.principal)?;
-        let toolset = match subject.toolset {
-            Some(name) => Some(self.toolsets.get(name).ok_or(Unreachable::Unknown)?),
-            None => None,
-        };
-        // An open toolset is open to everybody who is known.
-        if let Some(level) = toolset.and_then(|toolset| toolset.level.as_deref())
-            && !subject.principal.is_public()
-            && let Some(last) = cascade.voices.last_mut()
-        {
-            *last = Voice::One(level);
+        let mut toolset = None;
+        if let Some(name) = subject.toolset {
+            let found = self.levels.toolsets.get(name).ok_or(Unreachable::Unknown)?;
+            // An open toolset is open to everybody who is known.
+            cascade.toolset = found.level.as_deref().filter(|_| !subject.principal.is_public());
+            toolset = Some(found);
         }
         if let Some(by) = server.restrictions.keep_out(subject, who) {
             return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
@@ -212,41 +202,33 @@ impl Policy {
 
     /// What this configuration knows of a caller.
     fn caller<'p>(&'p self, principal: &'p Principal) -> Result<Caller<'p>, Unreachable> {
-        let (voices, agent, who, own) = match &principal.key {
+        let none = Cascade { levels: &[], claimed: None, toolset: None, intersects: self.intersects };
+        let caller = match &principal.key {
             Some(name) => {
                 // A key that this configuration no longer has opens nothing, not even what is open to everybody.
                 let removed = || Unreachable::NotGranted(Some(At::root().key("keys").key(name)));
                 let key = self.keys.get(&**name).ok_or_else(removed)?;
                 if key.disabled {
-                    return Err(Unreachable::Disabled(key.level.at.clone()));
+                    return Err(Unreachable::Disabled(key.at.clone()));
                 }
-                let agent = key.agent.as_deref();
-                let levels = [Some(&key.level), key.team.as_ref(), key.organisation.as_ref(), key.user.as_ref()];
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
-                (levels.map(|level| Voice::of(level.map(|level| &**level))), agent, who, Some(&key.level.at))
+                let cascade = Cascade { levels: &key.levels, ..none };
+                Caller { cascade, agent: key.agent.as_deref(), who, own: Some(&key.at) }
             }
             None if !self.scopes.vouched(principal) => {
                 return Err(Unreachable::NotGranted(Some(At::root().key("auth").key("issuers"))));
             }
             None => {
-                let teams = Voice::Teams(&self.teams, &principal.teams);
-                let organisation = match &principal.organisation {
-                    Some(name) => Voice::of(self.organisations.get(&**name).map(|level| &**level)),
-                    None => Voice::TheirOrganisations(&self.teams, &principal.teams),
-                };
-                let user = principal.user.as_ref().and_then(|name| self.users.get(&**name));
-                let agent = principal.agent.as_ref().and_then(|name| self.agents.get(&**name));
-                let voices = [Voice::None, teams, organisation, Voice::of(user.map(|level| &**level))];
+                let claimed = Claimed { levels: &self.levels, principal };
                 let who = Who { user: principal.user.as_deref(), agent: principal.agent.as_deref() };
-                (voices, agent.map(|agent| &**agent), who, None)
+                let cascade = Cascade { claimed: Some(claimed), ..none };
+                Caller { cascade, agent: claimed.agent(), who, own: None }
             }
         };
-        if let Some(agent) = agent.filter(|agent| agent.disabled) {
-            return Err(Unreachable::Disabled(agent.level.at.clone()));
+        match caller.agent.filter(|agent| agent.disabled) {
+            Some(agent) => Err(Unreachable::Disabled(agent.level.at.clone())),
+            None => Ok(caller),
         }
-        let [key, team, organisation, user] = voices;
-        let voices = [key, team, organisation, user, Voice::of(agent.map(|agent| &*agent.level)), Voice::None];
-        Ok(Caller { cascade: Cascade { voices, intersects: self.intersects }, agent, who, own })
     }
 }
 

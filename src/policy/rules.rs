@@ -161,11 +161,11 @@ impl Matrix {
 
 /// One key: its own level, and those of whom it belongs to.
 pub(super) struct KeyRules {
-    pub(super) level: Arc<Level>,
-    pub(super) team: Option<Arc<Level>>,
-    pub(super) organisation: Option<Arc<Level>>,
-    pub(super) user: Option<Arc<Level>>,
+    /// In the order in which they are asked: key, team, organisation, user, agent.
+    pub(super) levels: Box<[Arc<Level>]>,
     pub(super) agent: Option<Arc<AgentRules>>,
+    /// Where its table stands.
+    pub(super) at: At,
     /// What its user and its agent are called.
     pub(super) names: (Option<Arc<str>>, Option<Arc<str>>),
     /// Whether it is turned off.

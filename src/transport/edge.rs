@@ -123,10 +123,11 @@ where
         let (edge, counted) = (Arc::clone(self), self.open.hold());
         let open = self.open.clone();
         self.delay.watch(move || open.value() > 0);
-        tokio::spawn(async move {
+        // Pinned before it is handed over: a task moves its future several times, and this one is large.
+        tokio::spawn(Box::pin(async move {
             edge.see_through(stream, peer, place).await;
             drop(counted);
-        });
+        }));
         None
     }
 }
