@@ -113,10 +113,19 @@ fn next_job(writer: &Writer, attempts: &mut Attempts) -> Job {
             state.drained = true;
             return Job::End;
         }
-        state = match wait {
-            Duration::MAX => writer.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-            wait => writer.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+        let woken = match wait {
+            Duration::MAX => writer.work.wait(state).map_err(PoisonError::into_inner),
+            wait => writer
+                .work
+                .wait_timeout(state, wait)
+                .map(|(state, _)| state)
+                .map_err(|poisoned| poisoned.into_inner().0),
         };
+        state = woken.unwrap_or_else(|mut state| {
+            // A panic left a line half done; it must not be written.
+            writer.die(&mut state);
+            state
+        });
     }
 }
 

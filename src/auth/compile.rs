@@ -133,6 +133,7 @@ pub fn principal(name: &str, key: &Key, config: &Config) -> Principal {
         organisation: key.organisation.as_deref().or_else(of_team).map(Into::into),
         user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
+        expires: key.expires.as_deref().and_then(clock::seconds_of),
         ..Principal::of_key(name)
     }
 }

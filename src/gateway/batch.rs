@@ -106,12 +106,14 @@ pub(crate) async fn run(
     check(&items)?;
     let bytes_max = caller.active.snapshot.body.bytes_max.saturating_mul(ANSWER_FACTOR);
     let mut gathering = Gathering::new(bytes_max, caller.runtime.buffers.holder());
+    let mut is_counted = true;
     for item in items {
         // The items before may have taken long.
         let active = caller.runtime.active();
         let caller = &caller.under(&active);
         let mut entry = entry.child();
-        match carry_out(session, &mut gathering, &mut entry, caller, (&conversation, &headers), item).await {
+        let said = (&conversation, &headers);
+        match carry_out(session, &mut gathering, &mut entry, caller, said, (item, &mut is_counted)).await {
             Ok(None) => {}
             // No server may do this in the revision that has batches, and nobody can go on with it from here.
             Ok(Some(_)) => {
@@ -147,7 +149,7 @@ async fn carry_out(
     entry: &mut Entry,
     caller: &Caller<'_>,
     (conversation, headers): (&Conversation, &HeaderMap),
-    item: Item,
+    (item, is_counted): (Item, &mut bool),
 ) -> Result<Option<Resume>, Refusal> {
     let message = match item {
         Ok(message) => message,
@@ -159,7 +161,7 @@ async fn carry_out(
     };
     entry.note_message(&message);
     gathering.id.clone_from(&entry.id);
-    quota::item(caller, &message)?;
+    quota::item(caller, &message, is_counted)?;
     let (conversation, headers) = (conversation.clone(), headers.clone());
     let ask = Ask { conversation, action: Action::Message(message), headers, awaited: None };
     handle::carry_out(Client::Batch(session, gathering), entry, caller, ask).await

@@ -290,10 +290,18 @@ impl Entry {
         }
     }
 
+    /// What the call uses stays counted, though nothing is sent for it: a stream that the gateway itself keeps.
+    pub(crate) fn keep_use(&mut self) {
+        if let Some(reserved) = &mut self.reserved {
+            reserved.keep();
+        }
+    }
+
     /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
     fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        if !was_sent || self.attempts == 0 {
+        let was_used = was_sent && self.attempts > 0;
+        if !was_used && !reserved.is_kept() {
             return None;
         }
         reserved.keep();

@@ -400,8 +400,20 @@ impl Exchange<'_> {
             }
             self.entry.answer.set(body.len() + chunk.len(), Share::Answer).map_err(|Full| Refusal::NoRoom)?;
             body.push(chunk);
+            self.check_still_permitted()?;
         }
+        self.check_still_permitted()?;
         Ok(body.finish())
+    }
+
+    /// Whether the configuration in force still permits the call.
+    fn check_still_permitted(&self) -> Result<(), Refusal> {
+        if self.runtime.revision() == self.active.snapshot.revision {
+            return Ok(());
+        }
+        let policy = &self.runtime.active().snapshot.policy;
+        let permits = policy.still_permits(self.subject(), self.conversation.revision, self.permitted.call());
+        if permits { Ok(()) } else { Err(Refusal::Withdrawn) }
     }
 
     /// The session token that goes with the answer: a fresh one where the upstream opened a session, the client's own
@@ -495,7 +507,7 @@ impl Exchange<'_> {
         let server = &self.permitted.call().server;
         Judge {
             view: active.snapshot.policy.view(self.subject(), server),
-            is_anybody: self.principal.key.is_none(),
+            is_anybody: self.principal.is_public(),
             tasks: TaskSealer {
                 keyring: self.runtime.keyring(active),
                 server,

@@ -149,7 +149,7 @@ pub(crate) async fn handle(
 
     failpoint!("parse");
     let asked = read_asked(session, &inbound, body, entry)?;
-    at_door.settle(asked.counts(), matches!(asked, Asked::Batch(_)))?;
+    at_door.settle(asked.counts())?;
     admission::check(asked.urgency(), &entry.body, runtime, active)?;
 
     failpoint!("session");

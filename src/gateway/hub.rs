@@ -70,6 +70,7 @@ pub(crate) async fn run(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -
         }
         Action::Listen(_) => {
             let (events, _reads) = hub.stand().map_err(unread)?;
+            exchange.entry.keep_use();
             let answer = said(upstream, events, hub.endpoint(), HeaderMap::new())?;
             exchange.answer(upstream, answer).await.map(drop)
         }

@@ -49,14 +49,15 @@ impl AtDoor {
         }
     }
 
-    /// What becomes of it once it is known what is asked. What never counts is given back; of a batch each message counts by itself.
+    /// What becomes of it once it is known what is asked. What never counts is given back. A batch counts, whatever is in it: what
+    /// was counted here is for the first of its messages that counts.
     ///
     /// # Errors
     /// They ask too often.
-    pub(crate) fn settle(self, counts: bool, is_batch: bool) -> Result<(), Refusal> {
+    pub(crate) fn settle(self, counts: bool) -> Result<(), Refusal> {
         match self.0 {
             Err(refusal) if counts => Err(refusal),
-            Ok(Some(reservation)) if !counts || is_batch => {
+            Ok(Some(reservation)) if !counts => {
                 reservation.give_back();
                 Ok(())
             }
@@ -84,13 +85,13 @@ fn is_small(head: &RequestHeader) -> bool {
     length.is_some_and(|length: u64| length <= SMALL_BODY)
 }
 
-/// Counts one message of a batch.
+/// Counts one message of a batch; the first that counts was counted with the batch.
 ///
 /// # Errors
 /// The caller asks too often.
-pub(crate) fn item(caller: &Caller<'_>, message: &Message) -> Result<(), Refusal> {
+pub(crate) fn item(caller: &Caller<'_>, message: &Message, is_counted: &mut bool) -> Result<(), Refusal> {
     let is_free = caller.active.snapshot.quotas.limits_no_caller() || !counts(message);
-    if is_free { Ok(()) } else { one(caller).map(drop) }
+    if is_free || std::mem::take(is_counted) { Ok(()) } else { one(caller).map(drop) }
 }
 
 /// Whether an action counts as a request. Pings, notifications, answers to a server and the end of a session never do.

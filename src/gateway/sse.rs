@@ -101,6 +101,7 @@ pub(crate) async fn stand(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>)
     let mailbox = Arc::new(mailbox);
     let kept = keep(exchange.runtime, &id, Arc::clone(&mailbox), exchange.active.snapshot.streams_max)?;
     open(exchange, &token).await?;
+    exchange.entry.keep_use();
     let mut screen = Screen::standing(exchange.conversation.revision);
     let pump = Pump::new(exchange, upstream, &mut screen, StreamKind::Sse).with_mail(mail, Some(Arc::clone(&mailbox)));
     let ended = pump.pump(exchange).await.map(drop);

@@ -510,11 +510,11 @@ async fn next(
     let (quiet, expiry) = (until(comment_at), until(expires_at));
     tokio::select! {
         biased;
-        chunk = chunk => chunk,
-        mail = mail => mail,
-        // The sender lives as long as the process.
+        // First, or who talks without a pause would outlive a permission. The sender lives as long as the process.
         Ok(()) = changes.changed() => Next::Change,
         () = expiry => Next::Expiry,
+        chunk = chunk => chunk,
+        mail = mail => mail,
         () = quiet => Next::Quiet,
     }
 }

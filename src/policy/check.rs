@@ -87,7 +87,12 @@ fn normalized(text: &str) -> Option<(bool, Vec<&str>)> {
             segment => segments.push(segment),
         }
     }
-    Some((text.starts_with('/'), segments))
+    let is_absolute = text.starts_with('/');
+    // `file:///etc` and `C:/Windows` are no relative paths.
+    if !is_absolute && segments.first().is_some_and(|first| first.contains(':')) {
+        return None;
+    }
+    Some((is_absolute, segments))
 }
 
 /// Whether a path stays within one of the directories, as it is written and as a reader sees it who decodes `%2e` and the like.
@@ -100,8 +105,19 @@ fn is_within(directories: &[Directory], text: &str) -> bool {
             })
         })
     };
+    if !has_escape(text) {
+        return stays(text);
+    }
+    // What is encoded twice, or stands for no text, is read in too many ways.
     let decoded = uri::decoded(text);
-    stays(text) && (decoded == text || stays(&decoded)) && uri::decoded(&decoded) == decoded
+    decoded != text && stays(text) && stays(&decoded) && !has_escape(&decoded)
+}
+
+/// Whether something in a text could be taken for a percent-encoded byte.
+fn has_escape(text: &str) -> bool {
+    text.as_bytes()
+        .windows(3)
+        .any(|three| matches!(three, [b'%', one, two] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit()))
 }
 
 /// A host that URLs may have.
@@ -206,6 +222,9 @@ mod tests {
             "/SRV/data/a",
             "file:///srv/data/a",
             "/srv/data/a\u{202e}b",
+            "/srv/data/%ff/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+            "/srv/data/%ff",
+            "C:/Windows/win.ini",
         ] {
             assert!(!is_within(&directories, path), "{path:?}");
         }
@@ -213,6 +232,7 @@ mod tests {
         assert!(
             is_within(&[Directory::parse(".").unwrap()], "any/where")
                 && !is_within(&[Directory::parse(".").unwrap()], "/etc")
+                && !is_within(&[Directory::parse(".").unwrap()], "file:///etc/passwd")
         );
         assert!(
             is_within(&[Directory::parse("/").unwrap()], "/etc")

@@ -11,6 +11,8 @@ use crate::config::model::Grants;
 use crate::config::model::Key;
 use crate::config::model::Toolset;
 use crate::config::problem::At;
+use crate::config::problem::Problems;
+use crate::network::Networks;
 use crate::policy::compile::Compiler;
 use crate::policy::compile::reason;
 use crate::policy::hash::NameMap;
@@ -86,7 +88,10 @@ impl Compiler<'_> {
         } else {
             all = vec![Arc::new(Level::silent(Speaker::Key, at.clone()))];
         }
-        KeyRules { levels: all.into(), agent, names, at, disabled: key.disabled }
+        // What is wrong with the list is reported where keys are compiled.
+        let sources = key.allowed_sources.as_ref();
+        let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), &mut Problems::new()));
+        KeyRules { levels: all.into(), agent, sources, names, at, disabled: key.disabled }
     }
 
     fn level(

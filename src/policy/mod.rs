@@ -66,7 +66,6 @@ use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
-use crate::principal::Principal;
 use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
@@ -182,7 +181,7 @@ impl Policy {
     fn access<'p>(&'p self, subject: Subject<'p>, server: &str) -> Result<Access<'p>, Unreachable> {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
-        let Caller { mut cascade, agent, who, own } = self.caller(subject.principal)?;
+        let Caller { mut cascade, agent, who, own } = self.caller(subject)?;
         let mut toolset = None;
         if let Some(name) = subject.toolset {
             let found = self.levels.toolsets.get(name).ok_or(Unreachable::Unknown)?;
@@ -201,7 +200,8 @@ impl Policy {
     }
 
     /// What this configuration knows of a caller.
-    fn caller<'p>(&'p self, principal: &'p Principal) -> Result<Caller<'p>, Unreachable> {
+    fn caller<'p>(&'p self, subject: Subject<'p>) -> Result<Caller<'p>, Unreachable> {
+        let principal = subject.principal;
         let none = Cascade { levels: &[], claimed: None, toolset: None, intersects: self.intersects };
         let caller = match &principal.key {
             Some(name) => {
@@ -210,6 +210,10 @@ impl Policy {
                 let key = self.keys.get(&**name).ok_or_else(removed)?;
                 if key.disabled {
                     return Err(Unreachable::Disabled(key.at.clone()));
+                }
+                // Asked when the key was shown; again here for streams that are older than this configuration.
+                if rules::is_outside(key.sources.as_ref(), subject) {
+                    return Err(Unreachable::KeptOut(Restriction::Source, key.at.key("allowed_sources")));
                 }
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
                 let cascade = Cascade { levels: &key.levels, ..none };
@@ -220,6 +224,10 @@ impl Policy {
             }
             None => {
                 let claimed = Claimed { levels: &self.levels, principal };
+                // An agent that nobody configured would be less restricted than any that somebody did.
+                if principal.agent.is_some() && claimed.agent().is_none() {
+                    return Err(Unreachable::NotGranted(Some(At::root().key("agents"))));
+                }
                 let who = Who { user: principal.user.as_deref(), agent: principal.agent.as_deref() };
                 let cascade = Cascade { claimed: Some(claimed), ..none };
                 Caller { cascade, agent: claimed.agent(), who, own: None }

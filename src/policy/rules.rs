@@ -144,7 +144,7 @@ impl Restrictions {
 }
 
 /// Whose address is not known comes from nowhere.
-fn is_outside(networks: Option<&Networks>, subject: Subject<'_>) -> bool {
+pub(super) fn is_outside(networks: Option<&Networks>, subject: Subject<'_>) -> bool {
     networks.is_some_and(|networks| !subject.source.is_some_and(|source| networks.contains(source)))
 }
 
@@ -166,6 +166,8 @@ pub(super) struct KeyRules {
     pub(super) agent: Option<Arc<AgentRules>>,
     /// Where its table stands.
     pub(super) at: At,
+    /// Networks that it may be used from.
+    pub(super) sources: Option<Networks>,
     /// What its user and its agent are called.
     pub(super) names: (Option<Arc<str>>, Option<Arc<str>>),
     /// Whether it is turned off.

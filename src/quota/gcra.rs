@@ -47,9 +47,12 @@ impl Backlog {
         self.0 = self.end(rate, now).saturating_add(rate.interval);
     }
 
-    /// Takes one back.
-    pub(super) fn give_back(&mut self, rate: Rate) {
-        self.0 = self.0.saturating_sub(rate.interval);
+    /// Takes one back that was added `then`. After an interval it may have been worked off, and is not taken back any more: else
+    /// what others add could be lifted by what was given back late.
+    pub(super) fn give_back(&mut self, rate: Rate, then: u64, now: u64) {
+        if now.saturating_sub(then) < rate.interval {
+            self.0 = self.0.saturating_sub(rate.interval);
+        }
     }
 
     /// Whether nothing is remembered any more.
@@ -95,8 +98,13 @@ mod tests {
         let (rate, now) = (rate(2, 1), 5 * SECOND);
         let mut backlog = Backlog::default();
         assert!(take(&mut backlog, rate, now).is_ok() && take(&mut backlog, rate, now).is_ok());
-        backlog.give_back(rate);
+        backlog.give_back(rate, now, now);
         assert!(take(&mut backlog, rate, now).is_ok() && take(&mut backlog, rate, now).is_err());
+        // Saved up and given back late, they would be a burst beyond the rate.
+        let later = now + SECOND;
+        assert!(take(&mut backlog, rate, later).is_ok() && take(&mut backlog, rate, later).is_ok());
+        backlog.give_back(rate, now, later);
+        assert!(take(&mut backlog, rate, later).is_err());
     }
 
     #[test]

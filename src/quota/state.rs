@@ -181,9 +181,10 @@ impl State {
         self.month_cost.add(now.month, used.cost.micros());
     }
 
-    /// Takes a use back that was counted at this time, of which nothing came. What is under way is for [`State::end`].
-    pub fn give_back(&mut self, rule: &Rule, used: &Use, then_micros: u64) {
-        let (limits, then) = (&rule.limits, Moment::of(then_micros));
+    /// Takes a use back that was counted then, of which nothing came; of rates, only what is not worked off for certain. What is
+    /// under way is for [`State::end`].
+    pub fn give_back(&mut self, rule: &Rule, used: &Use, then_micros: u64, now_micros: u64) {
+        let (limits, then, now) = (&rule.limits, Moment::of(then_micros), Moment::of(now_micros));
         let is_request = used.is_request_of(rule.subject.level);
         for (applies, rate, backlog) in [
             (is_request, limits.per_second, &mut self.second),
@@ -191,7 +192,7 @@ impl State {
             (used.session, limits.sessions_per_hour, &mut self.hour),
         ] {
             if let Some(rate) = rate.filter(|_| applies) {
-                backlog.give_back(rate);
+                backlog.give_back(rate, then.nanos, now.nanos);
             }
         }
         if used.call {

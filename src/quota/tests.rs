@@ -77,9 +77,9 @@ fn a_server_that_was_not_reached_was_not_used() {
     let (one, other) = (call("a", "0"), call("b", "0"));
     state.add(&rule, &one, now);
     state.add(&rule, &one, now);
-    state.give_back(&rule, &one, now);
+    state.give_back(&rule, &one, now, now);
     assert!(state.check(&rule, &other, now).is_err(), "one call to the first is left");
-    state.give_back(&rule, &one, now);
+    state.give_back(&rule, &one, now, now);
     assert!(state.check(&rule, &other, now).is_ok());
 }
 
@@ -192,7 +192,7 @@ proptest! {
             match make(&mut state, &rule, &used, now) {
                 Ok(()) => {
                     prop_assert!(today < most);
-                    if is_given_back { state.give_back(&rule, &used, now * 1_000_000) } else { came.push(now) }
+                    if is_given_back { state.give_back(&rule, &used, now * 1_000_000, now * 1_000_000) } else { came.push(now) }
                 }
                 Err(reached) => {
                     prop_assert!(today >= most);

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use crate::clock;
 use crate::principal::Principal;
 use crate::quota::Level;
 use crate::quota::Quotas;
@@ -213,6 +214,11 @@ impl Reservation {
         self.is_kept = true;
     }
 
+    /// Whether the use stays counted.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// The use does not stay counted after all.
     pub fn give_back(mut self) {
         self.is_kept = false;
@@ -226,13 +232,14 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        let now_micros = clock::now_micros();
         let mut accounts = self.ledger.lock();
         for rule in &self.rules {
             // An account with something under way is not forgotten, and one without has nothing to give back.
             let Some(state) = accounts.states.get_mut(rule.subject()) else { continue };
             state.end(&self.used);
             if !self.is_kept {
-                state.give_back(rule, &self.used, self.then_micros);
+                state.give_back(rule, &self.used, self.then_micros, now_micros);
             }
         }
         accounts.is_changed |= self.used.is_lasting();

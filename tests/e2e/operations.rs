@@ -404,14 +404,16 @@ async fn metered() -> (Upstream, Gateway, usize) {
     (upstream, gateway, count)
 }
 
-/// Waits until what is brought up once a second (the record's count, the state of servers) is there.
+/// Waits until what is brought up once a second (the record's count, the state of servers) is there, and connections that clients
+/// closed are gone.
 async fn settled(gateway: &Gateway) -> (String, BTreeMap<String, f64>) {
     let started = Instant::now();
     loop {
         let text = gateway.metrics().await;
         let samples = samples(&text);
         let records = samples["portcullis_audit_records_total"];
-        if samples.contains_key("portcullis_upstream_up{server=\"a\"}") && records >= 20.0 {
+        let is_alone = samples["portcullis_connections"] <= 1.0;
+        if samples.contains_key("portcullis_upstream_up{server=\"a\"}") && records >= 20.0 && is_alone {
             return (text, samples);
         }
         assert!(started.elapsed() < Duration::from_secs(5), "{text}");

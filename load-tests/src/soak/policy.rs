@@ -117,6 +117,8 @@ digest = "{digest}"
 mcp_servers = ["steady", "flappy"]
 agent = "analyst"
 team = "revision-{revision}"
+
+[teams.revision-{revision}]
 {matrix}"#
         )
     }

@@ -87,14 +87,18 @@ impl Fetch for Client {
 
 /// The issuer's metadata, and where it says the keys are.
 async fn metadata(client: &Client, place: &Place) -> Result<(Url, Bytes), FetchError> {
-    let mut last = NetError::Status(404);
+    let mut last = FetchError::Metadata(NetError::Status(404));
     for url in &place.metadata {
         match client.get(url, "application/json", &place.rules).await {
-            Ok(text) => return Ok((read_metadata(text.clone(), &place.issuer)?, text)),
-            Err(error) => last = error,
+            // A front that answers everything is no reason not to look at the next place.
+            Ok(text) => match read_metadata(text.clone(), &place.issuer) {
+                Ok(jwks) => return Ok((jwks, text)),
+                Err(error) => last = error,
+            },
+            Err(error) => last = FetchError::Metadata(error),
         }
     }
-    Err(FetchError::Metadata(last))
+    Err(last)
 }
 
 /// Where metadata says the keys are. It must be the metadata of `issuer`, letter for letter (RFC 8414, section 3.3).
