@@ -80,18 +80,18 @@ impl Compiler<'_> {
         };
         let user = key.user.as_deref().and_then(|name| levels.users.get(name)).cloned();
         let agent = key.agent.as_deref().and_then(|name| levels.agents.get(name)).cloned();
-        let mut all = vec![level];
-        if key.agent.is_none() || agent.is_some() {
+        let is_lost = key.agent.is_some() && agent.is_none();
+        let levels = if is_lost {
+            vec![Arc::new(Level::silent(Speaker::Key, at.clone()))]
+        } else {
             let of_agent = agent.as_ref().map(|agent| Arc::clone(&agent.level));
             let of_team = team.map(|team| Arc::clone(&team.level));
-            all.extend([of_team, organisation, user, of_agent].into_iter().flatten());
-        } else {
-            all = vec![Arc::new(Level::silent(Speaker::Key, at.clone()))];
-        }
+            [Some(level), of_team, organisation, user, of_agent].into_iter().flatten().collect()
+        };
         // What is wrong with the list is reported where keys are compiled.
         let sources = key.allowed_sources.as_ref();
         let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), &mut Problems::new()));
-        KeyRules { levels: all.into(), agent, sources, names, at, disabled: key.disabled }
+        KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled }
     }
 
     fn level(

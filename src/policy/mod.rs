@@ -38,7 +38,6 @@ mod view;
 
 use std::sync::Arc;
 
-use crate::call::Action;
 use crate::call::Call;
 use crate::config::problem::At;
 use crate::mcp::capabilities;
@@ -146,20 +145,12 @@ impl Policy {
         let unreachable = |unreachable: Unreachable| unreachable.denial(&call.server);
         let access = self.access(subject, &call.server).map_err(unreachable)?;
         let reach = || access.reach().map_err(|at| unreachable(Unreachable::NotGranted(at)));
-        let message = match &call.action {
-            // Neither names anything: reaching the server is enough.
-            Action::Listen(_) | Action::EndSession => {
-                let reason = reach()?;
-                self.scopes.check(subject.principal, &call.server, None)?;
-                return Ok((reason, Vec::new()));
-            }
-            Action::Message(message) => message,
-        };
-        if message.kind() == MessageKind::Response {
+        // What names nothing needs the server only.
+        let Some(message) = call.message().filter(|message| message.kind() != MessageKind::Response) else {
             let reason = reach()?;
             self.scopes.check(subject.principal, &call.server, None)?;
             return Ok((reason, Vec::new()));
-        }
+        };
         let name = message.method().unwrap_or_default();
         if !is_served(message.kind(), name, revision) {
             reach()?;

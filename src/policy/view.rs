@@ -110,7 +110,7 @@ impl<'p> Access<'p> {
     pub(super) fn judge_resource(self, uri: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let uri = Uri::read(uri).map_err(|flaw| match self.reach() {
             Ok(_) => ambiguous(uri, flaw),
-            Err(at) => Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at),
+            Err(at) => self.out_of_reach(at),
         })?;
         self.judge(Listed::Resource(&uri))
     }
@@ -161,10 +161,15 @@ impl<'p> Access<'p> {
         })
     }
 
+    /// The denial of a server of which nothing is granted.
+    fn out_of_reach(self, at: Option<At>) -> Box<Denial> {
+        Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at)
+    }
+
     /// The denial of what is not granted.
     fn not_granted(self, listed: Listed<'_>, by: Option<&'p Arc<Reason>>) -> Box<Denial> {
         match self.reach() {
-            Err(at) => Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at),
+            Err(at) => self.out_of_reach(at),
             Ok(_) => {
                 let (about, what) = listed.shown();
                 Denial::new(DenialKind::NotGranted { what, about }, by.map(|reason| reason.at.clone()))

@@ -6,7 +6,6 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::support::client;
 use crate::support::client::Connection;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
@@ -133,14 +132,10 @@ async fn who_is_turned_off_is_gone_within_a_second_with_calls_and_streams_under_
     for (old, new, reason, status) in SWITCHES {
         let upstream = Upstream::start().await;
         upstream.on("tools/call", Reply::never());
-        let config = format!(
-            "[servers.a]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\nagent = \"bot\"\n[agents.bot]\n",
-            upstream.url(),
-            key.digest
-        );
+        let config = format!("{}agent = \"bot\"\n[agents.bot]\n", key.config(&upstream));
         let gateway = Gateway::start(&config);
         let mut held = Connection::open(gateway.data).await;
-        held.write(client::post("/mcp/a", &[&bearer(&key.key)], &call("slow"))).await;
+        held.write(key.call("slow")).await;
         upstream.wait_for("tools/call", 1).await;
         // Other changes leave it alone.
         gateway.reload(&format!("{config}[teams.t]\n"));
