@@ -163,7 +163,8 @@ pub struct User {
 pub struct Toolset {
     /// Its tools, by server: whole names.
     pub tools: BTreeMap<String, Vec<String>>,
-    /// Whether the toolset's own URL grants its tools to every caller of whom no other level says anything.
+    /// Whether the toolset's own URL grants its tools to every known caller of whom no other level says anything. Toolsets are not
+    /// served by URLs of their own yet.
     pub open: bool,
 }
 

@@ -29,6 +29,7 @@ use crate::policy::Whose;
 use crate::policy::compile::AGENTS_MAX;
 use crate::policy::compile::CONSTRAINTS_MAX;
 use crate::policy::compile::SERVERS_MAX;
+use crate::policy::constraints::CHOICES_MAX;
 use crate::policy::is_served;
 use crate::policy::listen::RESOURCES_MAX;
 use crate::policy::reason::ReasonKind;
@@ -350,6 +351,16 @@ fn a_configuration_has_limits() {
     assert_eq!(constraints(CONSTRAINTS_MAX), [""; 0]);
     let at = "agents.a.servers.db.argument_constraints.t";
     assert_eq!(constraints(CONSTRAINTS_MAX + 1), [format!("{at}: 65 entries, and at most 64 are possible")]);
+    let choices = |key: &str, count: usize| {
+        let list = vec![r#""a""#; count].join(",");
+        let constraint = format!(r#"{{ arg = "a", {key} = [{list}] }}"#);
+        compile(&format!("[servers.db]\n[agents.a.servers.db]\nargument_constraints.t = [{constraint}]")).1
+    };
+    for key in ["one_of", "path_within", "url_hosts"] {
+        assert_eq!(choices(key, CHOICES_MAX), [""; 0], "{key}");
+        let [told] = &choices(key, CHOICES_MAX + 1)[..] else { panic!("{key}: one mistake") };
+        assert_eq!(told, &format!("{at}[0].{key}: 1001 entries, and at most 1000 are possible"));
+    }
     let tables = |table: &str, count: usize| {
         compile(&(0..count).map(|i| format!("[{table}.n{i}]\n")).collect::<String>()).1.len()
     };
