@@ -22,6 +22,9 @@ use crate::soak::traffic::Ground;
 /// How long a client waits for anything. Longer than the gateway waits for a server.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
 
+/// What the refusal of a call says whose permission a reload withdrew while it was under way.
+const WITHDRAWN: &[u8] = b"the permission for this call was withdrawn";
+
 /// One client: a connection, and perhaps a session.
 #[derive(Debug)]
 pub(super) struct Caller<'a> {
@@ -138,11 +141,13 @@ pub(super) fn leaves(ask: crate::messages::Ask) -> Leaves {
     }
 }
 
-/// Whether an answer is the result, or the refusal, of a call that may be either.
+/// Whether an answer is the result, or the refusal, of a call that may be either. A permission that is withdrawn while the
+/// call is under way is told with 403.
 pub(super) fn result_or_refusal(answer: &Answer, id: u64) -> Result<bool, Wrong> {
     match judge(answer, id, Expected::Result) {
         Ok(()) => Ok(true),
         Err(Wrong::Content) => judge(answer, id, Expected::Error).map(|()| false),
+        Err(Wrong::Status(403)) if memchr::memmem::find(&answer.body, WITHDRAWN).is_some() => Ok(false),
         Err(wrong) => Err(wrong),
     }
 }
