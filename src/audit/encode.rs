@@ -3,6 +3,8 @@
 //! The fields of every kind of record, in their one order. A name never changes its meaning once released;
 //! docs/audit.md lists them and a test holds it against what is written here. Unknown values are left out.
 
+use std::sync::Arc;
+
 use crate::audit::coalesce::Coalesced;
 use crate::audit::line::Line;
 use crate::audit::record::Certificate;
@@ -18,6 +20,7 @@ use crate::audit::uri;
 use crate::config::problem::At;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
+use crate::principal::Link;
 
 /// Bytes kept of a short word such as a method or a revision.
 const WORD_BYTES_MAX: usize = 64;
@@ -29,6 +32,10 @@ const TEXT_BYTES_MAX: usize = 256;
 const URI_BYTES_MAX: usize = 1024;
 /// Teams kept of a caller.
 const TEAMS_MAX: usize = 8;
+/// Callers kept of a chain: a key, and as many as may follow it.
+const CHAIN_MAX: usize = 9;
+/// Servers and tools kept of what is left to a minted key.
+const MINTED_MAX: usize = 64;
 /// Names kept of a client's certificate.
 const CERTIFICATE_NAMES_MAX: usize = 4;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
@@ -68,6 +75,9 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
         }
         text(line, "organisation", principal.organisation.as_deref(), NAME_BYTES_MAX);
         text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
+        if let Some(minted) = &principal.minted {
+            line.texts("chain", &minted.chain(), CHAIN_MAX, TEXT_BYTES_MAX);
+        }
     }
     text(line, "server", request.server, NAME_BYTES_MAX);
     text(line, "tool", request.tool, NAME_BYTES_MAX);
@@ -89,6 +99,28 @@ fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>)
 pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
     decision(line, "allowed", permission.reason, permission.rule);
     digested(line, "sent_sha256", "sent_bytes", permission.sent);
+    if let Some(minted) = permission.minted {
+        line.texts("minted", &minted.chain(), CHAIN_MAX, TEXT_BYTES_MAX);
+        line.time("minted_until", minted.expires.saturating_mul(1_000_000));
+        if let Some(link) = minted.last() {
+            minted_link(line, link);
+        }
+    }
+}
+
+/// What is left to a minted key by its last link.
+fn minted_link(line: &mut Line<'_>, link: &Link) {
+    if let Some(servers) = &link.servers {
+        line.texts("minted_servers", servers, MINTED_MAX, NAME_BYTES_MAX);
+    }
+    if !link.tools.is_empty() {
+        let of_server = |(server, tools): &(Arc<str>, Vec<Arc<str>>)| {
+            let none = tools.is_empty().then(|| format!("{server}/"));
+            none.into_iter().chain(tools.iter().map(move |tool| format!("{server}/{tool}"))).collect::<Vec<_>>()
+        };
+        let tools: Vec<String> = link.tools.iter().flat_map(of_server).take(MINTED_MAX).collect();
+        line.texts("minted_tools", &tools, MINTED_MAX, TEXT_BYTES_MAX);
+    }
 }
 
 /// Why it was refused, and how it was answered.

@@ -217,9 +217,10 @@ impl Log {
         let _ = self.writer.append(Kind::Result, now_micros, |line| encode::outcome(line, receipt.seq, outcome));
     }
 
-    /// Puts on record that an authenticated caller's request was refused. What cannot be written is counted like a result.
-    pub fn refused(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<(), Unavailable> {
-        self.write_refusal(request, refusal, now_micros).map(|_| ())
+    /// Puts on record that an authenticated caller's request was refused, and says under which number. What cannot be written is counted
+    /// like a result.
+    pub fn refused(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<u64, Unavailable> {
+        self.write_refusal(request, refusal, now_micros).map(|(seq, _)| seq)
     }
 
     /// Puts on record that a request was refused before its caller was known: the first of its address prefix, reason
@@ -230,7 +231,7 @@ impl Log {
         self.write_counts(&mut coalescer, due.counted, now_micros);
         if !due.full {
             self.writer.tally.coalesce();
-        } else if let Ok(bytes) = self.write_refusal(request, refusal, now_micros) {
+        } else if let Ok((_, bytes)) = self.write_refusal(request, refusal, now_micros) {
             coalescer.spend(bytes);
         }
     }
@@ -286,12 +287,18 @@ impl Log {
         self.writer.close();
     }
 
-    fn write_refusal(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<u64, Unavailable> {
+    /// The number of the record, and its bytes.
+    fn write_refusal(
+        &self,
+        request: &Request<'_>,
+        refusal: &Refusal<'_>,
+        now_micros: u64,
+    ) -> Result<(u64, u64), Unavailable> {
         let appended = self.writer.append(Kind::Refused, now_micros, |line| {
             encode::request(line, request);
             encode::refusal(line, refusal);
         })?;
-        Ok(appended.bytes)
+        Ok((appended.seq, appended.bytes))
     }
 
     fn write_counts(&self, coalescer: &mut Coalescer, counted: Vec<Coalesced>, now_micros: u64) {

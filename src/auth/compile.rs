@@ -12,6 +12,7 @@ use http::header;
 
 use crate::auth::Entry;
 use crate::auth::Keys;
+use crate::auth::Minter;
 use crate::auth::Terms;
 use crate::auth::key;
 use crate::auth::key::Digest;
@@ -22,6 +23,8 @@ use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::network::Networks;
+use crate::policy::Minting;
+use crate::principal::Binding;
 use crate::principal::Principal;
 
 /// Keys of one configuration.
@@ -65,11 +68,15 @@ impl Keys {
         let key_headers = key_headers(&config.auth.key_headers, problems);
         let mut credential_headers = vec![header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
         credential_headers.extend(key_headers.iter().cloned());
-        Self { by_digest: by_digest(config, problems), key_headers, credential_headers, nobody: [Entry::nobody()] }
+        let (by_digest, minters) = entries(config, problems);
+        Self { by_digest, key_headers, credential_headers, minters, nobody: [Entry::nobody()] }
     }
 }
 
-fn by_digest(config: &Config, problems: &mut Problems) -> HashMap<[u8; 8], Vec<Entry>> {
+type Entries = (HashMap<[u8; 8], Vec<Entry>>, HashMap<Binding, Minter>);
+
+fn entries(config: &Config, problems: &mut Problems) -> Entries {
+    let mut minters = HashMap::new();
     let keys = At::root().key("keys");
     if config.keys.len() > KEYS_MAX {
         let help = "remove keys that are no longer used";
@@ -87,12 +94,16 @@ fn by_digest(config: &Config, problems: &mut Problems) -> HashMap<[u8; 8], Vec<E
         }
         owners.insert(digest, name);
         if let Some(bucket) = key::bucket(&digest) {
-            let entry =
-                Entry { digest, principal: Arc::new(principal(name, key, config)), terms: terms(key, &at, problems) };
-            entries.entry(bucket).or_default().push(entry);
+            let (principal, terms) = (Arc::new(principal(name, key, config)), terms(key, &at, problems));
+            // What is wrong with it is reported where policy is compiled.
+            if let Some(minting) = Minting::compile(key, &at, &mut Problems::new()) {
+                let minter = Minter { principal: Arc::clone(&principal), terms: terms.clone(), minting };
+                minters.insert(minter.minting.binding, minter);
+            }
+            entries.entry(bucket).or_default().push(Entry { digest, principal, terms });
         }
     }
-    entries
+    (entries, minters)
 }
 
 fn digest(key: &Key, at: &At, problems: &mut Problems) -> Option<Digest> {
@@ -134,6 +145,7 @@ pub fn principal(name: &str, key: &Key, config: &Config) -> Principal {
         user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
         expires: key.expires.as_deref().and_then(clock::seconds_of),
+        debug_headers: key.debug_headers,
         ..Principal::of_key(name)
     }
 }

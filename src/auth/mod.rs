@@ -5,6 +5,7 @@
 //! [`Keys`] is compiled from the configuration and never changes; all lines of all these headers are judged together.
 
 mod challenge;
+pub mod child;
 mod compile;
 pub mod key;
 pub mod oauth;
@@ -23,6 +24,8 @@ use subtle::ConstantTimeEq;
 use crate::auth::key::Digest;
 use crate::auth::presented::Credential;
 use crate::network::Networks;
+use crate::policy::Minting;
+use crate::principal::Binding;
 use crate::principal::Principal;
 
 pub use crate::auth::challenge::challenge;
@@ -42,6 +45,8 @@ pub struct Keys {
     key_headers: Vec<HeaderName>,
     /// Headers that never go upstream.
     credential_headers: Vec<HeaderName>,
+    /// Keys that mint others, by what stands for their digests.
+    minters: HashMap<Binding, Minter>,
     /// What a key is compared with when no stored digest begins like its own.
     nobody: [Entry; 1],
 }
@@ -52,8 +57,15 @@ struct Entry {
     terms: Terms,
 }
 
+/// A key that mints others.
+struct Minter {
+    principal: Arc<Principal>,
+    terms: Terms,
+    minting: Minting,
+}
+
 /// When, and from where, a key may be used.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Terms {
     disabled: bool,
     /// Seconds since 1970-01-01 UTC.
@@ -79,6 +91,8 @@ impl Terms {
 pub enum Presented<'s> {
     /// The key of this caller.
     Key(Arc<Principal>),
+    /// A key that another key minted, not opened yet.
+    Child(&'s str),
     /// A token of an issuer's, not verified yet.
     Token(&'s str),
 }
@@ -100,7 +114,7 @@ impl Keys {
     /// Who shows this, `None` if nothing was shown.
     ///
     /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
-    /// token is right is not known yet.
+    /// token, or the minted key, is right is not known yet.
     pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
         if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
             return Err(AuthError::InQuery);
@@ -108,6 +122,7 @@ impl Keys {
         match presented::credential_of(shown.headers, &self.key_headers)? {
             None => Ok(None),
             Some(Credential::Token(token)) => Ok(Some(Presented::Token(token))),
+            Some(Credential::Child(child)) => Ok(Some(Presented::Child(child))),
             Some(Credential::Key(key)) => {
                 let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
                 entry.terms.allow(shown.source, shown.now)?;
@@ -124,6 +139,12 @@ impl Keys {
         let mut entries = self.by_digest.values().flatten();
         let entry = entries.find(|entry| entry.principal.key.as_deref() == Some(name)).ok_or(AuthError::Unknown)?;
         entry.terms.allow(source, now)
+    }
+
+    /// What stands for the digest of a key that mints others; `None` for another key.
+    pub fn binding(&self, name: &str) -> Option<Binding> {
+        let minter = self.minters.iter().find(|(_, minter)| minter.principal.key.as_deref() == Some(name));
+        minter.map(|(binding, _)| *binding)
     }
 
     /// Headers that may hold a key, beside `Authorization`.

@@ -164,13 +164,12 @@ impl Asked {
         let shared = |name: &String| name.as_str().into();
         Ok(Principal {
             id: "token".into(),
-            key: None,
             teams: self.teams.iter().map(shared).collect(),
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),
             agent: self.agent.as_ref().map(shared),
             scopes: self.scopes.iter().map(shared).collect(),
-            expires: None,
+            ..Principal::default()
         })
     }
 

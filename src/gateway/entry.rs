@@ -16,6 +16,7 @@ use crate::audit::Digester;
 use crate::audit::Ending;
 use crate::clock;
 use crate::config::model::Money;
+use crate::config::problem::At;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::method;
@@ -36,6 +37,7 @@ use crate::transport::buffers::Holder;
 use crate::transport::route::Door;
 use crate::upstream::Failure;
 
+use super::debug::Debug;
 use super::refusal::Refusal;
 use super::whence::Whence;
 
@@ -65,6 +67,10 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// What the caller is told of the decision, where it asked and may.
+    pub(crate) debug: Option<Box<Debug>>,
+    /// Whether a key is asked for, not a server.
+    pub(crate) is_minting: bool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -174,6 +180,8 @@ impl Entry {
             status: None,
             endpoint: None,
             attempts: 0,
+            debug: None,
+            is_minting: false,
             is_own: false,
             reserved: None,
             sent: None,
@@ -250,11 +258,29 @@ impl Entry {
         if let Some(meter) = self.meter() {
             meter.decided(reason.name());
         }
-        let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent };
+        let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent, minted: None };
+        self.put_intent(&permission).await
+    }
+
+    /// Puts on record that a key is minted. It may be handed out only after this returned.
+    ///
+    /// # Errors
+    /// The record cannot be kept.
+    pub(crate) async fn intend_minting(&mut self, rule: &At, child: &Principal) -> Result<(), Refusal> {
+        let permission =
+            audit::Permission { reason: "key_may_mint", rule: Some(rule), sent: None, minted: child.minted.as_deref() };
+        self.put_intent(&permission).await
+    }
+
+    async fn put_intent(&mut self, permission: &audit::Permission<'_>) -> Result<(), Refusal> {
         self.stage = Stage::Intending;
-        let receipt = self.runtime.audit.intent(&self.request(), &permission, clock::now_micros()).await;
+        let receipt = self.runtime.audit.intent(&self.request(), permission, clock::now_micros()).await;
         match receipt {
             Ok(receipt) => {
+                if let Some(debug) = &mut self.debug {
+                    let (reason, rule) = (Some(permission.reason), permission.rule.cloned());
+                    **debug = Debug { is_allowed: true, reason, rule, record: Some(receipt.seq()) };
+                }
                 self.stage = Stage::Intended(receipt);
                 Ok(())
             }
@@ -270,6 +296,10 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
+                if let Some(debug) = &mut self.debug {
+                    debug.is_allowed = false;
+                    debug.reason = Some(refusal.name());
+                }
                 let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
                 let cost = self.settle_use(was_sent);
                 self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
@@ -318,6 +348,11 @@ impl Entry {
         self.server.as_ref().and_then(|server| self.active.meters.get(server))
     }
 
+    /// Revision of the configuration that decides.
+    pub(crate) fn configuration(&self) -> &str {
+        &self.active.snapshot.revision_text
+    }
+
     fn request(&self) -> audit::Request<'_> {
         audit::Request {
             http_method: Some(self.http_method.as_str()),
@@ -343,7 +378,7 @@ impl Entry {
         }
     }
 
-    fn put_refused(&self, refusal: &Refusal) {
+    fn put_refused(&mut self, refusal: &Refusal) {
         let rule = match refusal {
             Refusal::Denied(denial, _) => denial.at(),
             Refusal::Quota(reached) => Some(&reached.at),
@@ -367,7 +402,11 @@ impl Entry {
             self.runtime.audit.refused_before_auth(&self.request(), &refusal, clock::now_micros());
         } else {
             // A loss is counted by the log itself, and recorded once it can write again.
-            let _ = self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros());
+            let record = self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros()).ok();
+            if let Some(debug) = &mut self.debug {
+                let (reason, rule) = (Some(refusal.reason), refusal.rule.cloned());
+                **debug = Debug { is_allowed: false, reason, rule, record };
+            }
         }
         self.observe(Outcome::Refused);
     }

@@ -13,6 +13,7 @@ use crate::transport::edge::Answerer;
 use super::entry::Entry;
 use super::handle;
 use super::inbound;
+use super::mint;
 use super::page;
 use super::refusal::Refusal;
 use super::wellknown;
@@ -53,8 +54,11 @@ impl Answerer for Gateway {
             return;
         }
         let is_wellknown = wellknown::is_wellknown(session.req_header().uri.path());
+        let is_minting = active.snapshot.routes.mints_at(session.req_header().uri.path());
         let handled = async {
-            if is_wellknown {
+            if is_minting {
+                Box::pin(mint::answer(session, &mut entry, (&self.runtime, &active), page)).await
+            } else if is_wellknown {
                 Box::pin(wellknown::answer(session, &mut entry, &self.runtime, &active)).await
             } else {
                 handle::handle(session, &mut entry, &self.runtime, &active, page).await

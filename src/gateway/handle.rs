@@ -61,6 +61,7 @@ use super::client::Client;
 use super::conversation;
 use super::conversation::Asker;
 use super::conversation::Conversation;
+use super::debug;
 use super::entry::Entry;
 use super::exchange;
 use super::exchange::Exchange;
@@ -68,6 +69,7 @@ use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
+use super::mint;
 use super::page;
 use super::quota;
 use super::quota::AtDoor;
@@ -130,10 +132,11 @@ pub(crate) async fn handle(
     entry.lap(Phase::Head);
 
     failpoint!("auth");
-    let principal = match authenticate(session, entry, &inbound, active)? {
+    let principal = match authenticate(session, entry, &inbound, (runtime, active))? {
         Known::Caller(principal) => principal,
         Known::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
     };
+    entry.debug = debug::is_asked(&session.req_header().headers, &principal).then(Box::default);
     entry.principal = Some(Arc::clone(&principal));
     // What merely stands where a server's name should may be anything, a key included: not for the record.
     entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
@@ -144,7 +147,7 @@ pub(crate) async fn handle(
     let at_door = AtDoor::ask(session.req_header(), inbound.verb, &caller)?;
 
     failpoint!("body");
-    let body = read_body(session, entry, active).await?;
+    let body = read_body(session, entry, &active.snapshot.body).await?;
     entry.lap(Phase::Body);
 
     failpoint!("parse");
@@ -328,7 +331,12 @@ enum Known {
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
+fn authenticate(
+    session: &ServerSession,
+    entry: &Entry,
+    inbound: &Inbound,
+    (runtime, active): (&Runtime, &Active),
+) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
     let public = || entry.whence.subject(&snapshot.public);
     let head = session.req_header();
@@ -336,7 +344,10 @@ fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, activ
     let Subject { source, now, .. } = public();
     let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
-        Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
+        Some(Presented::Key(_) | Presented::Child(_)) if !oauth.takes_keys(server) => {
+            return Err(Refusal::Key(AuthError::NotTaken));
+        }
+        Some(Presented::Child(text)) => mint::open_child(text, public(), runtime, active)?,
         Some(Presented::Key(principal)) => principal,
         Some(Presented::Token(token)) if oauth.takes_tokens(server) => {
             match active.tokens.recall(token, &token_shown(server, active, &leads_to(active))) {
@@ -385,8 +396,16 @@ fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
 
-async fn read_body(session: &mut ServerSession, entry: &mut Entry, active: &Active) -> Result<Bytes, Refusal> {
-    let read = body::read_whole(session, &active.snapshot.body, &mut entry.body);
+/// The body of a request.
+///
+/// # Errors
+/// It did not come as it must.
+pub(crate) async fn read_body(
+    session: &mut ServerSession,
+    entry: &mut Entry,
+    limits: &body::Limits,
+) -> Result<Bytes, Refusal> {
+    let read = body::read_whole(session, limits, &mut entry.body);
     let body = read.await.map_err(Refusal::Body)?;
     if let Some(connection) = Connection::current() {
         connection.enter(Stage::Answering);
@@ -493,7 +512,10 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && entry.tool.is_some()
         && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
-    let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
+    let body = match entry.is_minting {
+        true => mint::refusal_body(&wire.text),
+        false => reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result),
+    };
     // What the gateway does not let out was told when it began, not for each call.
     if let Refusal::Upstream(error) = refusal
         && !error.failure().is_refusal()
@@ -520,7 +542,10 @@ pub(crate) async fn answer_refusal(session: &mut ServerSession, entry: &mut Entr
     let refused = refused(entry, active, refusal);
     entry.refuse(refusal);
     let header = refused.header.as_ref().map(|(name, value)| (*name, &**value));
-    let headers: Vec<_> = header.into_iter().collect();
+    let no_store = entry.is_minting.then_some(mint::NO_STORE);
+    let debug = debug::headers(entry);
+    let debug = debug.iter().map(|(name, value)| (*name, value.as_str()));
+    let headers: Vec<_> = header.into_iter().chain(no_store).chain(debug).collect();
     let reply = Reply { status: refused.status, body: refused.body, headers: &headers };
     if reply::whole(session, reply).await.is_ok() && unread {
         body::drain(session).await;

@@ -7,6 +7,7 @@ mod admission;
 mod batch;
 mod client;
 mod conversation;
+mod debug;
 mod decline;
 mod entry;
 mod exchange;
@@ -15,12 +16,14 @@ mod handle;
 mod hub;
 mod inbound;
 mod keeper;
+mod mint;
 mod page;
 mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
 mod sse;
+mod standing;
 mod stream;
 mod wellknown;
 mod whence;
@@ -94,6 +97,7 @@ const OTHERS: &[&str] = &[
     "key_unknown",
     "key_disabled",
     "key_expired",
+    "key_revoked",
     "key_source",
     "keys_conflicting",
     "key_in_query",
@@ -186,6 +190,12 @@ const OTHERS: &[&str] = &[
     "agent_prompt_blocked",
     "contradiction",
     "scope_missing",
+    "mint_no_minter",
+    "mint_depth",
+    "mint_agent",
+    "mint_server",
+    "mint_tool",
+    "mint_request",
     "permission_withdrawn",
     "failed",
     "queue_full",
@@ -194,6 +204,7 @@ const OTHERS: &[&str] = &[
     "calls_max",
     "sealing_failed",
     "no_sealing_key",
+    "no_minter",
     "no_upstream",
     "no_message",
     "no_stream",

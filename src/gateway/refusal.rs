@@ -16,6 +16,7 @@ use crate::mcp::headers::HeaderError;
 use crate::mcp::message::MessageError;
 use crate::policy::About;
 use crate::policy::Denial;
+use crate::policy::NotMinted;
 use crate::policy::Told;
 use crate::quota::Reached;
 use crate::transport::body::BodyError;
@@ -60,6 +61,10 @@ pub(crate) enum Refusal {
     UnknownTask,
     /// It does not fit the conversation it is sent in.
     Misplaced(Misplaced),
+    /// The caller may not mint such a key.
+    NotMinted(NotMinted),
+    /// What is asked for is no key that could be minted; the text says why.
+    MintRequest(&'static str),
     /// Policy said no.
     Denied(Box<Denial>, Option<String>),
     /// A limit of use is reached.
@@ -211,6 +216,8 @@ impl Refusal {
             Self::UnknownSession => "session_unknown",
             Self::UnknownTask => "task_unknown",
             Self::Misplaced(misplaced) => misplaced.name(),
+            Self::NotMinted(why) => minting_name(*why),
+            Self::MintRequest(_) => "mint_request",
             Self::Denied(denial, _) => denial.name(),
             Self::Quota(reached) => reached.name(),
             Self::CallersFull => "callers_max",
@@ -266,6 +273,8 @@ impl Refusal {
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
             Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
             Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
+            Self::NotMinted(why) => Wire::new(403, code::INVALID_REQUEST, minting_text(*why)),
+            Self::MintRequest(text) => Wire::new(400, code::INVALID_REQUEST, *text),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Quota(reached) => quota_wire(reached.wait),
             Self::CallersFull => quota_wire(Some(1)),
@@ -317,11 +326,34 @@ fn missing_wire() -> Wire {
     .with("www-authenticate", crate::auth::challenge(None))
 }
 
+fn minting_name(why: NotMinted) -> &'static str {
+    match why {
+        NotMinted::NoMinter => "mint_no_minter",
+        NotMinted::Depth => "mint_depth",
+        NotMinted::Agent => "mint_agent",
+        NotMinted::Server => "mint_server",
+        NotMinted::Tool => "mint_tool",
+    }
+}
+
+/// What does not exist and what the caller may not know of are the same.
+fn minting_text(why: NotMinted) -> &'static str {
+    match why {
+        NotMinted::NoMinter => "this key may mint no other",
+        NotMinted::Depth => "keys that were minted so often may mint no other",
+        NotMinted::Agent => "there is no such agent for this key",
+        NotMinted::Server => "there is no such server for this key",
+        NotMinted::Tool => "there is no such tool for this key",
+    }
+}
+
 fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
         // Whose key it was is nobody's business.
-        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source => "the API key is not known",
+        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Revoked | AuthError::Source => {
+            "the API key is not known"
+        }
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
@@ -333,6 +365,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Unknown
         | AuthError::Disabled
         | AuthError::Expired
+        | AuthError::Revoked
         | AuthError::Source
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
@@ -489,6 +522,7 @@ mod tests {
             (AuthError::Unknown, 401),
             (AuthError::Disabled, 401),
             (AuthError::Expired, 401),
+            (AuthError::Revoked, 401),
             (AuthError::Source, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),

@@ -21,6 +21,7 @@ use crate::policy::level::Level;
 use crate::policy::level::Levels;
 use crate::policy::level::Speaker;
 use crate::policy::level::Team;
+use crate::policy::minting::Minting;
 use crate::policy::names::Names;
 use crate::policy::names::Noun;
 use crate::policy::reason::ReasonKind;
@@ -91,7 +92,8 @@ impl Compiler<'_> {
         // What is wrong with the list is reported where keys are compiled.
         let sources = key.allowed_sources.as_ref();
         let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), &mut Problems::new()));
-        KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled }
+        let minting = Minting::compile(key, &at, self.problems).map(Box::new);
+        KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled, minting }
     }
 
     fn level(

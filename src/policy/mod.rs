@@ -23,6 +23,7 @@ mod grants;
 mod hash;
 mod level;
 mod listen;
+mod minting;
 mod names;
 mod path;
 mod pattern;
@@ -65,12 +66,21 @@ use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
+use crate::policy::view::Child;
 use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
+pub use crate::policy::minting::DEPTH_MAX;
+pub use crate::policy::minting::Minting;
+pub use crate::policy::minting::NotMinted;
+pub use crate::policy::minting::REVOKED_MAX;
+pub use crate::policy::minting::SECONDS_MAX;
+pub use crate::policy::minting::SERVERS_MAX;
+pub use crate::policy::minting::TOOLS_MAX;
+pub use crate::policy::minting::check_tool;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
@@ -95,6 +105,7 @@ pub struct Policy {
     patterns: Patterns,
     uris: UriLists,
     scopes: Scopes,
+    has_times: bool,
 }
 
 impl Policy {
@@ -136,6 +147,11 @@ impl Policy {
             .collect()
     }
 
+    /// Whether any rule holds at some times only, so that what is permitted may change with the minute.
+    pub fn has_times(&self) -> bool {
+        self.has_times
+    }
+
     /// Whether the caller may reach a server at all.
     pub fn reaches(&self, subject: Subject<'_>, server: &str) -> bool {
         self.access(subject, server).is_ok_and(|access| access.reach().is_ok())
@@ -173,6 +189,7 @@ impl Policy {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
         let Caller { mut cascade, agent, who, own } = self.caller(subject)?;
+        let child = subject.principal.minted.as_deref().map(|minted| Child { minted, levels: &self.levels });
         let mut toolset = None;
         if let Some(name) = subject.toolset {
             let found = self.levels.toolsets.get(name).ok_or(Unreachable::Unknown)?;
@@ -183,11 +200,18 @@ impl Policy {
         if let Some(by) = server.restrictions.keep_out(subject, who) {
             return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
         }
-        let matrix = agent.and_then(|agent| agent.matrices.get(&index));
-        if let Some((matrix, by)) = matrix.and_then(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
-            return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
+        // Whoever has a part in it must be let in.
+        for link in child.iter().flat_map(|child| &child.minted.links) {
+            if let Some(by) = server.restrictions.keep_out(subject, Who { agent: Some(&link.agent), ..who }) {
+                return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
+            }
         }
-        Ok(Access { cascade, index, server, toolset, matrix, own })
+        let matrix = agent.and_then(|agent| agent.matrices.get(&index));
+        let access = Access { cascade, index, server, toolset, matrix, own, child };
+        match access.matrices().find_map(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
+            Some((matrix, by)) => Err(Unreachable::KeptOut(by, matrix.at.key(by.key()))),
+            None => Ok(access),
+        }
     }
 
     /// What this configuration knows of a caller.
@@ -205,6 +229,9 @@ impl Policy {
                 // Asked when the key was shown; again here for streams that are older than this configuration.
                 if rules::is_outside(key.sources.as_ref(), subject) {
                     return Err(Unreachable::KeptOut(Restriction::Source, key.at.key("allowed_sources")));
+                }
+                if let Some(minted) = &principal.minted {
+                    self.check_minted(key, minted, subject.now)?;
                 }
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
                 let cascade = Cascade { levels: &key.levels, ..none };

@@ -81,7 +81,20 @@ impl Names {
     }
 }
 
-fn check(entry: &str, noun: Noun) -> Result<(), String> {
+/// Whether an entry, as it is written, is for `name`: the same as being on a list of this one entry.
+pub(super) fn is_for(entry: &str, name: &str) -> bool {
+    let Some((prefix, rest)) = entry.split_once('*') else { return entry == name };
+    let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(mut rest) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else { return false };
+    for part in middle.split('*') {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    true
+}
+
+/// What is wrong with an entry.
+pub(super) fn check(entry: &str, noun: Noun) -> Result<(), String> {
     if entry.is_empty() {
         return Err(format!("an empty name matches no {}", noun.word()));
     }
@@ -139,6 +152,7 @@ mod tests {
     use super::GLOBS_MAX;
     use super::Names;
     use super::Noun;
+    use super::is_for;
     use crate::config::problem::At;
     use crate::config::problem::Problems;
 
@@ -187,7 +201,7 @@ mod tests {
             ("get_user", "get_user ", false),
         ];
         for (entry, name, expected) in cases {
-            assert_eq!(matches(entry, name), expected, "{entry} {name}");
+            assert_eq!((matches(entry, name), is_for(entry, name)), (expected, expected), "{entry} {name}");
         }
     }
 

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::seal::pack::Reader;
+use crate::seal::pack::put_text;
 use crate::session::Session;
 use crate::session::Task;
 
@@ -25,12 +27,6 @@ pub(super) fn encode(session: &Session) -> Vec<u8> {
     bytes
 }
 
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend(text.bytes().take(usize::from(length)));
-}
-
 /// The session that was encoded; `None` unless every byte is accounted for.
 pub(super) fn decode(bytes: &[u8]) -> Option<Session> {
     let mut reader = Reader(bytes);
@@ -45,7 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Session> {
         revision: reader.text()?.to_owned(),
         since: u64::from_be_bytes(reader.array()?),
     };
-    reader.0.is_empty().then_some(session)
+    reader.is_at_end().then_some(session)
 }
 
 /// The bytes of `task`. A text longer than a length can say is cut; `seal_task` has refused it before.
@@ -72,23 +68,5 @@ pub(super) fn decode_task(bytes: &[u8]) -> Option<Task> {
         upstream_id: reader.text()?.to_owned(),
         principal: Arc::from(reader.text()?),
     };
-    reader.0.is_empty().then_some(task)
-}
-
-/// The bytes not read yet; every read checks that they are there.
-struct Reader<'b>(&'b [u8]);
-
-impl<'b> Reader<'b> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn text(&mut self) -> Option<&'b str> {
-        let length = usize::from(u16::from_be_bytes(self.array()?));
-        let (head, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(head).ok()
-    }
+    reader.is_at_end().then_some(task)
 }

@@ -49,6 +49,8 @@ pub struct Routes {
     /// Names of servers by their aliases.
     aliases: HashMap<String, Arc<str>>,
     fixed: HashMap<String, (Arc<str>, Door)>,
+    /// Where keys are minted, if any may be.
+    keys: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,8 +86,12 @@ impl Routes {
         }
         let aliases =
             config.servers.iter().filter_map(|(name, server)| Some((server.alias.clone()?, name.as_str().into())));
-        let mut routes =
-            Self { templates: templates.into_iter().collect(), aliases: aliases.collect(), fixed: HashMap::new() };
+        let mut routes = Self {
+            templates: templates.into_iter().collect(),
+            aliases: aliases.collect(),
+            fixed: HashMap::new(),
+            keys: keys(config, problems),
+        };
         for (path, server) in &config.routes.fixed {
             if !path.starts_with('/') || path == "/healthz" {
                 problems.error(
@@ -108,6 +114,11 @@ impl Routes {
         Some(Route { server: self.aliases.get(server).map_or(server, |name| name), door })
     }
 
+    /// Whether keys are minted on `path`; no server is reached there then.
+    pub fn mints_at(&self, path: &str) -> bool {
+        self.keys.as_deref() == Some(path)
+    }
+
     /// A fixed path and its doors. A door never hides what is written in the file: another fixed path, or the path of
     /// a server that is called `sse`, say.
     fn fix(&mut self, path: &str, server: &str, config: &Config) {
@@ -126,6 +137,19 @@ impl Routes {
         }
         self.fixed.insert(path.to_owned(), (server, door));
     }
+}
+
+/// The path on which keys are minted; `None`: no key may.
+fn keys(config: &Config, problems: &mut Problems) -> Option<Box<str>> {
+    let (path, at) = (&config.routes.keys, At::root().key("routes").key("keys"));
+    let is_plain =
+        path.strip_prefix('/').is_some_and(|rest| !rest.is_empty() && !rest.contains(['{', '}', '%', '?', '#']));
+    if !is_plain || path == "/healthz" || path.starts_with("/.well-known/") {
+        problems.error(&at, format!("`{path}` cannot be the path of keys"), "write a path such as `/v1/mcp/keys`");
+    } else if config.routes.fixed.contains_key(path) {
+        problems.error(&at, format!("`{path}` leads to a server"), "choose another path for one of them");
+    }
+    config.keys.values().any(|key| key.may_mint).then(|| path.as_str().into())
 }
 
 /// The paths of HTTP+SSE that go with a path.

@@ -53,7 +53,7 @@ fn everything(log: &Log) {
         total: Some(8),
     };
     let sent = Some(Digested::of(b"sent"));
-    let permission = Permission { reason: "constraints_hold", rule: Some(&rule), sent };
+    let permission = Permission { reason: "constraints_hold", rule: Some(&rule), sent, minted: None };
     let receipt = wait(log.intent(&request, &permission, NOW)).unwrap();
     let outcome = Outcome {
         reason: Some("is_error"),
