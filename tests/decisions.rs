@@ -153,7 +153,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     let subject =
         Subject { principal: &principal, source: asked.source, toolset: asked.toolset.as_deref(), now: asked.now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
-    let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
+    let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new(), task_tool: None };
     let view = policy.view(subject, &asked.server);
     let target = call.message().and_then(|message| message.target());
     let listed = match call.message().and_then(|message| message.method()) {

@@ -201,7 +201,8 @@ pub(crate) fn decide_for(policy: &Policy, principal: &Principal, asked: &Asked) 
     };
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
-    let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
+    let call =
+        Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new(), task_tool: None };
     let verdict = policy.decide(Subject::of(principal), Revision::V2025_11_25, call);
     assert_eq!(is_listed, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
     verdict.map_or_else(|denied| denied.denial.name(), |_| "permitted")

@@ -132,8 +132,12 @@ impl Asked {
             let (reason, text) = (error.name(), format!("{error} ({rule})"));
             return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted: Vec::new() });
         }
-        let call =
-            Call { server: self.server.as_str().into(), action: Action::Message(self.message()?), opened: Vec::new() };
+        let call = Call {
+            server: self.server.as_str().into(),
+            action: Action::Message(self.message()?),
+            opened: Vec::new(),
+            task_tool: None,
+        };
         let consulted = snapshot.policy.consult(subject, &call);
         Ok(match snapshot.policy.decide(subject, Revision::V2025_11_25, call) {
             Ok(permitted) => {

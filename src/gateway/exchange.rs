@@ -470,6 +470,7 @@ impl Exchange<'_> {
             endpoint: self.entry.endpoint.unwrap_or_default(),
             upstream_id: id.to_owned(),
             principal: Arc::clone(&self.principal.id),
+            tool: None,
         };
         let keyring = self.runtime.keyring(self.active);
         let token = keyring.and_then(|keyring| session::seal_event(keyring, &own).ok());
@@ -492,6 +493,8 @@ impl Exchange<'_> {
                 server,
                 endpoint: self.entry.endpoint.unwrap_or_default(),
                 principal: &self.principal.id,
+                tool: self.permitted.call().tool(),
+                known: &self.runtime.tasks,
                 named: self.task.as_ref().map(|(id, token)| (id.as_str(), token.as_str())),
             },
             catalog: &self.runtime.catalog,

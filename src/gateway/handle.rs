@@ -234,9 +234,10 @@ pub(crate) async fn permit(
     failpoint!("policy");
     entry.judged_under(caller.active);
     let (action, stream_endpoint) = open_event(caller, conversation, action)?;
-    let opened = open_tasks(caller, conversation, &action)?;
+    let opened = open_tasks(caller, entry.whence.subject(&caller.principal), conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
-    let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
+    let (server, task_tool) = (Arc::clone(&caller.server), opened.tool);
+    let call = Call { server, action, opened: opened.splices, task_tool };
     let permitted = decide(caller.active, entry.whence.subject(&caller.principal), conversation.revision, call)?;
     check_repeated_arguments(caller, conversation, permitted.call(), headers)?;
     check_subscription(permitted.call())?;
@@ -277,8 +278,14 @@ fn open_event(
     Ok((Action::Listen(listen), Some(event.endpoint)))
 }
 
-/// Opens the tokens by which a message names tasks. A task of somebody else is no task.
-fn open_tasks(caller: &Caller<'_>, conversation: &Conversation, action: &Action) -> Result<Opened, Refusal> {
+/// Opens the tokens by which a message names tasks. A task of somebody else is no task, nor is one to be watched whose tool the
+/// caller does not see.
+fn open_tasks(
+    caller: &Caller<'_>,
+    subject: Subject<'_>,
+    conversation: &Conversation,
+    action: &Action,
+) -> Result<Opened, Refusal> {
     let Action::Message(message) = action else { return Ok(Opened::default()) };
     let is_about_tasks = message.method().is_some_and(|method| {
         let is_known = method::find(method, Towards::Server, conversation.revision).is_some();
@@ -292,7 +299,10 @@ fn open_tasks(caller: &Caller<'_>, conversation: &Conversation, action: &Action)
         let keyring = caller.runtime.keyring(caller.active)?;
         let task = session::open_task(keyring, token, &caller.principal.id, &caller.server)?;
         let is_here = endpoint.is_none_or(|endpoint| endpoint == task.endpoint);
-        is_here.then_some(Owned { id: task.upstream_id, endpoint: task.endpoint })
+        let view = caller.active.snapshot.policy.view(subject, &caller.server);
+        let is_seen = is_about_tasks || task.tool.as_ref().is_none_or(|tool| view.lists(tool));
+        caller.runtime.tasks.note(&task);
+        (is_here && is_seen).then_some(Owned { id: task.upstream_id, endpoint: task.endpoint, tool: task.tool })
     };
     tasks::open(message, conversation.revision, open_one).map_err(|tasks::NotFound| Refusal::UnknownTask)
 }

@@ -428,6 +428,8 @@ fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: 
         }
         (Told::Hidden, _) if denial.about() == About::Prompt => Wire::new(200, code::INVALID_PARAMS, "Unknown prompt"),
         (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),
+        // No call names a tool, so it is a task that does: as if the task were not there.
+        (Told::Hidden, None) if denial.about() == About::Tool => Refusal::UnknownTask.wire(modern, None),
         (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
         (Told::MethodUnknown, _) => {
             Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found")

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
+use crate::auth::AuthError;
 use crate::auth::TokenError;
 use crate::call::EventId;
 use crate::clock;
@@ -90,7 +91,7 @@ pub(crate) struct Pump<'p> {
     pause: Duration,
     /// Whether a message came that may go on.
     has_said: bool,
-    /// When the caller's token ends, and with it a stream that stands.
+    /// When the caller's key or token ends, and with it a stream that stands.
     expires_at: Option<Instant>,
     /// When windows of time may close, where the configuration has any.
     minute_at: Option<Instant>,
@@ -237,6 +238,7 @@ impl<'p> Pump<'p> {
                     self.minute_at = minute(&self.active, self.kind);
                     exchange.standing().check(&self.active)?;
                 }
+                Next::Expiry if exchange.principal.key.is_some() => return Err(Refusal::Key(AuthError::Expired)),
                 Next::Expiry => return Err(Refusal::Token(TokenError::Expired)),
                 Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
@@ -490,7 +492,7 @@ fn minute(active: &Active, kind: StreamKind) -> Option<Instant> {
     is_bound.then(|| Instant::now() + Duration::from_micros(left) + LOOK)
 }
 
-/// When the token ends of a caller whose stream stands. A call that began in time may be answered after it.
+/// When the key or token ends of a caller whose stream stands. A call that began in time may be answered after it.
 fn expiry(exchange: &Exchange<'_>, kind: StreamKind) -> Option<Instant> {
     let expires = exchange.principal.expires.filter(|_| kind != StreamKind::Answer)?;
     Some(Instant::now() + Duration::from_secs(expires.saturating_sub(clock::now_seconds())))

@@ -82,6 +82,7 @@ impl Compiler<'_> {
         let user = key.user.as_deref().and_then(|name| levels.users.get(name)).cloned();
         let agent = key.agent.as_deref().and_then(|name| levels.agents.get(name)).cloned();
         let is_lost = key.agent.is_some() && agent.is_none();
+        let known = &levels.agents;
         let levels = if is_lost {
             vec![Arc::new(Level::silent(Speaker::Key, at.clone()))]
         } else {
@@ -93,6 +94,13 @@ impl Compiler<'_> {
         let sources = key.allowed_sources.as_ref();
         let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), &mut Problems::new()));
         let minting = Minting::compile(key, &at, self.problems).map(Box::new);
+        for (index, name) in key.children.agents.iter().flatten().enumerate() {
+            if !known.contains_key(name.as_str()) {
+                let at = at.key("children").key("agents").index(index);
+                let help = format!("add `[agents.{name}]`, or name a configured agent");
+                self.problems.error(&at, format!("there is no agent `{name}`"), help);
+            }
+        }
         KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled, minting }
     }
 

@@ -7,6 +7,7 @@
 //!    name; what the key may do is what this configuration says.
 //! 3. The method must be known towards a server in the call's revision, in the form it came in. A tool, resource or prompt must
 //!    pass the server's lists, then the agent's for the server; blocked beats allowed.
+//!    What asks about a task must pass them as the tool does that made it.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
 //! 5. A caller with a token must have the scopes of the server, and of the tool.
 //! 6. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
@@ -175,12 +176,15 @@ impl Policy {
         if !call.opened.is_empty() && is_judged(message, &call.opened) {
             return Err(Denial::new(DenialKind::Contradiction, None));
         }
-        let reason = match judge_target(access, name, message) {
-            Some(judged) => judged?,
-            None => reach()?,
+        // To end a task may whoever reaches the server: that is never more than the tool could do.
+        let task_tool = call.task_tool.as_deref().filter(|_| name != "tasks/cancel");
+        let reason = match (judge_target(access, name, message), task_tool) {
+            (Some(judged), _) => judged?,
+            (None, Some(tool)) => access.judge(Listed::Tool(tool))?,
+            (None, None) => reach()?,
         };
         // After all else: who may not call a tool is not told which scope it has.
-        self.scopes.check(subject.principal, &call.server, call.tool())?;
+        self.scopes.check(subject.principal, &call.server, call.tool().or(task_tool))?;
         Ok((reason, narrowed(access, name, message)))
     }
 

@@ -4,7 +4,9 @@ mod access;
 mod batches;
 mod browsers;
 mod canary;
+mod children;
 mod commands;
+mod debug_headers;
 mod edge;
 mod edge_auth;
 #[cfg(feature = "failpoints")]
@@ -32,3 +34,4 @@ mod streams;
 mod tls;
 mod upstream_faults;
 mod vectors;
+mod withdrawn;
