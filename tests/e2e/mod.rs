@@ -5,6 +5,7 @@ mod batches;
 mod browsers;
 mod canary;
 mod commands;
+mod deploy;
 mod edge;
 mod edge_auth;
 #[cfg(feature = "failpoints")]
