@@ -110,6 +110,16 @@ impl Policy {
         }
     }
 
+    /// What would be decided about a call, and why; nothing may be sent for it.
+    pub fn weigh<'p>(
+        &'p self,
+        subject: Subject<'p>,
+        revision: Revision,
+        call: &Call,
+    ) -> Result<&'p Reason, Box<Denial>> {
+        self.judge(subject, revision, call).map(|(reason, _)| &**reason)
+    }
+
     /// Whether a call that was permitted, and whose answer is still under way, would be permitted now.
     pub fn still_permits(&self, subject: Subject<'_>, revision: Revision, call: &Call) -> bool {
         self.judge(subject, revision, call).is_ok()
