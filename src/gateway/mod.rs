@@ -22,6 +22,7 @@ mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
+mod shadow;
 mod sse;
 mod standing;
 mod stream;

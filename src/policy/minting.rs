@@ -194,7 +194,7 @@ pub(super) fn leaves_any(minted: &Minted, server: &str) -> bool {
 pub(super) fn leaves(minted: &Minted, server: &str, listed: Listed<'_>) -> bool {
     minted.links.iter().all(|link| match (link.leaves(server), listed) {
         (Left::All, _) => true,
-        (Left::Tools(tools), Listed::Tool(name)) => tools.iter().any(|tool| names::is_for(tool, name)),
+        (Left::Tools(tools), Listed::Tool(name)) => tools.iter().any(|tool| names::is_about(tool, name)),
         (Left::Tools(_), Listed::Resource(_) | Listed::Prompt(_)) | (Left::Nothing, _) => false,
     })
 }

@@ -81,8 +81,8 @@ impl Names {
     }
 }
 
-/// Whether an entry, as it is written, is for `name`: the same as being on a list of this one entry.
-pub(super) fn is_for(entry: &str, name: &str) -> bool {
+/// Whether an entry of a list of tools or prompts, as it is written, is about `name`: the same as being on a list of this one entry.
+pub fn is_about(entry: &str, name: &str) -> bool {
     let Some((prefix, rest)) = entry.split_once('*') else { return entry == name };
     let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
     let Some(mut rest) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else { return false };
@@ -152,7 +152,7 @@ mod tests {
     use super::GLOBS_MAX;
     use super::Names;
     use super::Noun;
-    use super::is_for;
+    use super::is_about;
     use crate::config::problem::At;
     use crate::config::problem::Problems;
 
@@ -201,7 +201,7 @@ mod tests {
             ("get_user", "get_user ", false),
         ];
         for (entry, name, expected) in cases {
-            assert_eq!((matches(entry, name), is_for(entry, name)), (expected, expected), "{entry} {name}");
+            assert_eq!((matches(entry, name), is_about(entry, name)), (expected, expected), "{entry} {name}");
         }
     }
 

@@ -7,6 +7,7 @@ mod canary;
 mod children;
 mod commands;
 mod debug_headers;
+mod deploy;
 mod edge;
 mod edge_auth;
 #[cfg(feature = "failpoints")]
@@ -22,6 +23,7 @@ mod modern;
 mod oauth;
 mod operations;
 mod packaging;
+mod past;
 mod proxied;
 mod quotas;
 mod records;
