@@ -90,7 +90,7 @@ async fn who_may_and_asks_is_told_who_it_was_and_what_decided_and_nobody_else_is
         ("/mcp/a", "never", "refused", "tool_blocked", Some("servers.a.blocked_tools[0]")),
         ("/mcp/b", "x", "refused", "server_not_granted", Some("keys.dev.mcp_servers")),
         ("/mcp/nowhere", "x", "refused", "server_unknown", None),
-        ("/mcp/a", "broken", "refused", "answer_not_json", Some("keys.dev.mcp_servers")),
+        ("/mcp/a", "broken", "refused", "protocol", Some("keys.dev.mcp_servers")),
     ] {
         let found = told(&asked(path, tool).await);
         let of_rule = found.iter().find(|(name, _)| name == "rule").map(|(_, rule)| rule.as_str());
