@@ -206,3 +206,38 @@ pub(super) fn leaves(minted: &Minted, server: &str, listed: Listed<'_>) -> bool 
 pub fn check_tool(entry: &str) -> Result<(), String> {
     names::check(entry, Noun::Tool)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(children: Children) -> Vec<String> {
+        let key = Key { may_mint: true, children, ..Key::default() };
+        let mut problems = Problems::new();
+        Minting::compile(&key, &At::root(), &mut problems);
+        problems.iter().map(|problem| format!("{}: {}", problem.at, problem.message)).collect()
+    }
+
+    #[test]
+    fn what_a_key_may_mint_has_its_bounds() {
+        let revoked = |count: usize| Children { revoked: vec!["00".repeat(10); count], ..Children::default() };
+        assert_eq!(problems(revoked(REVOKED_MAX)), [""; 0]);
+        assert_eq!(problems(revoked(REVOKED_MAX + 1)), ["children.revoked: 1001 ids, and at most 1000 are possible"]);
+        let most = Children { seconds_max: SECONDS_MAX, depth_max: DEPTH_MAX, ..Children::default() };
+        assert_eq!(problems(most.clone()), [""; 0]);
+        let more = Children { seconds_max: SECONDS_MAX + 1, depth_max: DEPTH_MAX + 1, ..most };
+        assert_eq!(problems(more).len(), 2);
+        assert_eq!(problems(Children { seconds_max: 0, depth_max: 0, ..Children::default() }).len(), 2);
+    }
+
+    #[test]
+    fn another_digest_is_another_key() {
+        let of = |digest: &str| {
+            let key = Key { may_mint: true, digest: digest.into(), ..Key::default() };
+            Minting::compile(&key, &At::root(), &mut Problems::new()).unwrap().binding
+        };
+        assert_eq!(of("pk1_a"), of("pk1_a"));
+        assert_ne!(of("pk1_a"), of("pk1_b"));
+        assert_eq!(Minting::compile(&Key::default(), &At::root(), &mut Problems::new()), None);
+    }
+}
