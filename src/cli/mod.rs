@@ -8,6 +8,7 @@ mod check;
 pub mod demo;
 mod explain;
 mod import;
+mod key_import;
 mod keys;
 mod reload;
 mod run;
@@ -50,7 +51,7 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Decide the calls in files of cases, and say which come out otherwise than expected.
     Test(test::Arguments),
-    /// Make keys.
+    /// Make keys, or bring some along.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Turn an `mcpServers` JSON file into TOML, on standard output.
