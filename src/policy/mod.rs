@@ -77,6 +77,7 @@ pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
+pub use crate::policy::names::is_about;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
@@ -158,6 +159,16 @@ impl Policy {
         self.access(subject, subject.report, server).is_ok_and(|access| access.reach().is_ok())
     }
 
+    /// Whether a call's arguments have a say in what becomes of it: the caller's agent may give the tool some alone.
+    pub fn reads_arguments(&self, subject: Subject<'_>, call: &Call) -> bool {
+        let access = self.access(subject, self.report(subject, call), &call.server).ok();
+        call.tool().zip(access).is_some_and(|(tool, access)| {
+            access.matrices().any(|matrix| {
+                matrix.parameters.contains_key(tool) || matrix.constraints.get(tool).is_some_and(|all| !all.is_empty())
+            })
+        })
+    }
+
     fn judge<'p>(&'p self, subject: Subject<'p>, revision: Revision, call: &Call) -> Result<Judged<'p>, Box<Denial>> {
         let unreachable = |unreachable: Unreachable| unreachable.denial(&call.server);
         let access = self.access(subject, self.report(subject, call), &call.server).map_err(unreachable)?;
@@ -204,7 +215,10 @@ impl Policy {
             toolset = Some(found);
         }
         if let Some(by) = server.restrictions.keep_out(subject, who) {
-            return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
+            let at = server.at.key(by.key());
+            let entry = who.agent.and_then(|agent| server.restrictions.blocks(agent));
+            let entry = entry.filter(|_| by == Restriction::AgentBlocked);
+            return Err(Unreachable::KeptOut(by, entry.map_or_else(|| at.clone(), |entry| at.index(entry))));
         }
         let matrix = agent.and_then(|agent| agent.matrices.get(&index));
         if let Some((matrix, by)) = matrix.and_then(|matrix| Some((matrix, matrix.keep_out(subject)?))) {

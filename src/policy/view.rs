@@ -99,7 +99,7 @@ impl<'p> Access<'p> {
     }
 
     /// The matrix of the caller's agent, and those of the agents that it says it is.
-    fn matrices(&self) -> impl Iterator<Item = &'p Matrix> + use<'p> {
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &'p Matrix> + use<'p> {
         self.matrix.into_iter().chain(self.reported.into_iter().map_while(|matrix| matrix))
     }
 
