@@ -93,6 +93,8 @@ pub struct Key {
     pub plan: Option<String>,
     /// What the key may use.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
 }
 
 /// `[teams.NAME]`: a team.
@@ -115,6 +117,8 @@ pub struct Team {
     pub plan: Option<String>,
     /// What the keys and users of the team may use together.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
 }
 
 /// `[organisations.NAME]`: an organisation.

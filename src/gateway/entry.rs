@@ -4,6 +4,7 @@
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -65,6 +66,8 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// Whether the request was handed to a connection.
+    pub(crate) was_handed: AtomicBool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -174,6 +177,7 @@ impl Entry {
             status: None,
             endpoint: None,
             attempts: 0,
+            was_handed: AtomicBool::new(false),
             is_own: false,
             reserved: None,
             sent: None,
@@ -300,7 +304,7 @@ impl Entry {
     /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
     fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && self.attempts > 0;
+        let was_used = was_sent && *self.was_handed.get_mut();
         if !was_used && !reserved.is_kept() {
             return None;
         }

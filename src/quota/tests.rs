@@ -166,12 +166,12 @@ fn what_is_written_of_a_state_is_what_must_survive() {
     let (rule, mut state) = (rule("calls_per_day_max = 5\nservers_max = 2\nrpm_limit = 5"), State::default());
     let now = NOON * 1_000_000;
     make(&mut state, &rule, &call("a", "0.5"), NOON).unwrap();
-    assert!(state.has_lasting(now) && !State::default().has_lasting(now));
+    assert!(state.has_lasting() && !State::default().has_lasting());
     let read: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     for limit in Limit::ALL {
         assert_eq!(read.used(limit, now), state.used(limit, now), "{limit:?}");
     }
-    assert!(!read.has_lasting(now + 31 * 24 * HOUR * 1_000_000));
+    assert!(!read.is_over(now) && read.is_over(now + 31 * 24 * HOUR * 1_000_000));
 }
 
 proptest! {
