@@ -29,6 +29,7 @@ mod pattern;
 mod reason;
 mod rules;
 mod scopes;
+mod shadows;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -573,4 +573,40 @@ mod tests {
         Ledger::default().write(&mut empty).unwrap();
         Ledger::default().read(&*empty).unwrap();
     }
+
+    /// How long a request waits for its account while a million of them are written down and looked through.
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_what_a_request_waits_while_a_million_accounts_are_written() {
+        let quotas = quotas("[limits]\ncallers_max = 2000000\neach_caller.calls_per_day_max = 1000000\n");
+        let ledger = Arc::new(Ledger::default());
+        for number in 0..1_000_000 {
+            let who = stranger(number);
+            ledger.reserve(quotas.of_caller(&who), call(1), (&who, &quotas), NOW).unwrap().keep();
+        }
+        let (done, mut longest, mut written) = (std::sync::atomic::AtomicBool::new(false), Duration::ZERO, Vec::new());
+        let (mut all, mut took) = (Vec::new(), Duration::ZERO);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let started = std::time::Instant::now();
+                ledger.sweep(NOW);
+                ledger.write(&mut written).unwrap();
+                took = started.elapsed();
+                done.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            let who = stranger(7);
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let started = std::time::Instant::now();
+                ledger.reserve(quotas.of_caller(&who), call(1), (&who, &quotas), NOW).unwrap().keep();
+                let waited = started.elapsed();
+                longest = longest.max(waited);
+                all.push(waited);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        all.sort();
+        let p99 = all.get(all.len() * 99 / 100).copied().unwrap_or_default();
+        println!("{} MB in {took:?}; {} requests waited {p99:?} at p99, {longest:?} at most", written.len() >> 20, all.len());
+        assert!(p99 < Duration::from_millis(5));
+    }
 }
