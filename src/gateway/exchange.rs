@@ -393,7 +393,17 @@ impl Exchange<'_> {
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;
-            let next = self.client.watched(watch, answer.body.next(answer.deadline)).await;
+            let asks = Asks {
+                runtime: self.runtime,
+                subject: self.entry.whence.subject(&self.principal),
+                revision: self.conversation.revision,
+                call: self.permitted.call(),
+            };
+            let next = tokio::select! {
+                biased;
+                next = self.client.watched(watch, answer.body.next(answer.deadline)) => next,
+                () = asks.withdrawn(self.active.snapshot.revision) => return Err(Refusal::Withdrawn),
+            };
             let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;
             self.entry.received.update(&chunk);

@@ -40,10 +40,12 @@ impl Policy {
     /// Whether what the configuration says of a key, restrictions aside, lets it reach a server.
     fn lets_reach(&self, key: &str, server: ServerIndex) -> bool {
         let is_public = self.servers.get(server).is_some_and(|server| server.public.is_some());
-        is_public || self.keys.get(key).is_some_and(|key| {
-            let cascade = Cascade { levels: &key.levels, claimed: None, toolset: None, intersects: self.intersects };
-            cascade.reach(server).is_ok()
-        })
+        is_public
+            || self.keys.get(key).is_some_and(|key| {
+                let cascade =
+                    Cascade { levels: &key.levels, claimed: None, toolset: None, intersects: self.intersects };
+                cascade.reach(server).is_ok()
+            })
     }
 }
 
@@ -63,7 +65,13 @@ impl<'c> Shadows<'c> {
         for (rules, (name, server)) in self.policy.servers.iter().zip(&self.config.servers) {
             let at = root.key("servers").key(name);
             self.swallowed(server.allowed_tools.as_deref(), &rules.lists.tools.blocked, &at, "allowed_tools", &at);
-            self.swallowed(server.allowed_prompts.as_deref(), &rules.lists.prompts.blocked, &at, "allowed_prompts", &at);
+            self.swallowed(
+                server.allowed_prompts.as_deref(),
+                &rules.lists.prompts.blocked,
+                &at,
+                "allowed_prompts",
+                &at,
+            );
         }
         for (name, agent) in &self.config.agents {
             let Some(rules) = self.policy.levels.agents.get(name.as_str()) else { continue };

@@ -234,7 +234,8 @@ impl State {
     /// When it will be as good as new if nothing more is used; of what is under way, nobody knows, and it is soon.
     pub fn over_at(&self, now_micros: u64) -> u64 {
         let now = Moment::of(now_micros);
-        let rates = [self.second, self.minute, self.hour].into_iter().chain(self.server_minutes.iter().map(|(_, it)| *it));
+        let rates =
+            [self.second, self.minute, self.hour].into_iter().chain(self.server_minutes.iter().map(|(_, it)| *it));
         let worked_off = rates.map(|backlog| backlog.end_nanos().div_ceil(1_000)).max().unwrap_or_default();
         let under_way = if self.is_idle() { 0 } else { now_micros.saturating_add(SOON * 1_000_000) };
         let ends = [now.with_grace(), now].into_iter().flat_map(|moment| {
@@ -272,7 +273,11 @@ impl State {
     }
 
     fn server_minute(&self, server: &str) -> Backlog {
-        self.server_minutes.iter().find(|(known, _)| **known == *server).map(|(_, backlog)| *backlog).unwrap_or_default()
+        self.server_minutes
+            .iter()
+            .find(|(known, _)| **known == *server)
+            .map(|(_, backlog)| *backlog)
+            .unwrap_or_default()
     }
 
     fn add_server_minute(&mut self, server: &Arc<str>, rate: Rate, now_nanos: u64) {

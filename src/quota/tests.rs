@@ -157,7 +157,8 @@ fn calls_to_single_servers_have_rates_of_their_own_beside_each_other() {
     };
     let (a, b, c) = (call("a", "0"), call("b", "0"), call("c", "0"));
     assert_eq!([ask(&a, NOON), ask(&a, NOON), ask(&b, NOON)], [Ok(()), Ok(()), Ok(())]);
-    let reached = |server: &str, wait| Err(("key_mcp_rpm_limit", format!("keys.ci.mcp_rpm_limit.{server}"), Some(wait)));
+    let reached =
+        |server: &str, wait| Err(("key_mcp_rpm_limit", format!("keys.ci.mcp_rpm_limit.{server}"), Some(wait)));
     assert_eq!((ask(&a, NOON), ask(&b, NOON)), (reached("a", 30), reached("b", 60)));
     // Another server has none, and neither have requests that are no calls.
     assert_eq!((0..8).filter(|_| ask(&c, NOON).is_ok()).count(), 8);
@@ -167,7 +168,9 @@ fn calls_to_single_servers_have_rates_of_their_own_beside_each_other() {
     // The team's holds beside the key's, however much the key may.
     let lone = [&rules[1]].map(Arc::clone);
     assert_eq!(lone[0].subject().to_string(), "team:t");
-    let refused = (0..4).find_map(|_| states[1].check(&lone[0], &a, NOON * 1_000_000).map(|()| states[1].add(&lone[0], &a, NOON * 1_000_000)).err());
+    let refused = (0..4).find_map(|_| {
+        states[1].check(&lone[0], &a, NOON * 1_000_000).map(|()| states[1].add(&lone[0], &a, NOON * 1_000_000)).err()
+    });
     assert_eq!(refused.unwrap().at.to_string(), "teams.t.mcp_rpm_limit.a");
 }
 

@@ -158,6 +158,44 @@ async fn each_message_of_a_batch_counts() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_refused_as_a_whole_is_one_request() {
+    let stage = Stage::with("limits.rpm_limit = 2", "").await;
+    let key = format!("X-API-Key: {}", stage.key.key);
+    // Batches are of an earlier revision.
+    let headers = [key.as_str(), "MCP-Protocol-Version: 2025-06-18"];
+    let refused_batch =
+        stage.gateway.post("/mcp/a", &headers, &Value::from([call("a"), call("b")].to_vec()).to_string());
+    assert_eq!(refused_batch.await.status, 400);
+    assert_eq!([stage.call("t").await.status, stage.call("t").await.status], [200, 429]);
+}
+
+#[tokio::test]
+async fn a_session_of_an_http_sse_client_counts_while_it_stands_and_after() {
+    let stage = Stage::with("limits.concurrent_streams_max = 1\nlimits.sessions_per_hour_max = 2", "").await;
+    let get = format!(
+        "GET /mcp/a/sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-API-Key: {}\r\n\r\n",
+        stage.key.key
+    );
+    for number in 1..=2 {
+        let mut open = Connection::open(stage.gateway.data).await;
+        open.write(&get).await;
+        open.read_until("event: endpoint").await;
+        // It is the only one that may stand, and one that is refused begins no session.
+        for _ in 0..3 {
+            assert_eq!(refused(&client::send(stage.gateway.data, &get).await, &Value::Null), 1);
+        }
+        drop(open);
+        while stage.gateway.records().iter().filter(|record| record["kind"] == "result").count() < number {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(refused(&client::send(stage.gateway.data, &get).await, &Value::Null) > 1_000);
+    let reasons: Vec<_> = stage.gateway.records().iter().map(|record| record["reason"].clone()).collect();
+    assert_eq!(reasons.iter().filter(|reason| **reason == "key_concurrent_streams_max").count(), 6);
+    assert_eq!(reasons.last().unwrap(), "key_sessions_per_hour_max");
+}
+
+#[tokio::test]
 async fn of_calls_made_at_once_no_more_run_than_may_and_places_are_given_back() {
     let stage = Stage::with("", "[servers.a.tools.slow.limits]\nconcurrent_calls_max = 3").await;
     stage.upstream.on("tools/call", Reply::text("late").delay(Duration::from_millis(1_500)));
@@ -247,7 +285,10 @@ async fn a_call_whose_client_leaves_before_it_has_a_connection_uses_nothing_up()
         connection.stream.set_zero_linger().unwrap();
         drop(connection);
         let results = stage.gateway.wait_for_records("result", number);
-        assert_eq!((&results[number - 1]["cost"], &results[number - 1]["reason"]), (&Value::Null, &json!("client_gone")));
+        assert_eq!(
+            (&results[number - 1]["cost"], &results[number - 1]["reason"]),
+            (&Value::Null, &json!("client_gone"))
+        );
         drop(dialled);
     }
     assert_eq!(stage.used().await, 0.0);

@@ -148,9 +148,8 @@ async fn a_token_that_was_seen_before_costs_next_to_nothing() {
 #[ignore = "a measurement"]
 async fn measure_a_token_that_is_remembered() {
     let stage = Stage::new().await;
-    let tokens: Vec<String> = (0..1_000)
-        .map(|number| stage.signer.token(HEADER, claims(&format!(r#"{{"sub":"user-{number}"}}"#))))
-        .collect();
+    let tokens: Vec<String> =
+        (0..1_000).map(|number| stage.signer.token(HEADER, claims(&format!(r#"{{"sub":"user-{number}"}}"#)))).collect();
     for token in &tokens {
         stage.show(token, "files", 0).await.unwrap();
     }
