@@ -5,6 +5,7 @@ mod batches;
 mod browsers;
 mod canary;
 mod commands;
+mod deploy;
 mod edge;
 mod edge_auth;
 #[cfg(feature = "failpoints")]
@@ -20,6 +21,7 @@ mod modern;
 mod oauth;
 mod operations;
 mod packaging;
+mod past;
 mod proxied;
 mod quotas;
 mod records;
