@@ -136,7 +136,7 @@ impl Snapshot {
             public: Arc::new(Principal::public()),
         };
         // Only of what is otherwise right can be told what has no effect.
-        snapshot.policy.check_shadows(config, problems);
+        snapshot.policy.check_unused(config, problems);
         snapshot
     }
 }

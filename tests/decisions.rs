@@ -38,7 +38,7 @@ struct Case {
     auth: bool,
     /// Whether rules that can never matter are told too: most cases ask for callers that no issuer could vouch for.
     #[serde(default)]
-    shadows: bool,
+    unused: bool,
     #[serde(default)]
     problems: Vec<String>,
     config: Config,
@@ -108,8 +108,8 @@ fn check(file: &Path) -> Vec<String> {
     if case.auth {
         Keys::compile(&case.config, &mut problems);
     }
-    if case.shadows {
-        policy.check_shadows(&case.config, &mut problems);
+    if case.unused {
+        policy.check_unused(&case.config, &mut problems);
     }
     let found: Vec<String> = problems
         .iter()

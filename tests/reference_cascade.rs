@@ -94,7 +94,7 @@ fn without_a_rule_that_is_said_to_have_no_effect_everything_is_decided_as_with_i
         (random.below(3)..NAMES.len()).for_each(|index| drop(config.keys.remove(NAMES[index])));
         let policy = Policy::compile(&config, &mut Problems::new());
         let mut problems = Problems::new();
-        policy.check_shadows(&config, &mut problems);
+        policy.check_unused(&config, &mut problems);
         for problem in problems.iter() {
             let at = problem.at.to_string();
             let steps: Vec<&str> = at.split(['.', '[', ']']).filter(|step| !step.is_empty()).collect();

@@ -29,10 +29,10 @@ mod pattern;
 mod reason;
 mod rules;
 mod scopes;
-mod shadows;
 #[cfg(test)]
 mod tests;
 mod times;
+mod unused;
 mod uris;
 mod verdict;
 mod view;

@@ -22,17 +22,17 @@ use crate::policy::rules::ServerIndex;
 impl Policy {
     /// Warns of rules of `config`, from which this policy was compiled, that can never matter. Of a configuration with errors
     /// nothing is certain, and nothing is said.
-    pub fn check_shadows(&self, config: &Config, problems: &mut Problems) {
+    pub fn check_unused(&self, config: &Config, problems: &mut Problems) {
         if problems.has_errors() {
             return;
         }
-        let mut shadows = Shadows { policy: self, config, problems };
-        shadows.lists();
+        let mut search = Search { policy: self, config, problems };
+        search.lists();
         if config.auth.issuers.is_empty() {
-            shadows.levels();
+            search.levels();
             if !config.toolsets.values().any(|toolset| toolset.open) {
-                shadows.matrices();
-                shadows.keys();
+                search.matrices();
+                search.keys();
             }
         }
     }
@@ -49,7 +49,7 @@ impl Policy {
     }
 }
 
-struct Shadows<'c> {
+struct Search<'c> {
     policy: &'c Policy,
     config: &'c Config,
     problems: &'c mut Problems,
@@ -58,7 +58,7 @@ struct Shadows<'c> {
 /// A level that keys belong to: its table, its name, what it grants.
 type Belonging<'c> = (&'static str, &'c str, Grants<'c>);
 
-impl<'c> Shadows<'c> {
+impl<'c> Search<'c> {
     /// Names that are allowed and blocked.
     fn lists(&mut self) {
         let root = At::root();
