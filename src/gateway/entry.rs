@@ -70,7 +70,7 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
-    /// Whether the request was handed to a connection.
+    /// Whether a connection has had the request.
     pub(crate) was_handed: AtomicBool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
@@ -284,12 +284,11 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
-                let cost = self.settle_use(was_sent);
+                let cost = self.settle_use();
                 self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
             }
             Stage::Open => {
-                self.settle_use(false);
+                self.settle_use();
                 self.put_refused(refusal)
             }
             Stage::Intending | Stage::Closed => {}
@@ -299,7 +298,7 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            let cost = self.settle_use(true);
+            let cost = self.settle_use();
             self.result(receipt, ending, None, cost);
         }
     }
@@ -311,11 +310,10 @@ impl Entry {
         }
     }
 
-    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
-    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+    /// Ends what the call holds; what it used up stays so only where a connection had it. What it cost.
+    fn settle_use(&mut self) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && *self.was_handed.get_mut();
-        if !was_used && !reserved.is_kept() {
+        if !*self.was_handed.get_mut() && !reserved.is_kept() {
             return None;
         }
         reserved.keep();
@@ -455,7 +453,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let cost = self.settle_use(true);
+                let cost = self.settle_use();
                 self.result(receipt, Ending::Abandoned, None, cost)
             }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),

@@ -55,7 +55,7 @@ pub struct Dispatch<'h> {
     pub headers: HeaderMap,
     /// Where the message goes, by [`Endpoint::resolve_path`]; `None` is the configured URL.
     pub path: Option<PathAndQuery>,
-    /// Set while the request is with a connection: what is dropped before that was certainly not sent.
+    /// Set once a connection has the request: before that it was certainly not sent. Taken back if the connection took none of it.
     pub handed: &'h AtomicBool,
 }
 
@@ -181,12 +181,12 @@ impl Upstream {
         let deadline = Instant::now() + timeout;
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
-            handed.store(true, Ordering::Relaxed);
+            let before = handed.swap(true, Ordering::Relaxed);
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {
                 Ok(answer) => return Ok(Answer { reused: true, ..answer }),
                 Err(mut unanswered) => match unanswered.unsent.take() {
                     Some(unsent) => {
-                        handed.store(false, Ordering::Relaxed);
+                        handed.store(before, Ordering::Relaxed);
                         request = unsent;
                     }
                     None => return Err(unanswered.at(endpoint, attempts)),
@@ -197,9 +197,14 @@ impl Upstream {
         let open_by = deadline.min(Instant::now() + self.plan.connect_timeout);
         let dialled = Box::pin(self.dialer.dial(endpoint, open_by)).await;
         let connection = dialled.map_err(|mishap| mishap.at(&endpoint.target.origin, attempts, false))?;
-        handed.store(true, Ordering::Relaxed);
+        let before = handed.swap(true, Ordering::Relaxed);
         let answered = exchange::exchange(connection, request, endpoint, attempts, deadline).await;
-        answered.map_err(|unanswered| unanswered.at(endpoint, attempts))
+        answered.map_err(|unanswered| {
+            if unanswered.unsent.is_some() {
+                handed.store(before, Ordering::Relaxed);
+            }
+            unanswered.at(endpoint, attempts)
+        })
     }
 }
 
