@@ -11,10 +11,11 @@ use portcullis::policy::Policy;
 use portcullis::principal::Report;
 
 use crate::reference_cascade::ENTRIES;
+use crate::reference_cascade::Maker;
 use crate::reference_cascade::NAMES;
-use crate::reference_cascade::Random;
 use crate::reference_cascade::SERVERS;
 use crate::reference_cascade::decide_reported;
+use crate::support::random::Random;
 
 /// Cases in `make test`; `CASCADE_CASES` asks for more.
 const CASES: usize = 100_000;
@@ -26,13 +27,14 @@ const USER_AGENTS: [&str; 6] = ["claude-code/2.1 (cli)", "one", "two", "node", "
 const CLIENTS: [&str; 6] = ["cursor-vscode", "Cursor (via mcp-remote 0.1)", "three", "TWO", "nobody", ""];
 
 /// Has rules of every kind speak of reports.
-fn restrict(random: &mut Random, config: &mut Config) {
+fn restrict(random: &mut Maker, config: &mut Config) {
     for name in NAMES {
-        let (reported_as, disabled) = (random.some(&PATTERNS), random.below(10) == 0);
+        let (reported_as, disabled) = (random.some(&PATTERNS, 2), random.below(10) == 0);
         let mut servers = Vec::new();
         for _ in 0..random.below(3) {
-            let allowed_tools = (random.below(2) == 0).then(|| random.some(&ENTRIES));
-            let rules = AgentServer { allowed_tools, blocked_tools: random.some(&ENTRIES), ..AgentServer::default() };
+            let allowed_tools = (random.below(2) == 0).then(|| random.some(&ENTRIES, 2));
+            let rules =
+                AgentServer { allowed_tools, blocked_tools: random.some(&ENTRIES, 2), ..AgentServer::default() };
             servers.push((random.of(&SERVERS).to_owned(), rules));
         }
         let agent = config.agents.get_mut(name).unwrap();
@@ -41,7 +43,7 @@ fn restrict(random: &mut Random, config: &mut Config) {
     }
     for server in config.servers.values_mut() {
         if random.below(4) == 0 {
-            server.blocked_agents = random.some(&BLOCKED);
+            server.blocked_agents = random.some(&BLOCKED, 2);
         }
     }
 }
@@ -49,7 +51,7 @@ fn restrict(random: &mut Random, config: &mut Config) {
 #[test]
 fn a_report_never_turns_a_denial_into_a_permission() {
     let cases = std::env::var("CASCADE_CASES").map_or(CASES, |text| text.parse().unwrap());
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Maker(Random(0x2545_f491_4f6c_dd1d));
     let (mut compared, mut permitted, mut withdrawn) = (0, 0, 0);
     while compared < cases {
         let mut config = random.config();

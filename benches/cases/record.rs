@@ -75,6 +75,7 @@ impl Kept {
             resource: None,
             prompt: None,
             snapshot: Some("1"),
+            shadow: None,
         }
     }
 

@@ -30,6 +30,7 @@ mod model_servers;
 mod money;
 mod names;
 pub(crate) mod nearest;
+mod number;
 pub(crate) mod pem;
 mod schema;
 mod sensitive;

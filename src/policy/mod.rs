@@ -34,6 +34,7 @@ mod scopes;
 #[cfg(test)]
 mod tests;
 mod times;
+mod unused;
 mod uris;
 mod verdict;
 mod view;
@@ -115,6 +116,16 @@ impl Policy {
             Ok((reason, own)) => Permitted::new(call, Arc::clone(reason), own),
             Err(denial) => Err(Box::new(Denied { call, denial: *denial })),
         }
+    }
+
+    /// What would be decided about a call, and why; nothing may be sent for it.
+    pub fn weigh<'p>(
+        &'p self,
+        subject: Subject<'p>,
+        revision: Revision,
+        call: &Call,
+    ) -> Result<&'p Reason, Box<Denial>> {
+        self.judge(subject, revision, call).map(|(reason, _)| &**reason)
     }
 
     /// Whether a call that was permitted, and whose answer is still under way, would be permitted now.

@@ -195,3 +195,67 @@ async fn a_part_of_the_record_is_looked_at_where_that_is_asked_for() {
     let (_, out, _) = run(&["replay", "--config", config]);
     assert!(out.contains("would be decided alike"), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_is_judged_beside_what_is_in_force_and_changes_nothing() {
+    let upstream = Upstream::start().await;
+    let keys = ["ci", "free", "none", "idle"].map(gateway::make_key);
+    let live = config(&upstream, keys.each_ref());
+    let gateway = Gateway::start(&live);
+    let candidate = gateway.directory.join("candidate.toml");
+    let write = |text: &str| std::fs::write(&candidate, text).unwrap();
+    write(&live.replace("^SELECT", "^(SELECT|DROP)").replace(r#""list_*""#, r#""show_*""#));
+    gateway.reload(&format!("[policy]\nshadow_file = \"candidate.toml\"\n{live}"));
+    gateway.wait_for_log("configuration reloaded");
+
+    let owner = format!("X-API-Key: {}", keys[0].key);
+    let call = |tool: &str, arguments: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        )
+    };
+    // Permitted and refused by both, then permitted by one alone, then by the other alone.
+    for (tool, arguments, is_answered) in [
+        ("query", r#"{"sql":"SELECT 1"}"#, true),
+        ("drop_table", "{}", false),
+        ("query", r#"{"sql":"DROP TABLE x"}"#, false),
+        ("list_tables", "{}", true),
+    ] {
+        let answer = gateway.post("/mcp/db", &[&owner], &call(tool, arguments)).await;
+        assert_eq!(answer.code().is_none(), is_answered, "{tool}: what is in force decides: {answer:?}");
+    }
+    assert_eq!(
+        upstream.requests().iter().filter(|request| String::from_utf8_lossy(&request.body).contains("DROP")).count(),
+        0
+    );
+
+    gateway.wait_for_records("result", 2);
+    let records: Vec<Value> = gateway.records().into_iter().filter(|record| record["tool"].is_string()).collect();
+    let told: Vec<[Value; 4]> = records
+        .iter()
+        .map(|record| {
+            ["decision", "shadow_decision", "shadow_reason", "shadow_rule"].map(|field| record[field].clone())
+        })
+        .collect();
+    let matrix = "agents.worker.servers.db";
+    let expected = [
+        [json!("allowed"), Value::Null, Value::Null, Value::Null],
+        [json!("refused"), Value::Null, Value::Null, Value::Null],
+        [json!("refused"), json!("allowed"), json!("agent_tools"), json!(matrix)],
+        [json!("allowed"), json!("refused"), json!("agent_tool_not_allowed"), json!(format!("{matrix}.allowed_tools"))],
+    ];
+    assert_eq!(told, expected);
+    for (decision, count) in [("alike", 2.0), ("permitted", 1.0), ("refused", 1.0)] {
+        let series = format!("portcullis_shadow_decisions_total{{decision=\"{decision}\"}}");
+        assert_eq!(gateway.metric(&series).await, Some(count), "{decision}");
+    }
+    assert!(gateway.metric("portcullis_shadow_seconds_total").await.unwrap() > 0.0);
+
+    // A candidate with a mistake is one of the configuration, which stays as it was.
+    write("[servers.db]\nurl = \"nowhere\"\n");
+    gateway.signal("HUP");
+    gateway.wait_for_log("the URL has no scheme");
+    gateway.post("/mcp/db", &[&owner], &call("list_tables", "{}")).await;
+    let last = gateway.wait_for_records("intent", 3);
+    assert_eq!(last.last().unwrap()["shadow_decision"], "refused", "the candidate before is judged on");
+}
