@@ -250,6 +250,8 @@ impl Exchange<'_> {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
+        #[cfg(feature = "otlp")]
+        self.entry.tell_server(&mut headers);
         let dispatch = Dispatch { headers, path };
         let modern = self.conversation.is_modern();
         // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
@@ -323,6 +325,9 @@ impl Exchange<'_> {
             Verdict::Refuse(reason) | Verdict::Drop(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Pass(_) | Verdict::Decline(_) => return Err(Refusal::Answer("answer_kind")),
         };
+        if let Some(code) = verdict.error_code {
+            self.entry.answered_with(code);
+        }
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
         self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers })
@@ -363,7 +368,7 @@ impl Exchange<'_> {
     }
 
     /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
-    fn error_in_own_words(&self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
+    fn error_in_own_words(&mut self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
         let id = self.entry.id.as_deref();
         let error_of = |body| {
             let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
@@ -373,12 +378,15 @@ impl Exchange<'_> {
         let Some(message) = error_of(body) else { return Ok(None) };
         let screened = response_filter::screened_error(&message, &self.judge(self.active)).map_err(Refusal::Answer)?;
         let Some(message) = screened.map_or(Some(message), error_of) else { return Ok(None) };
-        let body = message.error().and_then(|error| {
+        let told = message.error().and_then(|error| {
             let code = error.get("code")?.raw_text().parse().ok()?;
             let data = error.get("data").map(Value::raw_text);
-            Some(error::error_body(id, code, error.get("message")?.text()?, data))
+            Some((code, error::error_body(id, code, error.get("message")?.text()?, data)))
         });
-        Ok(body)
+        Ok(told.map(|(code, body)| {
+            self.entry.answered_with(code);
+            body
+        }))
     }
 
     /// Reads an answer's body whole, within the server's limits.

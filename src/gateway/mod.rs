@@ -20,8 +20,12 @@ mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
+#[cfg(feature = "otlp")]
+mod spans;
 mod sse;
 mod stream;
+mod tell;
+mod trace;
 mod wellknown;
 mod whence;
 

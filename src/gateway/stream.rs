@@ -313,6 +313,9 @@ impl<'p> Pump<'p> {
                 if !exchange.client.takes_answer(&message) {
                     self.put(exchange, event, answer.replaced);
                 }
+                if let Some(code) = answer.error_code {
+                    exchange.entry.answered_with(code);
+                }
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;
             }
@@ -414,6 +417,9 @@ impl<'p> Pump<'p> {
         }
         if let Refusal::Upstream(error) = &refusal {
             exchange.broke(error.failure());
+        }
+        if self.screen.awaits_answer() {
+            exchange.entry.answered_with(refusal.wire(exchange.conversation.is_modern(), None).code);
         }
         exchange.entry.refuse(&refusal);
         // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.

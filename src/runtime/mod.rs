@@ -36,6 +36,7 @@ use crate::telemetry::metrics::IssuerFigures;
 use crate::telemetry::metrics::LimitFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
+use crate::telemetry::observers::Observers;
 use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::connection::Connection;
@@ -82,6 +83,8 @@ pub struct Runtime {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// Who is told of each request beside the record.
+    pub observers: Observers,
     /// The account of bytes that are held for clients and servers.
     pub buffers: Arc<Buffers>,
     /// How long work waits for a worker thread.
@@ -114,6 +117,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// Who is told of each request beside the record.
+    pub observers: Observers,
     /// Sealing keys for a configuration that names none.
     pub keyring: Option<Keyring>,
     /// Event streams open at once, where the configuration does not say.
@@ -135,6 +140,7 @@ impl Runtime {
             issuers,
             metrics: parts.metrics,
             audit: parts.audit,
+            observers: parts.observers,
             buffers,
             delay: Arc::default(),
             catalog,

@@ -4,6 +4,7 @@
 //! the configuration, never from traffic; every metric has at most `series_max` series. Names begin with
 //! `portcullis_`, times are in seconds; only the process's own metrics carry their customary names.
 
+mod delivery;
 mod endpoints;
 mod family;
 mod issuers;
@@ -31,6 +32,9 @@ use prometheus::TextEncoder;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 
+use crate::telemetry::access;
+use crate::telemetry::metrics::delivery::Deliveries;
+pub use crate::telemetry::metrics::delivery::SpanCounts;
 pub use crate::telemetry::metrics::endpoints::EndpointFigures;
 use crate::telemetry::metrics::endpoints::Endpoints;
 use crate::telemetry::metrics::family::Family;
@@ -108,6 +112,7 @@ struct Inner {
     preflights: Count,
     limits: Limits,
     metadata: Count,
+    deliveries: Deliveries,
 }
 
 struct ConfigMetrics {
@@ -190,6 +195,7 @@ impl Metrics {
                 IntCounter::with_opts,
             )?),
             limits: Limits::new(&maker)?,
+            deliveries: Deliveries::new(&maker)?,
             registry: maker.registry,
         })))
     }
@@ -332,6 +338,16 @@ impl Metrics {
     /// Requests for metadata.
     pub fn metadata(&self) -> &Count {
         &self.0.metadata
+    }
+
+    /// Lines of the access log.
+    pub fn access_lines(&self) -> access::Counts {
+        self.0.deliveries.lines.clone()
+    }
+
+    /// Spans of traces.
+    pub fn spans(&self) -> &SpanCounts {
+        &self.0.deliveries.spans
     }
 
     /// Notes a configuration that was refused; the one before it stays.
