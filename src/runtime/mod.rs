@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit;
+use crate::auth::oauth;
 use crate::auth::oauth::Issuers;
 use crate::auth::oauth::Tokens;
 use crate::clock;
@@ -240,6 +241,11 @@ impl Runtime {
         self.metrics.limits(&self.limit_figures(&active));
         self.metrics.issuers(&issuer_figures(&self.issuers));
         self.metrics.render()
+    }
+
+    /// What is known of each issuer's keys.
+    pub fn issuers(&self, now: Instant) -> Vec<oauth::Figures> {
+        self.issuers.figures(now)
     }
 
     /// How much is used of each limit of those whom the configuration names; what nobody used is not told.

@@ -18,6 +18,7 @@ mod notify;
 mod opening;
 mod origin;
 mod predecessor;
+mod readiness;
 mod reload;
 mod sandbox;
 mod shutdown;
@@ -56,7 +57,6 @@ use crate::admin;
 use crate::admin::AdminAddress;
 use crate::admin::AdminSocket;
 use crate::admin::Probes;
-use crate::admin::Readiness;
 use crate::audit;
 use crate::clock;
 use crate::config::LoadError;
@@ -372,11 +372,7 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
     let readiness = Arc::clone(runtime);
     Probes {
         metrics: Box::new(move || metrics.render_metrics()),
-        readiness: Box::new(move || Readiness {
-            config_loaded: true,
-            audit_available: readiness.audit.available(),
-            draining: readiness.is_draining(),
-        }),
+        readiness: Box::new(move || readiness::of(&readiness)),
     }
 }
 
