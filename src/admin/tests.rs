@@ -106,7 +106,10 @@ fn what_does_not_count_is_told_and_changes_nothing() {
     let (_admin, address, readiness) = started();
     *readiness.lock().unwrap() = ready_but_for("server/a");
     let answer = get(address, "/readyz?verbose=1");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("[-] server/a failed (does not count)\nready\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("[-] server/a failed (does not count)\nready\n"),
+        "{answer}"
+    );
     assert!(get(address, "/readyz").ends_with("\r\n\r\nready\n"));
 }
 
@@ -114,7 +117,8 @@ fn what_does_not_count_is_told_and_changes_nothing() {
 fn readiness_is_told_as_json_to_who_asks_for_it() {
     let (_admin, address, readiness) = started();
     let json = |target: &str, accept: &str| {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
         let answer = ask(address, &request);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())

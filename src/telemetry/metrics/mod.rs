@@ -113,6 +113,8 @@ struct Inner {
     limits: Limits,
     metadata: Count,
     deliveries: Deliveries,
+    #[cfg(test)]
+    described: Vec<prometheus::core::Desc>,
 }
 
 struct ConfigMetrics {
@@ -196,6 +198,8 @@ impl Metrics {
             )?),
             limits: Limits::new(&maker)?,
             deliveries: Deliveries::new(&maker)?,
+            #[cfg(test)]
+            described: maker.described.take(),
             registry: maker.registry,
         })))
     }
@@ -420,16 +424,34 @@ struct Maker {
     registry: Registry,
     series_max: usize,
     dropped: IntCounterVec,
+    /// What was registered, for the test that holds the documentation against it.
+    #[cfg(test)]
+    described: std::cell::RefCell<Vec<prometheus::core::Desc>>,
 }
 
 impl Maker {
     fn new(series_max: usize) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        #[cfg(test)]
+        let described = std::cell::RefCell::default();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let help = "Times a metric was refused a further series, by metric; what it would have held is in `_other`.";
         let dropped = IntCounterVec::new(Opts::new("portcullis_metrics_series_dropped_total", help), &["metric"])?;
-        registry.register(Box::new(dropped.clone()))?;
-        Ok(Self { registry, series_max, dropped })
+        let maker = Self {
+            registry,
+            series_max,
+            dropped: dropped.clone(),
+            #[cfg(test)]
+            described,
+        };
+        maker.register(Box::new(dropped))?;
+        Ok(maker)
+    }
+
+    fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
+        #[cfg(test)]
+        self.described.borrow_mut().extend(collector.desc().into_iter().cloned());
+        self.registry.register(collector)
     }
 
     fn opts(&self, name: &str, help: &str) -> Opts {
@@ -446,7 +468,7 @@ impl Maker {
         C: Collector + Clone + 'static,
     {
         let metric = make(self.opts(name, help))?;
-        self.registry.register(Box::new(metric.clone()))?;
+        self.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
@@ -483,7 +505,7 @@ impl Maker {
     ) -> Result<Family<V>, prometheus::Error> {
         let dropped = self.dropped.get_metric_with_label_values(&[format!("portcullis_{name}")])?;
         let family = Family::new(vec, labels, overflow, self.series_max, dropped)?;
-        self.registry.register(family.collector())?;
+        self.register(family.collector())?;
         Ok(family)
     }
 }
