@@ -50,6 +50,9 @@ pub struct Snapshot {
     pub oauth: Oauth,
     /// Who may do what.
     pub policy: Policy,
+    /// A candidate's rules (`policy.shadow_file`), which are asked beside these and decide nothing. Callers are known by the keys in
+    /// force; what a key may do is what the candidate says.
+    pub shadow: Option<Policy>,
     /// How much they may do.
     pub quotas: Quotas,
     /// How each server is reached.
@@ -92,6 +95,7 @@ impl Snapshot {
             keys: Keys::compile(config, problems),
             oauth: Oauth::compile(config, problems),
             policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
+            shadow: None,
             quotas: Quotas::compile(config),
             plans: Plans::compile(config, problems),
             keyring: compile_keyring(config, problems),

@@ -123,6 +123,9 @@ pub struct Policy {
     pub cascade: Cascade,
     /// How a refused tool call is answered.
     pub denial_form: DenialForm,
+    /// A whole configuration whose rules are asked beside these and decide nothing, relative to this file: where they would have
+    /// decided otherwise, the record says so.
+    pub shadow_file: Option<String>,
     /// Whether a client is told which rule refused its call. Operators see it in the record either way.
     pub explain_to_client: bool,
 }

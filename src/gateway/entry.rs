@@ -28,6 +28,7 @@ use crate::runtime::InFlight;
 use crate::runtime::Reservation;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics;
+use crate::telemetry::metrics::Compared;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
@@ -38,6 +39,7 @@ use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
+use super::shadow::Diverging;
 use super::trace::Trace;
 use super::whence::Whence;
 
@@ -63,6 +65,8 @@ pub(crate) struct Entry {
     pub(crate) named: Option<Named>,
     pub(crate) door: Option<Door>,
     pub(crate) kind: Option<MessageKind>,
+    /// What the candidate would have decided otherwise.
+    pub(crate) shadow: Option<Diverging>,
     /// Status of the answer, once one was begun.
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
@@ -177,6 +181,7 @@ impl Entry {
             named: None,
             door: None,
             kind: None,
+            shadow: None,
             status: None,
             endpoint: None,
             attempts: 0,
@@ -228,6 +233,11 @@ impl Entry {
         if !Arc::ptr_eq(&self.active, active) {
             self.active = Arc::clone(active);
         }
+    }
+
+    /// Counts what the candidate decided.
+    pub(crate) fn shadow_judged(&self, compared: Compared, took: Duration) {
+        self.runtime.metrics.shadow_judged(compared, took);
     }
 
     /// By which transport the client came.
@@ -369,6 +379,11 @@ impl Entry {
                 _ => None,
             },
             snapshot: Some(&self.active.snapshot.revision_text),
+            shadow: self.shadow.as_ref().map(|shadow| audit::Shadow {
+                permitted: shadow.permitted,
+                reason: shadow.reason,
+                rule: shadow.rule.as_ref(),
+            }),
             ..self.whence.request()
         }
     }

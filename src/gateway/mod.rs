@@ -20,6 +20,7 @@ mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
+mod shadow;
 #[cfg(feature = "otlp")]
 mod spans;
 mod sse;

@@ -81,6 +81,11 @@ impl Names {
     }
 }
 
+/// Whether an entry of a list of tools or prompts is about `name`.
+pub fn is_about(entry: &str, name: &str) -> bool {
+    if entry.contains('*') { Glob::new(entry).matches(name) } else { entry == name }
+}
+
 fn check(entry: &str, noun: Noun) -> Result<(), String> {
     if entry.is_empty() {
         return Err(format!("an empty name matches no {}", noun.word()));

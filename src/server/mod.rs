@@ -146,8 +146,16 @@ pub struct Compiled {
 /// Loads and compiles the configuration at `path`, as `run`, `check` and reload do.
 ///
 /// # Errors
-/// Every mistake, rendered with its place.
+/// Every mistake, rendered with its place; those of a candidate that is to be judged beside it as well.
 pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
+    let mut compiled = compile_alone(path, revision, previous)?;
+    if let Some(file) = &compiled.loaded.config.policy.shadow_file {
+        compiled.snapshot.shadow = Some(compile_alone(Path::new(file), revision, None)?.snapshot.policy);
+    }
+    Ok(compiled)
+}
+
+fn compile_alone(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
     let source = Source { revision, sha256: String::new() };
     let compiled = crate::config::load_and(path, |config, problems| {
         addresses::check(config, problems);

@@ -22,6 +22,7 @@ mod modern;
 mod oauth;
 mod operations;
 mod packaging;
+mod past;
 mod proxied;
 mod quotas;
 mod records;

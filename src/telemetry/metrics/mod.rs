@@ -10,6 +10,7 @@ mod family;
 mod issuers;
 mod labels;
 mod server;
+mod shadow;
 mod usage;
 
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub use crate::telemetry::metrics::labels::Phases;
 pub use crate::telemetry::metrics::labels::StreamKind;
 pub use crate::telemetry::metrics::labels::Transport;
 pub use crate::telemetry::metrics::server::ServerMetrics;
+pub use crate::telemetry::metrics::shadow::Compared;
+use crate::telemetry::metrics::shadow::Shadows;
 pub use crate::telemetry::metrics::usage::LimitFigures;
 use crate::telemetry::metrics::usage::Limits;
 
@@ -111,6 +114,7 @@ struct Inner {
     certificates: IntGaugeVec,
     preflights: Count,
     limits: Limits,
+    shadows: Shadows,
     metadata: Count,
     deliveries: Deliveries,
     #[cfg(test)]
@@ -197,6 +201,7 @@ impl Metrics {
                 IntCounter::with_opts,
             )?),
             limits: Limits::new(&maker)?,
+            shadows: Shadows::new(&maker)?,
             deliveries: Deliveries::new(&maker)?,
             #[cfg(test)]
             described: maker.described.take(),
@@ -253,6 +258,11 @@ impl Metrics {
     /// Takes over how much of each limit is used.
     pub fn limits(&self, figures: &[LimitFigures]) {
         self.0.limits.adopt(figures);
+    }
+
+    /// Counts what a candidate decided beside what was decided, and the time that took.
+    pub fn shadow_judged(&self, compared: Compared, took: Duration) {
+        self.0.shadows.judged(compared, took);
     }
 
     /// Counts a refusal. A reason outside the vocabulary counts as `_other`.
