@@ -116,7 +116,7 @@ async fn each_request_is_one_line_in_the_words_of_its_record() {
     assert!(refused.get("trace_id").is_none() || cfg!(feature = "otlp"));
     assert_eq!(
         (&unknown["status"], &unknown["reason"], unknown.get("principal")),
-        (&json!(401), &json!("key_malformed"), None)
+        (&json!(401), &json!("key_unknown"), None)
     );
     assert_eq!((&head["status"], &head["reason"], &head["path"]), (&json!(400), &json!("head_name"), &json!("/")));
     assert_eq!(stage.gateway.metric("portcullis_access_log_lines_total{outcome=\"written\"}").await, Some(4.0));

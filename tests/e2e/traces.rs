@@ -275,7 +275,7 @@ async fn who_is_not_let_in_is_told_of_with_nothing_of_the_message() {
     assert_eq!(answer.status, 401);
     let expected = "POST (error)\nclient.address=127.0.0.1\nclient.port=*\nerror.type=-32600\n\
         http.response.status_code=401\nnetwork.protocol.name=http\nnetwork.protocol.version=1.1\nnetwork.transport=tcp\n\
-        portcullis.outcome=refused\nportcullis.reason=key_malformed\nrpc.response.status_code=-32600";
+        portcullis.outcome=refused\nportcullis.reason=key_unknown\nrpc.response.status_code=-32600";
     assert_eq!(shown(&stage.collector.spans(1).await[0]), expected);
 }
 
@@ -283,14 +283,12 @@ async fn who_is_not_let_in_is_told_of_with_nothing_of_the_message() {
 async fn a_resource_is_told_without_what_may_be_a_secret_and_a_prompt_by_its_name() {
     let stage = Stage::start().await;
     stage.ask("resources/read", json!({ "uri": "https://user:pw@host/doc?token=canary#canary" })).await;
-    let spans = stage.collector.spans(2).await;
-    let (server, _) = pair(&spans);
-    assert_eq!(server.name, "resources/read");
-    let uri = attribute(server, "mcp.resource.uri").unwrap();
-    assert_eq!(uri, "https://…@host/doc?token=…#…");
+    let spans = stage.collector.spans(1).await;
+    assert_eq!(spans[0].name, "resources/read");
+    assert_eq!(attribute(&spans[0], "mcp.resource.uri").as_deref(), Some("https://…@host/doc?token=…#…"));
     stage.ask("prompts/get", json!({ "name": "greet", "arguments": { "who": "canary" } })).await;
-    let spans = stage.collector.spans(4).await;
-    let (server, client) = pair(&spans[2..]);
+    let spans = stage.collector.spans(3).await;
+    let (server, client) = pair(&spans[1..]);
     assert_eq!((server.name.as_str(), client.name.as_str()), ("prompts/get greet", "prompts/get greet"));
     assert_eq!(attribute(client, "gen_ai.prompt.name").as_deref(), Some("greet"));
     assert!(!String::from_utf8_lossy(&stage.collector.bytes()).contains("canary"));
