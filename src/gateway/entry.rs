@@ -4,6 +4,7 @@
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Report;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::InFlight;
 use crate::runtime::Reservation;
@@ -53,6 +56,10 @@ pub(crate) struct Entry {
     pub(crate) http_method: http::Method,
     pub(crate) target: Uri,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// What the client says it is called, where rules speak of that.
+    client: Option<Box<str>>,
+    /// The agents of which rules speak and that the client says it is.
+    reported: Option<Box<str>>,
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) revision: Option<Revision>,
@@ -71,6 +78,8 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// Whether a connection has had the request.
+    pub(crate) was_handed: AtomicBool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -140,6 +149,7 @@ impl Entry {
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
         entry.trace = Trace::of_head(&runtime.observers, head);
+        entry.note_report(None);
         entry
     }
 
@@ -151,6 +161,8 @@ impl Entry {
         entry.http_method = self.http_method.clone();
         entry.target = self.target.clone();
         entry.user_agent.clone_from(&self.user_agent);
+        entry.client.clone_from(&self.client);
+        entry.reported.clone_from(&self.reported);
         entry.principal.clone_from(&self.principal);
         entry.server.clone_from(&self.server);
         entry.revision = self.revision;
@@ -171,6 +183,8 @@ impl Entry {
             http_method: http::Method::GET,
             target: Uri::default(),
             user_agent: None,
+            client: None,
+            reported: None,
             principal: None,
             server: None,
             revision: None,
@@ -185,6 +199,7 @@ impl Entry {
             status: None,
             endpoint: None,
             attempts: 0,
+            was_handed: AtomicBool::new(false),
             is_own: false,
             reserved: None,
             trace: None,
@@ -219,6 +234,7 @@ impl Entry {
         if let Some(trace) = &mut self.trace {
             trace.note(message);
         }
+        self.note_report(message.client_name());
     }
 
     /// The answer is this JSON-RPC error.
@@ -226,6 +242,26 @@ impl Entry {
         if let Some(trace) = &mut self.trace {
             trace.error_code = Some(code.into());
         }
+    }
+
+    /// Notes which agent the client says it is; a message may add its word to that of the headers.
+    fn note_report(&mut self, client: Option<&str>) {
+        let policy = &self.active.snapshot.policy;
+        if !policy.heeds_reports() {
+            return;
+        }
+        self.client = client.map(Box::from).or(self.client.take());
+        let names = policy.reported(self.report()).join(",");
+        self.reported = Some(names).filter(|names| !names.is_empty()).map(Box::from);
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report { user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes), client: self.client.as_deref() }
+    }
+
+    /// Who asks with this, now.
+    pub(crate) fn subject<'s>(&'s self, principal: &'s Principal) -> Subject<'s> {
+        Subject { report: self.report(), ..self.whence.subject(principal) }
     }
 
     /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
@@ -297,12 +333,11 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
-                let cost = self.settle_use(was_sent);
+                let cost = self.settle_use();
                 self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
             }
             Stage::Open => {
-                self.settle_use(false);
+                self.settle_use();
                 self.put_refused(refusal)
             }
             Stage::Intending | Stage::Closed => {}
@@ -312,7 +347,7 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            let cost = self.settle_use(true);
+            let cost = self.settle_use();
             self.result(receipt, ending, None, cost);
         }
     }
@@ -324,11 +359,10 @@ impl Entry {
         }
     }
 
-    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
-    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+    /// Ends what the call holds; what it used up stays so only where a connection had it. What it cost.
+    fn settle_use(&mut self) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && self.attempts > 0;
-        if !was_used && !reserved.is_kept() {
+        if !*self.was_handed.get_mut() && !reserved.is_kept() {
             return None;
         }
         reserved.keep();
@@ -363,6 +397,7 @@ impl Entry {
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            reported_agent: self.reported.as_deref(),
             rpc_method: self.rpc_method.as_deref(),
             revision: self.revision,
             transport: self.transport().map(Transport::label),
@@ -485,7 +520,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let cost = self.settle_use(true);
+                let cost = self.settle_use();
                 self.result(receipt, Ending::Abandoned, None, cost)
             }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),

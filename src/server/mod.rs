@@ -233,7 +233,8 @@ pub fn prepare_from(
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
-    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger)?);
+    let mode = if origin.is_beside() { usage::Mode::Waits } else { usage::Mode::Writes };
+    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger, mode)?);
     let socket = origin.data(&config.listen.data)?;
     let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
     // A socket that was moved to its place does not know it.
