@@ -237,10 +237,10 @@ impl Entry {
         self.note_report(message.client_name());
     }
 
-    /// The answer is this JSON-RPC error.
-    pub(crate) fn answered_with(&mut self, code: impl Into<i64>) {
+    /// The answer is the JSON-RPC error with this code, if it is one.
+    pub(crate) fn answered_with(&mut self, code: Option<i64>) {
         if let Some(trace) = &mut self.trace {
-            trace.error_code = Some(code.into());
+            trace.error_code = code;
         }
     }
 

@@ -254,10 +254,9 @@ impl Exchange<'_> {
         self.entry.tell_server(&mut headers);
         let sent = {
             let dispatch = Dispatch { headers, path, handed: &self.entry.was_handed };
-            let modern = self.conversation.is_modern();
             // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
             let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
-            let mut sent = std::pin::pin!(self.client.watched(modern, sending));
+            let mut sent = std::pin::pin!(self.client.watched(self.conversation.is_modern(), sending));
             let asks = Asks {
                 runtime: self.runtime,
                 subject: self.entry.subject(&self.principal),
@@ -327,9 +326,7 @@ impl Exchange<'_> {
             Verdict::Refuse(reason) | Verdict::Drop(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Pass(_) | Verdict::Decline(_) => return Err(Refusal::Answer("answer_kind")),
         };
-        if let Some(code) = verdict.error_code {
-            self.entry.answered_with(code);
-        }
+        self.entry.answered_with(verdict.error_code);
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
         self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers })
@@ -385,10 +382,8 @@ impl Exchange<'_> {
             let data = error.get("data").map(Value::raw_text);
             Some((code, error::error_body(id, code, error.get("message")?.text()?, data)))
         });
-        Ok(told.map(|(code, body)| {
-            self.entry.answered_with(code);
-            body
-        }))
+        self.entry.answered_with(told.as_ref().map(|(code, _)| i64::from(*code)));
+        Ok(told.map(|(_, body)| body))
     }
 
     /// Reads an answer's body whole, within the server's limits.

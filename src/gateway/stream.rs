@@ -313,9 +313,7 @@ impl<'p> Pump<'p> {
                 if !exchange.client.takes_answer(&message) {
                     self.put(exchange, event, answer.replaced);
                 }
-                if let Some(code) = answer.error_code {
-                    exchange.entry.answered_with(code);
-                }
+                exchange.entry.answered_with(answer.error_code);
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;
             }
@@ -419,7 +417,8 @@ impl<'p> Pump<'p> {
             exchange.broke(error.failure());
         }
         if self.screen.awaits_answer() {
-            exchange.entry.answered_with(refusal.wire(exchange.conversation.is_modern(), None).code);
+            let code = refusal.wire(exchange.conversation.is_modern(), None).code;
+            exchange.entry.answered_with(Some(code.into()));
         }
         exchange.entry.refuse(&refusal);
         // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.
