@@ -107,6 +107,11 @@ impl Networks {
         Self(networks)
     }
 
+    /// The one network that has every address.
+    pub fn everywhere() -> Self {
+        Self(vec![Network { first: 0, bits: 0 }])
+    }
+
     /// Whether an address is in one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = number(address);
@@ -155,6 +160,10 @@ mod tests {
             assert_eq!(networks(&[network]).contains(address.parse().unwrap()), expected, "{network} {address}");
         }
         assert!(networks(&["::1", "10.0.0.0/8"]).contains("10.0.0.1".parse().unwrap()));
+        let everywhere = Networks::everywhere();
+        assert!(
+            ["127.0.0.1", "::1", "203.0.113.9"].iter().all(|address| everywhere.contains(address.parse().unwrap()))
+        );
         assert!(networks(&[]).is_empty() && !networks(&[]).contains("10.0.0.1".parse().unwrap()));
     }
 

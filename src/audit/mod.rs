@@ -4,6 +4,7 @@
 //! afterwards, or a refusal. Each line names the digest of the line before it. A log that cannot take a record says
 //! so before anything is sent. Fields are listed in docs/audit.md.
 
+mod access;
 mod beside;
 mod chain;
 mod coalesce;
@@ -28,6 +29,8 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use crate::audit::access::Ended;
+pub use crate::audit::access::access_line;
 pub use crate::audit::chain::Break;
 pub use crate::audit::chain::Flaw;
 pub use crate::audit::chain::Verified;
@@ -52,6 +55,8 @@ use crate::audit::segments::Segments;
 use crate::audit::tally::Counts;
 use crate::audit::tally::Kind;
 pub use crate::audit::tally::Stats;
+pub use crate::audit::uri::concealed;
+use crate::audit::writer::Appended;
 pub use crate::audit::writer::Unavailable;
 use crate::audit::writer::Writer;
 use crate::clock;
@@ -218,9 +223,10 @@ impl Log {
         let _ = self.writer.append(Kind::Result, now_micros, |line| encode::outcome(line, receipt.seq, outcome));
     }
 
-    /// Puts on record that an authenticated caller's request was refused. What cannot be written is counted like a result.
-    pub fn refused(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<(), Unavailable> {
-        self.write_refusal(request, refusal, now_micros).map(|_| ())
+    /// Puts on record that an authenticated caller's request was refused, and tells the record's number. What cannot be
+    /// written is counted like a result.
+    pub fn refused(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<u64, Unavailable> {
+        self.write_refusal(request, refusal, now_micros).map(|appended| appended.seq)
     }
 
     /// Puts on record that a request was refused before its caller was known: the first of its address prefix, reason
@@ -231,8 +237,8 @@ impl Log {
         self.write_counts(&mut coalescer, due.counted, now_micros);
         if !due.full {
             self.writer.tally.coalesce();
-        } else if let Ok(bytes) = self.write_refusal(request, refusal, now_micros) {
-            coalescer.spend(bytes);
+        } else if let Ok(appended) = self.write_refusal(request, refusal, now_micros) {
+            coalescer.spend(appended.bytes);
         }
     }
 
@@ -287,12 +293,16 @@ impl Log {
         self.writer.close();
     }
 
-    fn write_refusal(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<u64, Unavailable> {
-        let appended = self.writer.append(Kind::Refused, now_micros, |line| {
+    fn write_refusal(
+        &self,
+        request: &Request<'_>,
+        refusal: &Refusal<'_>,
+        now_micros: u64,
+    ) -> Result<Appended, Unavailable> {
+        self.writer.append(Kind::Refused, now_micros, |line| {
             encode::request(line, request);
             encode::refusal(line, refusal);
-        })?;
-        Ok(appended.bytes)
+        })
     }
 
     fn write_counts(&self, coalescer: &mut Coalescer, counted: Vec<Coalesced>, now_micros: u64) {

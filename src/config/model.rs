@@ -69,7 +69,7 @@ pub struct Config {
     pub state: State,
     /// The record of every request.
     pub audit: Audit,
-    /// The gateway's own log, on standard error.
+    /// The gateway's own log, on standard error, and the access log.
     pub log: Log,
     /// What the process itself may touch.
     pub sandbox: Sandbox,
@@ -199,12 +199,21 @@ pub enum AuditLevel {
     Queued,
 }
 
-/// `[log]`: the gateway's own log, on standard error.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+/// `[log]`: the gateway's own log, on standard error, and the access log.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// Form of a log line. Changing it needs a restart.
     pub format: LogFormat,
+    /// Where one JSON line for each request goes, in the words of its record: `"off"`, `"stdout"`, `"stderr"`, or an absolute
+    /// path. A file that is moved away is begun anew within a second. Changing it needs a restart.
+    pub access: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), access: "off".into() }
+    }
 }
 
 /// `[sandbox]`: what the process itself may touch.

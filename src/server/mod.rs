@@ -5,6 +5,8 @@
 
 mod addresses;
 mod attendant;
+#[cfg(feature = "otlp")]
+mod collector;
 mod commands;
 mod control;
 mod door;
@@ -16,6 +18,7 @@ mod notify;
 mod opening;
 mod origin;
 mod predecessor;
+mod readiness;
 mod reload;
 mod sandbox;
 mod shutdown;
@@ -54,7 +57,6 @@ use crate::admin;
 use crate::admin::AdminAddress;
 use crate::admin::AdminSocket;
 use crate::admin::Probes;
-use crate::admin::Readiness;
 use crate::audit;
 use crate::clock;
 use crate::config::LoadError;
@@ -80,8 +82,11 @@ use crate::server::sockets::Listening;
 use crate::server::usage::Usage;
 use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::Destination;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Settings;
+use crate::telemetry::observers::Observers;
 use crate::transport::admission::Admission;
 use crate::transport::edge::Edge;
 use crate::upstream::Upstreams;
@@ -110,6 +115,14 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The access log cannot be kept.
+    #[error("the access log `{access}` cannot be written: {error}; make its directory, or set `log.access`")]
+    Access {
+        /// Where it is to be.
+        access: String,
+        /// What the system said.
+        error: io::Error,
     },
     /// A listener's address cannot be used.
     #[error("{0}")]
@@ -206,9 +219,11 @@ pub fn prepare_from(
         config.audit.level,
         config.audit.segment_bytes_max,
     );
+    let metrics = metrics.map_err(|error| StartError::System(error.to_string()))?;
     let parts = Parts {
         upstreams: Upstreams::new().map_err(|error| StartError::System(error.to_string()))?,
-        metrics: metrics.map_err(|error| StartError::System(error.to_string()))?,
+        observers: observers(&config, &metrics)?,
+        metrics,
         audit: Arc::new(if origin.is_beside() {
             audit::Log::open_beside(audit, clock::now_micros())?
         } else {
@@ -245,6 +260,17 @@ pub fn prepare_from(
         signals,
         limits,
         usage,
+    })
+}
+
+/// Who is told of each request.
+fn observers(config: &Config, metrics: &Metrics) -> Result<Observers, StartError> {
+    let refuse = |error: io::Error| StartError::Access { access: config.log.access.clone(), error };
+    let destination = Destination::read(&config.log.access).map_err(io::Error::other).map_err(refuse)?;
+    Ok(Observers {
+        access: AccessLog::open(&destination, metrics.access_lines()).map_err(refuse)?,
+        #[cfg(feature = "otlp")]
+        traces: collector::start(metrics.spans()),
     })
 }
 
@@ -355,11 +381,7 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
     let readiness = Arc::clone(runtime);
     Probes {
         metrics: Box::new(move || metrics.render_metrics()),
-        readiness: Box::new(move || Readiness {
-            config_loaded: true,
-            audit_available: readiness.audit.available(),
-            draining: readiness.is_draining(),
-        }),
+        readiness: Box::new(move || readiness::of(&readiness)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod access;
+mod access_log;
 mod batches;
 mod browsers;
 mod canary;
@@ -33,5 +34,7 @@ mod sse;
 mod sse_differential;
 mod streams;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream_faults;
 mod vectors;
