@@ -1,4 +1,4 @@
-//! `portcullis keys`: API keys for callers, and the key that seals session ids.
+//! `portcullis keys`: API keys for callers, and those that seal session ids and sign the record.
 
 use serde_json::json;
 
@@ -14,6 +14,8 @@ pub(super) enum Command {
     Create(Create),
     /// Make a key for `seal.keys`, which seals session ids.
     Seal,
+    /// Make a key for `audit.key_file`, which signs checkpoints of the record.
+    Audit,
 }
 
 /// The key to make.
@@ -40,7 +42,9 @@ pub(super) struct Create {
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Create(create) => print_key(create),
-        Command::Seal => super::print(seal::key_text(&seal::generate_key().map_err(Failure::new)?).expose()),
+        Command::Seal | Command::Audit => {
+            super::print(seal::key_text(&seal::generate_key().map_err(Failure::new)?).expose())
+        }
     }
 }
 

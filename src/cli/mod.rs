@@ -4,6 +4,7 @@
 //! that came out otherwise than expected (`test`).
 
 mod asked;
+mod audit;
 mod check;
 pub mod demo;
 mod explain;
@@ -50,6 +51,9 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Decide the calls in files of cases, and say which come out otherwise than expected.
     Test(test::Arguments),
+    /// Read, verify and prove the record.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -107,6 +111,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Audit(command) => audit::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Schema => schema(),

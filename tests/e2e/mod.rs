@@ -7,6 +7,7 @@ mod canary;
 mod commands;
 mod edge;
 mod edge_auth;
+mod evidence;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
