@@ -11,13 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::audit;
-use crate::audit::evidence;
 use crate::audit::evidence::Signing;
 use crate::audit::evidence::SigningKey;
 use crate::audit::evidence::VerifyingKey;
 use crate::config::model::Config;
-use crate::config::problem::At;
-use crate::config::problem::Problems;
 use crate::disk::replace::replace;
 use crate::seal;
 use crate::seal::Keyring;
@@ -31,25 +28,6 @@ const AUDIT_KEY_FILE: &str = "audit.key";
 const AUDIT_PUBLIC_FILE: &str = "audit.pub";
 /// Name of the file beside it that repeats the newest checkpoint.
 const AUDIT_COPY_FILE: &str = "audit.checkpoint";
-
-/// Reports what is wrong with how the record is signed and kept.
-pub(super) fn check(config: &Config, problems: &mut Problems) {
-    let at = At::root().key("audit");
-    if let Some(origin) = config.audit.origin.as_deref().filter(|origin| !evidence::is_origin(origin)) {
-        problems.error(
-            &at.key("origin"),
-            format!("`{origin}` cannot be a log's name"),
-            "write up to 128 printable ASCII characters without spaces and `+`, such as `gateway-1.example/audit`",
-        );
-    }
-    for (key, value) in
-        [("retention_days", config.audit.retention_days), ("retention_bytes_max", config.audit.retention_bytes_max)]
-    {
-        if value == Some(0) {
-            problems.error(&at.key(key), "no record would be kept", "write at least 1, or leave the key out");
-        }
-    }
-}
 
 /// The sealing key in the state directory, made on the first start.
 pub(super) fn keyring(state: &Path) -> Result<Keyring, StartError> {

@@ -28,6 +28,8 @@ pub use crate::audit::evidence::merkle::Hash;
 pub(super) use crate::audit::evidence::merkle::leaf_hash;
 pub use crate::audit::evidence::notary::CHECKPOINT_RECORDS_MAX;
 pub(super) use crate::audit::evidence::notary::Notary;
+#[cfg(test)]
+pub(super) use crate::audit::evidence::notary::ROUND_RECORDS_MAX;
 pub use crate::audit::evidence::notary::Signing;
 pub use crate::audit::evidence::notary::SigningError;
 pub use crate::audit::evidence::note::BadNote;
@@ -35,7 +37,6 @@ pub use crate::audit::evidence::note::BadVerifyingKey;
 pub use crate::audit::evidence::note::Checkpoint;
 pub use crate::audit::evidence::note::SigningKey;
 pub use crate::audit::evidence::note::VerifyingKey;
-pub use crate::audit::evidence::note::is_origin;
 pub use crate::audit::evidence::proof::BadProof;
 pub use crate::audit::evidence::proof::NoProof;
 pub use crate::audit::evidence::proof::Proved;

@@ -28,7 +28,7 @@ use crate::disk::replace::replace;
 /// Records from one checkpoint to the next.
 pub const CHECKPOINT_RECORDS_MAX: u64 = 1_000;
 /// Records that are taken in at a time, so that another process gets its turn.
-const ROUND_RECORDS_MAX: u64 = 100_000;
+pub(in crate::audit) const ROUND_RECORDS_MAX: u64 = 100_000;
 /// How often the newest checkpoint is put down where the log is not.
 const COPY_PAUSE: Duration = Duration::from_secs(10);
 

@@ -16,11 +16,10 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::audit::evidence::merkle::Hash;
+use crate::config;
 
 /// Bytes of a note; ours stay far below.
 pub(super) const NOTE_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of an origin.
-const ORIGIN_BYTES_MAX: usize = 128;
 /// The byte by which a key says that it is of Ed25519.
 const ALGORITHM: u8 = 1;
 /// What begins a line with a signature.
@@ -123,7 +122,7 @@ pub struct VerifyingKey {
 impl VerifyingKey {
     /// The key of this name, which is the origin of what it signs: one that has no space, no `+` and nothing that is not printable.
     pub fn new(name: &str, public: [u8; 32]) -> Option<Self> {
-        is_origin(name).then(|| Self { name: name.to_owned(), public })
+        config::is_origin(name).then(|| Self { name: name.to_owned(), public })
     }
 
     /// The key's name, and the origin of its log.
@@ -172,12 +171,6 @@ impl VerifyingKey {
         let checkpoint = Checkpoint::read(text).ok_or(BadNote::Form)?;
         if checkpoint.origin == self.name { Ok(checkpoint) } else { Err(BadNote::Unsigned) }
     }
-}
-
-/// Whether a log can have this name.
-pub fn is_origin(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'+';
-    !name.is_empty() && name.len() <= ORIGIN_BYTES_MAX && name.bytes().all(is_plain)
 }
 
 impl fmt::Display for VerifyingKey {
@@ -264,6 +257,8 @@ mod tests {
             let opened = std::str::from_utf8(&bad).ok().and_then(|note| key.public().open(note).ok());
             assert_eq!(opened, None, "bit {bit}");
         }
+        let long = format!("{}{}", key.sign(1, &[0; 32]), "— a AAAAAAAA\n".repeat(NOTE_BYTES_MAX / 10));
+        assert_eq!(key.public().open(&long), Err(BadNote::Form), "too long, whatever is signed in it");
         for cut in 0..note.len() {
             let opened = std::str::from_utf8(&note[..cut]).ok().and_then(|note| key.public().open(note).ok());
             assert_eq!(opened, None, "cut at {cut}");
@@ -279,6 +274,6 @@ mod tests {
             assert_eq!(bad.parse::<VerifyingKey>(), Err(BadVerifyingKey), "{bad}");
         }
         assert!(SigningKey::from_seed(&[7; 32], Some("a b")).is_none());
-        assert!(SigningKey::from_seed(&[7; 32], Some(&"a".repeat(ORIGIN_BYTES_MAX + 1))).is_none());
+        assert!(SigningKey::from_seed(&[7; 32], Some(&"a".repeat(129))).is_none());
     }
 }

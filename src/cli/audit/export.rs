@@ -12,7 +12,7 @@ use super::Failure;
 use super::filter::Filter;
 
 /// The columns of CSV: the fields of docs/audit.md, in its order.
-const COLUMNS: &[&str] = &[
+pub(super) const COLUMNS: &[&str] = &[
     "seq",
     "prev",
     "kind",
@@ -79,7 +79,7 @@ const COLUMNS: &[&str] = &[
 
 /// The records to print.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The audit directory, or a copy of it.
     directory: PathBuf,
     /// The form.

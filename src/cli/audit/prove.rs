@@ -8,7 +8,7 @@ use super::Failure;
 
 /// What to prove.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The audit directory, or a copy of it.
     directory: PathBuf,
     /// Number of the record.

@@ -10,10 +10,11 @@ use crate::audit::evidence::Place;
 use crate::audit::evidence::Reader;
 
 use super::Failure;
+use super::export::COLUMNS;
 
 /// The record to show.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The audit directory, or a copy of it.
     directory: PathBuf,
     /// Number of the record; of a call, its intent's or its result's.
@@ -65,7 +66,11 @@ fn result_of(directory: &Path, intent: &Place, seq: u64) -> Result<Option<Value>
 fn text(record: &Value) -> String {
     let of = |name: &str| record.get(name).map(ToString::to_string).unwrap_or_default();
     let mut text = format!("record {}: {}", of("seq"), super::plain(of("kind").trim_matches('"')));
-    for (name, value) in record.as_object().into_iter().flatten() {
+    // In the order in which it was written; what this version does not know comes last.
+    let place = |name: &str| COLUMNS.iter().position(|column| *column == name).unwrap_or(COLUMNS.len());
+    let mut fields: Vec<(&String, &Value)> = record.as_object().into_iter().flatten().collect();
+    fields.sort_by_key(|(name, _)| place(name));
+    for (name, value) in fields {
         if name != "seq" && name != "kind" {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             text.push_str(&format!("\n  {:<16} {}", super::plain(name), super::plain(&value)));

@@ -14,7 +14,7 @@ use super::Failure;
 
 /// What to verify.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The audit directory, or a copy of it.
     #[arg(required_unless_present = "proof")]
     directory: Option<PathBuf>,
