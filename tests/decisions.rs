@@ -36,6 +36,9 @@ struct Case {
     /// Whether keys are compiled too; most cases leave their digests out.
     #[serde(default)]
     auth: bool,
+    /// Whether rules that can never matter are told too: most cases ask for callers that no issuer could vouch for.
+    #[serde(default)]
+    unused: bool,
     #[serde(default)]
     problems: Vec<String>,
     config: Config,
@@ -104,6 +107,9 @@ fn check(file: &Path) -> Vec<String> {
     let policy = Policy::compile(&case.config, &mut problems);
     if case.auth {
         Keys::compile(&case.config, &mut problems);
+    }
+    if case.unused {
+        policy.check_unused(&case.config, &mut problems);
     }
     let found: Vec<String> = problems
         .iter()

@@ -74,6 +74,7 @@ impl Kept {
             resource: None,
             prompt: None,
             snapshot: Some("1"),
+            shadow: None,
         }
     }
 

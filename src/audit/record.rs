@@ -53,6 +53,19 @@ pub struct Request<'a> {
     pub prompt: Option<&'a str>,
     /// Revision of the snapshot that decided.
     pub snapshot: Option<&'a str>,
+    /// What the candidate judged beside it would have decided, if otherwise.
+    pub shadow: Option<Shadow<'a>>,
+}
+
+/// What a candidate would have decided otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Shadow<'a> {
+    /// Whether it would have permitted the request.
+    pub permitted: bool,
+    /// Name of the reason, from policy's fixed vocabulary.
+    pub reason: &'static str,
+    /// The rule's place in the candidate.
+    pub rule: Option<&'a At>,
 }
 
 /// A connection over TLS.

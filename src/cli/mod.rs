@@ -1,16 +1,19 @@
 //! The command line: parse, do, turn the outcome into one message and an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`), or a case
-//! that came out otherwise than expected (`test`).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`), or
+//! something that came out otherwise than expected (`test`) or recorded (`replay`).
 
 mod asked;
 mod audit;
 mod check;
+mod coverage;
 pub mod demo;
 mod explain;
 mod import;
 mod keys;
+mod past;
 mod reload;
+mod replay;
 mod run;
 mod test;
 
@@ -24,7 +27,7 @@ use crate::server::StartError;
 
 /// Exit code for a configuration with mistakes.
 const CONFIG_INVALID: u8 = 3;
-/// Exit code of `explain` for a call that would be refused, and of `test` for a case that came out otherwise.
+/// Exit code of `explain` for a call that would be refused, and of `test` and `replay` where one comes out otherwise.
 const REFUSED: u8 = 4;
 
 /// MCP edge gateway: judges every call on its exact bytes, records it, and only then forwards it.
@@ -54,6 +57,10 @@ enum Command {
     /// Read, verify and prove the record.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Decide the calls on record again under a configuration, and say which come out otherwise.
+    Replay(replay::Arguments),
+    /// Say which rules the calls on record never needed.
+    Coverage(coverage::Arguments),
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -112,6 +119,8 @@ pub fn run() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Audit(command) => audit::run(&command),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Schema => schema(),

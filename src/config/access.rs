@@ -3,19 +3,14 @@
 //! Each level of the cascade (key, team, organisation, user, agent) has the same four keys; what they mean together is up to
 //! `policy`. As plain as the rest of the [`model`](crate::config::model), which names them all.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
-use schemars::Schema;
-use schemars::SchemaGenerator;
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
-use serde::de::Visitor;
 
 use crate::config::limits::Limits;
+use crate::config::number::Number;
 
 /// How the levels of the cascade are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
@@ -93,6 +88,8 @@ pub struct Key {
     pub plan: Option<String>,
     /// What the key may use.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
 }
 
 /// `[teams.NAME]`: a team.
@@ -115,6 +112,8 @@ pub struct Team {
     pub plan: Option<String>,
     /// What the keys and users of the team may use together.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
 }
 
 /// `[organisations.NAME]`: an organisation.
@@ -258,50 +257,4 @@ pub struct Constraint {
     pub description: String,
     /// What a client is told when this refuses its call, whether or not explanations are on.
     pub message: Option<String>,
-}
-
-/// A number: `10`, `0.5`, or a text of any length: `"10.000000000000000001"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number(pub String);
-
-impl JsonSchema for Number {
-    fn schema_name() -> Cow<'static, str> {
-        "Number".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "type": ["number", "string"], "description": "A number, or its text." })
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor)
-    }
-}
-
-struct NumberVisitor;
-
-impl Visitor<'_> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or its text")
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Number, E> {
-        Ok(Number(value.to_owned()))
-    }
 }

@@ -19,6 +19,8 @@ pub(crate) fn anchor(config: &mut Config, sources: &Sources) {
     config.audit.directory = directory("audit", &config.audit.directory);
     let at = At::root().key("audit").key("key_file");
     config.audit.key_file = config.audit.key_file.take().map(|path| anchored(&at, &path));
+    let at = At::root().key("policy").key("shadow_file");
+    config.policy.shadow_file = config.policy.shadow_file.take().map(|path| anchored(&at, &path));
     let at = At::root().key("listen").key("tls");
     let tls = &mut config.listen.tls;
     for (index, files) in tls.certificates.iter_mut().enumerate() {

@@ -29,6 +29,7 @@ mod model_servers;
 mod money;
 mod names;
 pub(crate) mod nearest;
+mod number;
 pub(crate) mod pem;
 mod record_checks;
 mod schema;

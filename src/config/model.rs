@@ -19,7 +19,6 @@ pub use crate::config::access::Cascade;
 pub use crate::config::access::Constraint;
 pub use crate::config::access::Grants;
 pub use crate::config::access::Key;
-pub use crate::config::access::Number;
 pub use crate::config::access::Organisation;
 pub use crate::config::access::Team;
 pub use crate::config::access::Toolset;
@@ -44,6 +43,7 @@ pub use crate::config::model_servers::Breaker;
 pub use crate::config::model_servers::ServerTool;
 pub use crate::config::model_servers::UpstreamTls;
 pub use crate::config::money::Money;
+pub use crate::config::number::Number;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -123,6 +123,9 @@ pub struct Policy {
     pub cascade: Cascade,
     /// How a refused tool call is answered.
     pub denial_form: DenialForm,
+    /// A whole configuration whose rules are asked beside these and decide nothing, relative to this file: where they would have
+    /// decided otherwise, the record says so.
+    pub shadow_file: Option<String>,
     /// Whether a client is told which rule refused its call. Operators see it in the record either way.
     pub explain_to_client: bool,
 }

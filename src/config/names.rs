@@ -236,7 +236,8 @@ fn exists_at<T>(noun: &str, name: &str, known: &BTreeMap<String, T>, trail: &Tra
     }
 }
 
-fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
+/// Whether a server that is referred to is there.
+pub(crate) fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
     if !config.servers.contains_key(server) {
         let help = suggestion(server, config.servers.keys(), "server");
         problems.error(&trail.at(), format!("there is no server `{server}`"), help);
@@ -272,6 +273,18 @@ mod tests {
             assert_eq!(check_server_name(name), Err(ServerNameError::Reserved), "{name}");
             assert_eq!(check_server_name(&format!("{name}1")), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_users_name_has_its_limit_and_may_be_an_address_of_mail() {
+        let found = |name: &str| {
+            let mut problems = Problems::new();
+            check_user_name(name, &Trail::Root, &mut problems);
+            problems.has_errors()
+        };
+        assert!(!found(&"a".repeat(USER_NAME_MAX)) && !found("ana+x@example.com") && !found("auth0|5f7c"));
+        assert!(found(&"a".repeat(USER_NAME_MAX + 1)));
+        assert!(found("a b") && found("") && found("a\n"));
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Declines {
                 return;
             }
             let choice = endpoint.map_or(Choice::Next, Choice::Pinned);
-            let dispatch = Dispatch { headers, path };
+            let dispatch = Dispatch { headers, path, handed: &entry.was_handed };
             let sent = match upstream.pick(choice) {
                 Ok(ticket) => upstream.send(&ticket, &permitted, dispatch).await,
                 Err(error) => Err(error),

@@ -4,6 +4,7 @@
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -28,6 +29,7 @@ use crate::runtime::InFlight;
 use crate::runtime::Reservation;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics;
+use crate::telemetry::metrics::Compared;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
@@ -37,6 +39,7 @@ use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
+use super::shadow::Diverging;
 use super::whence::Whence;
 
 /// What is known about one request, for record and metrics.
@@ -61,10 +64,14 @@ pub(crate) struct Entry {
     pub(crate) named: Option<Named>,
     pub(crate) door: Option<Door>,
     pub(crate) kind: Option<MessageKind>,
+    /// What the candidate would have decided otherwise.
+    pub(crate) shadow: Option<Diverging>,
     /// Status of the answer, once one was begun.
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// Whether a connection has had the request.
+    pub(crate) was_handed: AtomicBool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -171,9 +178,11 @@ impl Entry {
             named: None,
             door: None,
             kind: None,
+            shadow: None,
             status: None,
             endpoint: None,
             attempts: 0,
+            was_handed: AtomicBool::new(false),
             is_own: false,
             reserved: None,
             sent: None,
@@ -211,6 +220,11 @@ impl Entry {
         if !Arc::ptr_eq(&self.active, active) {
             self.active = Arc::clone(active);
         }
+    }
+
+    /// Counts what the candidate decided.
+    pub(crate) fn shadow_judged(&self, compared: Compared, took: Duration) {
+        self.runtime.metrics.shadow_judged(compared, took);
     }
 
     /// By which transport the client came.
@@ -270,12 +284,11 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
-                let cost = self.settle_use(was_sent);
+                let cost = self.settle_use();
                 self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
             }
             Stage::Open => {
-                self.settle_use(false);
+                self.settle_use();
                 self.put_refused(refusal)
             }
             Stage::Intending | Stage::Closed => {}
@@ -285,7 +298,7 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            let cost = self.settle_use(true);
+            let cost = self.settle_use();
             self.result(receipt, ending, None, cost);
         }
     }
@@ -297,11 +310,10 @@ impl Entry {
         }
     }
 
-    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
-    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+    /// Ends what the call holds; what it used up stays so only where a connection had it. What it cost.
+    fn settle_use(&mut self) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && self.attempts > 0;
-        if !was_used && !reserved.is_kept() {
+        if !*self.was_handed.get_mut() && !reserved.is_kept() {
             return None;
         }
         reserved.keep();
@@ -339,6 +351,11 @@ impl Entry {
                 _ => None,
             },
             snapshot: Some(&self.active.snapshot.revision_text),
+            shadow: self.shadow.as_ref().map(|shadow| audit::Shadow {
+                permitted: shadow.permitted,
+                reason: shadow.reason,
+                rule: shadow.rule.as_ref(),
+            }),
             ..self.whence.request()
         }
     }
@@ -436,7 +453,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let cost = self.settle_use(true);
+                let cost = self.settle_use();
                 self.result(receipt, Ending::Abandoned, None, cost)
             }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),

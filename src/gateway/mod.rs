@@ -20,6 +20,7 @@ mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
+mod shadow;
 mod sse;
 mod stream;
 mod wellknown;

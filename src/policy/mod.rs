@@ -32,6 +32,7 @@ mod scopes;
 #[cfg(test)]
 mod tests;
 mod times;
+mod unused;
 mod uris;
 mod verdict;
 mod view;
@@ -71,6 +72,7 @@ pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
+pub use crate::policy::names::is_about;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
@@ -109,6 +111,16 @@ impl Policy {
         }
     }
 
+    /// What would be decided about a call, and why; nothing may be sent for it.
+    pub fn weigh<'p>(
+        &'p self,
+        subject: Subject<'p>,
+        revision: Revision,
+        call: &Call,
+    ) -> Result<&'p Reason, Box<Denial>> {
+        self.judge(subject, revision, call).map(|(reason, _)| &**reason)
+    }
+
     /// Whether a call that was permitted, and whose answer is still under way, would be permitted now.
     pub fn still_permits(&self, subject: Subject<'_>, revision: Revision, call: &Call) -> bool {
         self.judge(subject, revision, call).is_ok()
@@ -139,6 +151,14 @@ impl Policy {
     /// Whether the caller may reach a server at all.
     pub fn reaches(&self, subject: Subject<'_>, server: &str) -> bool {
         self.access(subject, server).is_ok_and(|access| access.reach().is_ok())
+    }
+
+    /// Whether a call's arguments have a say in what becomes of it: the caller's agent may give the tool some alone.
+    pub fn reads_arguments(&self, subject: Subject<'_>, call: &Call) -> bool {
+        let matrix = self.access(subject, &call.server).ok().and_then(|access| access.matrix);
+        call.tool().zip(matrix).is_some_and(|(tool, matrix)| {
+            matrix.parameters.contains_key(tool) || matrix.constraints.get(tool).is_some_and(|all| !all.is_empty())
+        })
     }
 
     fn judge<'p>(&'p self, subject: Subject<'p>, revision: Revision, call: &Call) -> Result<Judged<'p>, Box<Denial>> {

@@ -29,6 +29,8 @@ use crate::disk::replace::replace;
 pub const CHECKPOINT_RECORDS_MAX: u64 = 1_000;
 /// Records that are taken in at a time, so that another process gets its turn.
 pub(in crate::audit) const ROUND_RECORDS_MAX: u64 = 100_000;
+/// Bytes of the disk that are reserved for checkpoints at a time.
+const RESERVE_BYTES: u64 = 64 * 1024;
 /// How often the newest checkpoint is put down where the log is not.
 const COPY_PAUSE: Duration = Duration::from_secs(10);
 
@@ -106,6 +108,7 @@ impl Notary {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => AppendFile::open(&path)?,
             created => created?,
         };
+        file = file.reserving(RESERVE_BYTES);
         let cut = file.in_turn(|file, _| {
             let tail = checkpoints::tail(&path)?;
             let is_torn = tail.torn > 0;
@@ -192,7 +195,7 @@ impl Notary {
     pub(in crate::audit) fn remove(&mut self, removal: &Removal) -> Result<(), SigningError> {
         let Some(tree) = &mut self.tree else { return Ok(()) };
         retain::remove(&self.audit, tree, removal)?;
-        self.file = AppendFile::open(&checkpoints::file(&self.audit))?;
+        self.file = AppendFile::open(&checkpoints::file(&self.audit))?.reserving(RESERVE_BYTES);
         Ok(())
     }
 

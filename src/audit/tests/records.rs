@@ -41,6 +41,7 @@ fn everything(log: &Log) {
         resource: Some("postgres://user:SECRET@db/customers?token=SECRET#SECRET"),
         prompt: Some("summarise"),
         snapshot: Some("7"),
+        shadow: Some(Shadow { permitted: false, reason: "tool_blocked", rule: Some(&rule) }),
     };
     let phases = Phases {
         head: Some(1),
@@ -269,6 +270,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             resource: Some(attack),
             prompt: Some(attack),
             snapshot: Some(attack),
+            shadow: Some(Shadow { permitted: true, reason: "public", rule: Some(&rule) }),
         };
         log.refused(&request, &Refusal { rule: Some(&rule), ..refusal("unknown_tool") }, NOW).unwrap();
     }

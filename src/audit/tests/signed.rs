@@ -316,3 +316,42 @@ fn records_go_when_they_have_their_days() {
     signed.run(5);
     assert_eq!(signed.verify(&[]).unwrap().unsigned, 0);
 }
+
+#[test]
+#[ignore = "measures: `cargo test --release --lib -- --ignored --nocapture figures_of_evidence`, on a machine that does nothing else"]
+fn figures_of_evidence() {
+    let records: u64 = std::env::var("PORTCULLIS_TEST_RECORDS").map_or(1_000_000, |records| records.parse().unwrap());
+    let signed = Signed::new();
+    let log = Log::open(Settings { segment_bytes_max: 64 << 20, ..signed.settings() }, NOW).unwrap();
+    let request = Request {
+        source: Some("[2001:db8::7]:4711".parse().unwrap()),
+        target: Some(b"/mcp/github"),
+        user_agent: Some(b"python-httpx/0.27.0 mcp-client/1.4"),
+        server: Some("github"),
+        tool: Some("create_issue"),
+        ..Request::default()
+    };
+    for _ in 0..records {
+        log.refused(&request, &refusal("blocked_tool"), NOW).unwrap();
+    }
+    drop(log);
+    let begun = Instant::now();
+    drop(Log::open(signed.settings(), NOW).unwrap());
+    let start = begun.elapsed();
+    let begun = Instant::now();
+    assert_eq!(signed.verify(&[]).unwrap().records, records);
+    let rate = records as f64 / begun.elapsed().as_secs_f64();
+    let proved = |seq| {
+        let begun = Instant::now();
+        prove_record(&signed.directory.0, seq, None).unwrap();
+        begun.elapsed()
+    };
+    let mut times: Vec<Duration> = (1..=200).map(|number| proved(number * 7_919 * 6_151 % records + 1)).collect();
+    times.sort();
+    println!(
+        "{records} records: opened and closed in {start:?}, {rate:.0} verified a second, proved in {:?}",
+        times[100]
+    );
+    assert!(rate >= 500_000.0, "{rate}");
+    assert!(times[100] <= Duration::from_millis(5), "{:?}", times[100]);
+}
