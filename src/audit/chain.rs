@@ -144,10 +144,14 @@ impl<'l> Lead<'l> {
         if !is_hex_of(self.prev, &tip.hash) {
             return Err(Flaw::WrongPrev);
         }
-        if tip.seq.checked_add(1) != Some(self.seq) && !(self.may_skip() && self.seq > tip.seq) {
-            return Err(Flaw::WrongSeq);
-        }
+        self.counts_on(tip)?;
         Ok(Tip { seq: self.seq, hash: Sha256::digest(line).into() })
+    }
+
+    /// Whether its number follows that of `tip`.
+    pub(super) fn counts_on(&self, tip: Tip) -> Result<(), Flaw> {
+        let follows = tip.seq.checked_add(1) == Some(self.seq) || (self.may_skip() && self.seq > tip.seq);
+        if follows { Ok(()) } else { Err(Flaw::WrongSeq) }
     }
 }
 

@@ -80,7 +80,7 @@ struct Work {
 impl Work {
     fn sign(&mut self) {
         loop {
-            let kept = self.writer.kept_seq();
+            let kept = self.writer.kept();
             // At `durable` what counts as kept is on the disk.
             match self.notary.round(kept, self.writer.level != AuditLevel::Durable) {
                 Ok(true) => {}

@@ -331,9 +331,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Number of the last record that is kept as the level says. Nothing up to it is ever cut off.
-    pub(super) fn kept_seq(&self) -> u64 {
-        self.state().kept.seq
+    /// The last record that is kept as the level says. Nothing up to it is ever cut off.
+    pub(super) fn kept(&self) -> Tip {
+        self.state().kept
     }
 
     /// Whether no other process writes to the directory.

@@ -36,6 +36,15 @@ pub(super) enum Until {
     Leaves(u64),
 }
 
+/// Which links of the chain are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// Every one.
+    All,
+    /// The first; of the lines behind it numbers alone. They were written a moment ago by whoever asks, who knows what the last must be.
+    First,
+}
+
 /// A tree, and the place in the segments at which it goes on.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -50,6 +59,8 @@ pub(super) struct Tree {
     removed: u64,
     /// Segments that lines were taken from since they were last asked for.
     touched: Vec<PathBuf>,
+    /// The last line, as long as its digest is not known.
+    last: Vec<u8>,
 }
 
 impl Tree {
@@ -61,7 +72,7 @@ impl Tree {
         let frontier = base.as_ref().and_then(Base::frontier).unwrap_or_default();
         let tip = base.map_or(Tip::START, |base| base.tip);
         let (audit, removed) = (audit.to_owned(), tip.seq);
-        Ok(Self { audit, nodes, frontier, tip, at: None, removed, touched: Vec::new() })
+        Ok(Self { audit, nodes, frontier, tip, at: None, removed, touched: Vec::new(), last: Vec::new() })
     }
 
     /// The tree as it was at a checkpoint, from the kept hashes; `None` if they do not bear it out.
@@ -84,13 +95,30 @@ impl Tree {
         let Some((frontier, seq, place)) = resume() else { return Ok(None) };
         let tip = Tip { seq, hash: Sha256::digest(&place.line).into() };
         let at = Some((place.segment, place.offset + place.line.len() as u64 + 1));
-        Ok(Some(Self { audit: audit.to_owned(), nodes, frontier, tip, at, removed, touched: Vec::new() }))
+        let (audit, touched, last) = (audit.to_owned(), Vec::new(), Vec::new());
+        Ok(Some(Self { audit, nodes, frontier, tip, at, removed, touched, last }))
     }
 
     /// Takes in lines, at most `lines_max` of them, and calls `grown` after each. Whether there may be more.
     pub(super) fn grow(
         &mut self,
         until: Until,
+        links: Links,
+        lines_max: u64,
+        grown: impl FnMut(&Frontier),
+    ) -> Result<bool, Break> {
+        self.last.clear();
+        let more = self.grow_on(until, links, lines_max, grown)?;
+        if !self.last.is_empty() {
+            self.tip.hash = Sha256::digest(&self.last).into();
+        }
+        Ok(more)
+    }
+
+    fn grow_on(
+        &mut self,
+        until: Until,
+        links: Links,
         lines_max: u64,
         mut grown: impl FnMut(&Frontier),
     ) -> Result<bool, Break> {
@@ -110,7 +138,7 @@ impl Tree {
         for (position, segment) in segments.iter().enumerate().skip(first.unwrap_or(0)) {
             let next = segments.get(position + 1);
             let mut offset = self.at.take().filter(|(at, _)| at == segment).map_or(0, |(_, offset)| offset);
-            let end = self.grow_by(segment, &mut offset, next, until, &mut left, &mut grown);
+            let end = self.grow_by(segment, &mut offset, next, (until, links), &mut left, &mut grown);
             self.at = Some((segment.clone(), offset));
             match end.map_err(|flaw| Break { file: segment.clone(), line: line_at(segment, offset), flaw })? {
                 End::OfSegment => {}
@@ -126,7 +154,7 @@ impl Tree {
         segment: &Path,
         offset: &mut u64,
         next: Option<&PathBuf>,
-        until: Until,
+        (until, links): (Until, Links),
         left: &mut u64,
         grown: &mut impl FnMut(&Frontier),
     ) -> Result<End, Flaw> {
@@ -149,7 +177,12 @@ impl Tree {
             if matches!(until, Until::Seq(seq) if lead.seq > seq) {
                 return Ok(End::Reached);
             }
-            let tip = lead.follow(self.tip, line)?;
+            let tip = if links == Links::All || self.last.is_empty() {
+                lead.follow(self.tip, line)?
+            } else {
+                lead.counts_on(self.tip)?;
+                Tip { seq: lead.seq, ..self.tip }
+            };
             if *offset == 0 && chain::first_seq(segment) != Some(tip.seq) {
                 return Err(Flaw::WrongName);
             }
@@ -162,6 +195,10 @@ impl Tree {
             let nodes = &mut self.nodes;
             self.frontier.push(merkle::leaf_hash(line), |level, hash| nodes.complete(level, hash));
             self.tip = tip;
+            if links == Links::First {
+                self.last.clear();
+                self.last.extend_from_slice(line);
+            }
             *offset += whole.len() as u64;
             *left -= 1;
             grown(&self.frontier);

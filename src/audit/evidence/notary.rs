@@ -14,7 +14,9 @@ use std::time::Instant;
 
 use crate::audit::Retention;
 use crate::audit::chain::Break;
+use crate::audit::chain::Tip;
 use crate::audit::evidence::checkpoints;
+use crate::audit::evidence::grow::Links;
 use crate::audit::evidence::grow::Tree;
 use crate::audit::evidence::grow::Until;
 use crate::audit::evidence::note::Checkpoint;
@@ -66,6 +68,11 @@ pub enum SigningError {
         "the audit chain is broken: {0} (help: the segment was changed or damaged; keep it, and begin a new audit directory)"
     )]
     Broken(#[from] Break),
+    /// A line is not what was written.
+    #[error(
+        "record {0} in the segment is not the one that was written: somebody changes the record (help: keep the audit directory as evidence)"
+    )]
+    Changed(u64),
     /// The newest checkpoint is not this key's.
     #[error(
         "the newest checkpoint in `{file}` cannot be relied on: {why} (help: put back the file, or the key that signed it; or move the audit \
@@ -138,8 +145,8 @@ impl Notary {
 
     /// Signs for everything up to record `kept`. With `sync` it puts the lines on the disk first; they are there otherwise. Whether there
     /// may be more.
-    pub(in crate::audit) fn round(&mut self, kept: u64, sync: bool) -> Result<bool, SigningError> {
-        if self.tree.as_ref().is_some_and(|tree| tree.tip.seq >= kept) {
+    pub(in crate::audit) fn round(&mut self, kept: Tip, sync: bool) -> Result<bool, SigningError> {
+        if self.tree.as_ref().is_some_and(|tree| tree.tip.seq >= kept.seq) {
             return Ok(false);
         }
         let before = self.tree.take();
@@ -150,12 +157,15 @@ impl Notary {
             };
             let mut heads = Vec::new();
             let mut signed = tree.frontier.size();
-            let more = tree.grow(Until::Seq(kept), ROUND_RECORDS_MAX, |frontier| {
+            let more = tree.grow(Until::Seq(kept.seq), Links::First, ROUND_RECORDS_MAX, |frontier| {
                 if frontier.size() - signed == CHECKPOINT_RECORDS_MAX {
                     signed = frontier.size();
                     heads.push((signed, frontier.root()));
                 }
             })?;
+            if tree.tip.seq == kept.seq && tree.tip.hash != kept.hash {
+                return Err(SigningError::Changed(kept.seq));
+            }
             if tree.frontier.size() > signed {
                 heads.push((tree.frontier.size(), tree.frontier.root()));
             }
@@ -232,7 +242,7 @@ fn load(audit: &Path, signing: &Signing) -> Result<Tree, SigningError> {
 /// Takes in lines up to a checkpoint, and sees whether it comes out.
 fn reach(tree: &mut Tree, checkpoint: &Checkpoint, file: &Path) -> Result<(), SigningError> {
     let inconsistent = |what| SigningError::Inconsistent { signed: checkpoint.size, file: file.to_owned(), what };
-    tree.grow(Until::Leaves(checkpoint.size), u64::MAX, |_| {})?;
+    tree.grow(Until::Leaves(checkpoint.size), Links::All, u64::MAX, |_| {})?;
     if tree.frontier.size() < checkpoint.size {
         return Err(inconsistent("fewer are there"));
     }
