@@ -26,6 +26,7 @@ use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Report;
 use portcullis::principal::Subject;
 use serde::Deserialize;
 
@@ -60,6 +61,8 @@ struct Asked {
     agent: Option<String>,
     source: Option<IpAddr>,
     toolset: Option<String>,
+    /// What the client says it is in its `User-Agent`.
+    reported_as: Option<String>,
     #[serde(default)]
     now: u64,
     server: String,
@@ -156,8 +159,9 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
             ..Principal::default()
         },
     };
-    let subject =
-        Subject { principal: &principal, source: asked.source, toolset: asked.toolset.as_deref(), now: asked.now };
+    let report = Report { user_agent: asked.reported_as.as_deref().map(str::as_bytes), client: None };
+    let (source, toolset, now) = (asked.source, asked.toolset.as_deref(), asked.now);
+    let subject = Subject { principal: &principal, source, toolset, report, now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
     let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
     let view = policy.view(subject, &asked.server);

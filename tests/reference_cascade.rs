@@ -34,6 +34,7 @@ use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Report;
 use portcullis::principal::Subject;
 
 use crate::support::random::Random;
@@ -43,16 +44,16 @@ const CASES: usize = 200_000;
 const CALLS_PER_CONFIG: usize = 80;
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-const SERVERS: [&str; 4] = ["a", "b", "c", "d"];
+pub(crate) const SERVERS: [&str; 4] = ["a", "b", "c", "d"];
 const GROUPS: [&str; 2] = ["g", "h"];
 const TOOLSETS: [&str; 2] = ["s", "t"];
 const TOOLS: [&str; 3] = ["x", "y", "yy"];
-const ENTRIES: [&str; 4] = ["x", "y", "y*", "*"];
-const NAMES: [&str; 3] = ["one", "two", "three"];
+pub(crate) const ENTRIES: [&str; 4] = ["x", "y", "y*", "*"];
+pub(crate) const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// Who asks for what. `tool` is none: for a prompt, which comes with the server as such.
 #[derive(Debug)]
-struct Asked {
+pub(crate) struct Asked {
     key: Option<&'static str>,
     token: Option<Principal>,
     toolset: Option<&'static str>,
@@ -189,12 +190,17 @@ fn silenced(config: &Config, table: &str, name: &str) -> Config {
 
 /// The real verdict; what may be called is listed and reached, and what is not is not listed.
 fn decide(policy: &Policy, asked: &Asked) -> bool {
+    decide_reported(policy, asked, Report::default())
+}
+
+/// The same for a caller who says what it is.
+pub(crate) fn decide_reported(policy: &Policy, asked: &Asked, report: Report<'_>) -> bool {
     let principal = match (asked.key, &asked.token) {
         (Some(key), _) => Principal::of_key(key),
         (None, Some(token)) => token.clone(),
         (None, None) => Principal::public(),
     };
-    let subject = Subject { toolset: asked.toolset, ..Subject::of(&principal) };
+    let subject = Subject { toolset: asked.toolset, report, ..Subject::of(&principal) };
     let (method, params) = match asked.tool {
         Some(tool) => ("tools/call", format!(r#"{{"name":"{tool}"}}"#)),
         None => ("prompts/get", r#"{"name":"p"}"#.to_owned()),
@@ -305,7 +311,7 @@ fn has(toolset: &Toolset, asked: &Asked) -> bool {
 }
 
 /// Makes up configurations and questions.
-struct Maker(Random);
+pub(crate) struct Maker(pub(crate) Random);
 
 impl Deref for Maker {
     type Target = Random;
@@ -338,7 +344,7 @@ impl Maker {
         (0..self.below(3)).map(|_| (self.of(&SERVERS).to_owned(), self.some(&ENTRIES, 2))).collect()
     }
 
-    fn config(&mut self) -> Config {
+    pub(crate) fn config(&mut self) -> Config {
         let mut config = Config::default();
         if self.below(4) == 0 {
             config.policy.cascade = Cascade::Intersect;
@@ -391,7 +397,7 @@ impl Maker {
         }
     }
 
-    fn asked(&mut self) -> Asked {
+    pub(crate) fn asked(&mut self) -> Asked {
         let key = (self.below(2) == 0).then(|| if self.below(20) == 0 { "removed" } else { self.of(&NAMES) });
         let token = (self.below(8) > 0).then(|| Principal {
             id: "token".into(),

@@ -74,6 +74,7 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
         text(line, "organisation", principal.organisation.as_deref(), NAME_BYTES_MAX);
         text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
     }
+    text(line, "reported_agent", request.reported_agent, NAME_BYTES_MAX);
     text(line, "server", request.server, NAME_BYTES_MAX);
     text(line, "tool", request.tool, NAME_BYTES_MAX);
     text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);

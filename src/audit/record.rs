@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub target: Option<&'a [u8]>,
     /// The `User-Agent` header as received.
     pub user_agent: Option<&'a [u8]>,
+    /// The agents of which rules speak and that the client says it is, with commas between them.
+    pub reported_agent: Option<&'a str>,
     /// The JSON-RPC method.
     pub rpc_method: Option<&'a str>,
     /// The protocol revision the request is judged under; the record adds its era.

@@ -178,6 +178,7 @@ impl<'r> Rules<'r> {
             self.allowed(&at, "allowed_prompts", server.allowed_prompts.as_deref(), of);
             self.refusing(&at, "blocked_tools", &server.blocked_tools);
             self.refusing(&at, "blocked_prompts", &server.blocked_prompts);
+            self.refusing(&at, "blocked_agents", &server.blocked_agents);
         }
         for (agent, settings) in &config.agents {
             for (name, matrix) in &settings.servers {

@@ -10,6 +10,7 @@ mod coverage;
 pub mod demo;
 mod explain;
 mod import;
+mod key_import;
 mod keys;
 mod past;
 mod reload;
@@ -61,7 +62,7 @@ enum Command {
     Replay(replay::Arguments),
     /// Say which rules the calls on record never needed.
     Coverage(coverage::Arguments),
-    /// Make keys.
+    /// Make keys, or bring some along.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Turn an `mcpServers` JSON file into TOML, on standard output.

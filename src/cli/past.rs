@@ -28,6 +28,7 @@ use crate::mcp::revision::Revision;
 use crate::policy::DenialKind;
 use crate::policy::NAMES;
 use crate::principal::Principal;
+use crate::principal::Report;
 use crate::principal::Subject;
 use crate::snapshot::Snapshot;
 
@@ -65,6 +66,8 @@ struct Line<'l> {
     organisation: Option<Cow<'l, str>>,
     #[serde(default, borrow)]
     agent: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    user_agent: Option<Cow<'l, str>>,
     #[serde(default)]
     source: Option<IpAddr>,
     #[serde(default, borrow)]
@@ -258,7 +261,8 @@ impl Line<'_> {
             Err(now) => return Some(Decided { now, ..decided }),
         };
         decided.agent = principal.agent.as_deref().map(str::to_owned);
-        let subject = Subject { principal: &principal, source: self.source, toolset: None, now: at };
+        let report = Report { user_agent: self.user_agent.as_deref().map(str::as_bytes), client: None };
+        let subject = Subject { principal: &principal, source: self.source, toolset: None, report, now: at };
         if let Some(key) = &principal.key
             && let Err(error) = snapshot.keys.check_terms(key, self.source, at)
         {
@@ -313,8 +317,7 @@ impl Line<'_> {
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),
             agent: self.agent.as_ref().map(shared),
-            scopes: Vec::new(),
-            expires: None,
+            ..Principal::default()
         }))
     }
 

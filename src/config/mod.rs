@@ -20,6 +20,7 @@ mod include;
 mod interpolate;
 mod issuers;
 mod json_tree;
+mod known_agents;
 mod limit_checks;
 mod limits;
 mod load;
@@ -39,6 +40,8 @@ mod toml_tree;
 mod trail;
 mod tree;
 
+pub use known_agents::KNOWN_AGENTS;
+pub use known_agents::known_agent;
 pub use load::LoadError;
 pub use load::Loaded;
 pub use load::load;

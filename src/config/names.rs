@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::config::known_agents::known_agent;
 use crate::config::model::Config;
 use crate::config::model::Grants;
 use crate::config::nearest::nearest;
@@ -133,6 +134,10 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
         }
         for (index, agent) in server.allowed_agents.iter().flatten().enumerate() {
             exists_at("agent", agent, &config.agents, &trail.key("allowed_agents").index(index), problems);
+        }
+        for (index, agent) in server.blocked_agents.iter().enumerate().filter(|(_, agent)| known_agent(agent).is_none())
+        {
+            exists_at("agent", agent, &config.agents, &trail.key("blocked_agents").index(index), problems);
         }
     }
     for (name, agent) in &config.agents {

@@ -49,7 +49,7 @@ impl Declines {
         let principal = Arc::clone(&exchange.principal);
         let (revision, endpoint) = (exchange.conversation.revision, exchange.entry.endpoint);
         running.spawn(async move {
-            let Ok(permitted) = active.snapshot.policy.decide(entry.whence.subject(&principal), revision, call) else {
+            let Ok(permitted) = active.snapshot.policy.decide(entry.subject(&principal), revision, call) else {
                 return;
             };
             if let Err(refusal) = entry.intend(&permitted).await {

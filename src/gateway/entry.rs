@@ -24,6 +24,8 @@ use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Report;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::InFlight;
 use crate::runtime::Reservation;
@@ -52,6 +54,10 @@ pub(crate) struct Entry {
     pub(crate) http_method: http::Method,
     pub(crate) target: Uri,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// What the client says it is called, where rules speak of that.
+    client: Option<Box<str>>,
+    /// The agents of which rules speak and that the client says it is.
+    reported: Option<Box<str>>,
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) revision: Option<Revision>,
@@ -138,6 +144,7 @@ impl Entry {
         entry.http_method = head.method.clone();
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        entry.note_report(None);
         entry
     }
 
@@ -149,6 +156,8 @@ impl Entry {
         entry.http_method = self.http_method.clone();
         entry.target = self.target.clone();
         entry.user_agent.clone_from(&self.user_agent);
+        entry.client.clone_from(&self.client);
+        entry.reported.clone_from(&self.reported);
         entry.principal.clone_from(&self.principal);
         entry.server.clone_from(&self.server);
         entry.revision = self.revision;
@@ -168,6 +177,8 @@ impl Entry {
             http_method: http::Method::GET,
             target: Uri::default(),
             user_agent: None,
+            client: None,
+            reported: None,
             principal: None,
             server: None,
             revision: None,
@@ -213,6 +224,27 @@ impl Entry {
         self.rpc_method = message.method().map(Box::from);
         self.tool = message.tool().map(Box::from);
         self.named = Named::by(message);
+        self.note_report(message.client_name());
+    }
+
+    /// Notes which agent the client says it is; a message may add its word to that of the headers.
+    fn note_report(&mut self, client: Option<&str>) {
+        let policy = &self.active.snapshot.policy;
+        if !policy.heeds_reports() {
+            return;
+        }
+        self.client = client.map(Box::from).or(self.client.take());
+        let names = policy.reported(self.report()).join(",");
+        self.reported = Some(names).filter(|names| !names.is_empty()).map(Box::from);
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report { user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes), client: self.client.as_deref() }
+    }
+
+    /// Who asks with this, now.
+    pub(crate) fn subject<'s>(&'s self, principal: &'s Principal) -> Subject<'s> {
+        Subject { report: self.report(), ..self.whence.subject(principal) }
     }
 
     /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
@@ -335,6 +367,7 @@ impl Entry {
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            reported_agent: self.reported.as_deref(),
             rpc_method: self.rpc_method.as_deref(),
             revision: self.revision,
             transport: self.transport().map(Transport::label),

@@ -258,7 +258,7 @@ impl Exchange<'_> {
             let mut sent = std::pin::pin!(self.client.watched(modern, sending));
             let asks = Asks {
                 runtime: self.runtime,
-                subject: self.entry.whence.subject(&self.principal),
+                subject: self.entry.subject(&self.principal),
                 revision: self.conversation.revision,
                 call: self.permitted.call(),
             };
@@ -511,7 +511,7 @@ impl Exchange<'_> {
 
     /// Who asks, now.
     pub(crate) fn subject(&self) -> Subject<'_> {
-        self.entry.whence.subject(&self.principal)
+        self.entry.subject(&self.principal)
     }
 
     /// What the server's messages are held against, under a snapshot.

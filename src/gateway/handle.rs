@@ -235,7 +235,7 @@ pub(crate) async fn permit(
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
-    let (subject, revision) = (entry.whence.subject(&caller.principal), conversation.revision);
+    let (subject, revision) = (entry.subject(&caller.principal), conversation.revision);
     let decided = caller.active.snapshot.policy.decide(subject, revision, call);
     shadow::compare(entry, caller.active, &caller.principal, revision, &decided);
     let permitted = decided.map_err(|denied| denial(caller.active, *denied))?;
@@ -334,11 +334,12 @@ enum Known {
 /// Who calls. A caller who shows nothing is let in only where everybody is.
 fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
-    let public = || entry.whence.subject(&snapshot.public);
+    let public = || entry.subject(&snapshot.public);
     let head = session.req_header();
     let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
+    let certificate = entry.whence.certificate();
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
         Some(Presented::Key(principal)) => principal,

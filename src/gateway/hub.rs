@@ -291,7 +291,7 @@ impl Reader {
                 Ok(()) = changes.changed() => {
                     let active = self.runtime.active();
                     is_leaving = !self.runtime.is_open();
-                    if !active.snapshot.policy.reaches(self.entry.whence.subject(&self.principal), self.upstream.plan().name()) {
+                    if !active.snapshot.policy.reaches(self.entry.subject(&self.principal), self.upstream.plan().name()) {
                         return Err(Refusal::Withdrawn);
                     }
                 }

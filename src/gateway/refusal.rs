@@ -324,7 +324,13 @@ fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
         // Whose key it was is nobody's business.
-        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source => "the API key is not known",
+        AuthError::Unknown
+        | AuthError::Disabled
+        | AuthError::Expired
+        | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
@@ -337,6 +343,9 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Disabled
         | AuthError::Expired
         | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
     };
@@ -493,6 +502,9 @@ mod tests {
             (AuthError::Disabled, 401),
             (AuthError::Expired, 401),
             (AuthError::Source, 401),
+            (AuthError::Certificate, 401),
+            (AuthError::CertificateExpired, 401),
+            (AuthError::CertificateAmbiguous, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),
             (AuthError::NotTaken, 401),

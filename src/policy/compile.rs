@@ -27,6 +27,7 @@ use crate::policy::names::Noun;
 use crate::policy::pattern::Patterns;
 use crate::policy::reason::Reason;
 use crate::policy::reason::ReasonKind;
+use crate::policy::report::Reports;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Lists;
 use crate::policy::rules::Located;
@@ -100,7 +101,8 @@ impl Policy {
         let Compiler { index, servers, patterns, uris, .. } = compiler;
         let intersects = config.policy.cascade == Cascade::Intersect;
         let scopes = Scopes::compile(config);
-        Self { index, servers, keys, levels, intersects, patterns, uris, scopes }
+        let reports = Reports::compile(config, &levels.agents, problems);
+        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, reports }
     }
 }
 
@@ -224,6 +226,9 @@ impl Compiler<'_> {
             times: self.times(server.allowed_times.as_deref(), at),
             users: names(&server.allowed_users),
             agents: names(&server.allowed_agents),
+            blocked_agents: (server.blocked_agents.iter().enumerate())
+                .map(|(index, name)| (name.as_str().into(), index))
+                .collect(),
         }
     }
 

@@ -111,14 +111,14 @@ fn check(entry: &str, noun: Noun) -> Result<(), String> {
 
 /// A name with at least one `*`, cut at the stars.
 #[derive(Debug)]
-struct Glob {
+pub(super) struct Glob {
     prefix: Box<[u8]>,
     middles: Box<[Finder<'static>]>,
     suffix: Box<[u8]>,
 }
 
 impl Glob {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let (prefix, rest) = text.split_once('*').unwrap_or((text, ""));
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
         let middles = middle.split('*').filter(|part| !part.is_empty());
@@ -140,7 +140,7 @@ impl Glob {
 
     /// Each middle part is taken where it first occurs: that leaves the most for the parts after it, so there is
     /// nothing to try again. Bytes do as well as characters, because no UTF-8 character contains another's bytes.
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         // Most names fail at their first letter, which is quicker seen than compared.
         if self.prefix.first().is_some_and(|first| name.as_bytes().first() != Some(first)) {
             return false;

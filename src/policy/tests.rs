@@ -436,6 +436,8 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         Restriction::Source,
         Restriction::User,
         Restriction::Agent,
+        Restriction::AgentBlocked,
+        Restriction::AgentReports,
         Restriction::Time,
         Restriction::AgentSource,
         Restriction::AgentTime,

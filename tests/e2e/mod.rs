@@ -15,6 +15,7 @@ mod first_light;
 mod handover;
 mod http2;
 mod http2_ends;
+mod identities;
 mod isolation;
 mod limits;
 mod messages;

@@ -54,6 +54,7 @@ pub(super) const COLUMNS: &[&str] = &[
     "teams",
     "organisation",
     "agent",
+    "reported_agent",
     "server",
     "tool",
     "resource",
