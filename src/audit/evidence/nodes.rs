@@ -163,7 +163,7 @@ impl NodeFiles {
     }
 
     /// What the base says of a node, or why nobody can know it.
-    fn from_base(&self, level: u32, index: u64) -> io::Result<Option<Hash>> {
+    fn base_node(&self, level: u32, index: u64) -> io::Result<Option<Hash>> {
         let Some(base) = &self.base else { return Ok(None) };
         let mut nodes = merkle::complete_trees(base.leaves).zip(&base.nodes);
         Ok(nodes.find(|(name, _)| *name == (level, index)).map(|(_, hash)| *hash))
@@ -172,7 +172,7 @@ impl NodeFiles {
 
 impl Nodes for NodeFiles {
     fn node(&self, level: u32, index: u64) -> io::Result<Hash> {
-        if let Some(hash) = self.from_base(level, index)? {
+        if let Some(hash) = self.base_node(level, index)? {
             return Ok(hash);
         }
         let removed = self.base.as_ref().map_or(0, |base| base.leaves);

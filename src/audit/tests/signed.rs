@@ -114,7 +114,7 @@ fn intents_and_results_are_paired_and_what_is_open_is_counted() {
     let signed = Signed::new();
     let log = Log::open(signed.settings(), NOW).unwrap();
     call(&log).unwrap();
-    std::mem::forget(intent(&log).unwrap());
+    let _open = intent(&log).unwrap();
     drop(log);
     assert_eq!(signed.verify(&[]).unwrap().unanswered, 1);
     let log = Log::open(signed.settings(), NOW).unwrap();

@@ -121,7 +121,7 @@ impl Wanted {
         let says = |name: &str| record.get(name).or_else(|| intent.as_ref().and_then(|intent| intent.get(name)));
         let is_wanted = self.fields.iter().all(|(name, value)| says(name).is_some_and(|said| is(said, value)));
         let seq = record.get("seq").and_then(Value::as_u64);
-        if let Some(seq) = seq.filter(|_| record.get("kind").is_some_and(|kind| kind == "intent")) {
+        if let Some(seq) = seq.filter(|_| record.get("kind").and_then(Value::as_str) == Some("intent")) {
             if self.open.len() >= OPEN_MAX {
                 self.open.clear();
             }
@@ -136,7 +136,10 @@ fn is(said: &Value, value: &str) -> bool {
     match said {
         Value::String(text) => text == value,
         Value::Array(items) => items.iter().any(|item| is(item, value)),
-        other => other.to_string() == value,
+        other => {
+            let text = other.to_string();
+            text == value
+        }
     }
 }
 

@@ -50,7 +50,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         while let Some(line) = reader.next_line().map_err(Failure::new)? {
             if !put(take(&line))? {
                 return Ok(());
@@ -58,7 +61,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(())
 }
 
 /// Prints a line at once; whether anybody reads on.
