@@ -164,7 +164,12 @@ async fn two_verifiers_agree_on_what_holds_and_what_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_verifiers_agree_on_proofs_and_on_what_retention_left() {
-    let (mut gateway, _upstream, _) = called("segment_bytes_max = 6000", 30).await;
+    let (mut gateway, _upstream, key) = called("segment_bytes_max = 6000", 1).await;
+    let checkpoints = gateway.directory.join("audit/checkpoints");
+    gateway::wait_until("a checkpoint", || fs::metadata(&checkpoints).is_ok_and(|file| file.len() > 0));
+    for _ in 1..30 {
+        call(&gateway, &key, "echo").await;
+    }
     end(&mut gateway);
     let (public, audit) = (path(&gateway.directory, "state/audit.pub"), path(&gateway.directory, "audit"));
     let file = path(&gateway.directory, "proof");
@@ -246,7 +251,7 @@ async fn records_are_shown_followed_and_exported() {
     let audit = path(&gateway.directory, "audit");
     gateway.wait_for_records("result", 2);
     let mut follow = Command::new(gateway::binary());
-    follow.args(["audit", "tail", &audit, "-n", "1", "-f", "--tool", "later"]).stdin(Stdio::null());
+    follow.args(["audit", "tail", &audit, "-n", "10", "-f", "--tool", "later"]).stdin(Stdio::null());
     let mut follow = Process::spawn(&mut follow, &gateway.directory.join("follow"));
     call(&gateway, &key, "other").await;
     call(&gateway, &key, "later").await;
@@ -255,11 +260,12 @@ async fn records_are_shown_followed_and_exported() {
     assert!(result.contains(&format!("result of {} ok", intent.split(' ').nth(1).unwrap())), "{result}");
     drop(follow);
 
+    gateway.wait_for_records("result", 4);
     for seq in ["1", "2"] {
         let (code, shown, error) = run(&["audit", "show", &audit, seq]);
         assert_eq!(code, Some(0), "{error}");
-        assert!(shown.contains("record 1: intent") && shown.contains("tool             echo"), "{shown}");
-        assert!(shown.contains("record 2: result") && shown.contains("outcome          ok"), "{shown}");
+        assert!(shown.contains("record 1: intent") && shown.contains(&format!("{:<16} echo", "tool")), "{shown}");
+        assert!(shown.contains("record 2: result") && shown.contains(&format!("{:<16} ok", "outcome")), "{shown}");
     }
     let (code, _, error) = run(&["audit", "show", &audit, "99"]);
     assert_eq!((code, error.trim()), (Some(1), "error: there is no record 99"));

@@ -279,19 +279,23 @@ impl<'a> Walk<'a> {
 /// The notes of a file, one after the other; each is handed on to have its signature verified.
 struct Notes {
     file: PathBuf,
-    reader: Option<BufReader<File>>,
+    reader: Option<BufReader<io::Take<File>>>,
+    /// How much of the file was there when it was opened.
+    bytes: u64,
     number: u64,
     handed: mpsc::SyncSender<(u64, String)>,
 }
 
 impl Notes {
     fn open(file: PathBuf, handed: mpsc::SyncSender<(u64, String)>) -> Result<Self, Fault> {
-        let reader = match File::open(&file) {
-            Ok(reader) => Some(BufReader::with_capacity(64 * 1024, reader)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // What a running gateway adds meanwhile is over records that are not looked at either.
+        let opened = File::open(&file).and_then(|reader| Ok((reader.metadata()?.len(), reader)));
+        let (bytes, reader) = match opened {
+            Ok((bytes, reader)) => (bytes, Some(BufReader::with_capacity(64 * 1024, reader.take(bytes)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, None),
             Err(error) => return Err(Fault::Unreadable { file, error }),
         };
-        Ok(Self { file, reader, number: 0, handed })
+        Ok(Self { file, reader, bytes, number: 0, handed })
     }
 
     fn next(&mut self) -> Result<Option<Checkpoint>, Fault> {
@@ -302,7 +306,9 @@ impl Notes {
             let read = line.read_until(b'\n', &mut note);
             read.map_err(|error| Fault::Unreadable { file: self.file.clone(), error })?;
         }
-        if note.is_empty() {
+        let is_whole = note.iter().filter(|byte| **byte == b'\n').count() == checkpoints::NOTE_LINES;
+        // Half a note is on its way where the file has grown since.
+        if note.is_empty() || (!is_whole && self.file.metadata().is_ok_and(|file| file.len() > self.bytes)) {
             return Ok(None);
         }
         self.number += 1;

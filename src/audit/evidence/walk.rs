@@ -1,7 +1,7 @@
 //! Which records are in a directory?
 //!
 //! Reads every line of every segment and follows the chain from its beginning, or from where retention lets it begin. A pure reader:
-//! it changes nothing and takes no lock. Beside a running gateway the last line may be on its way.
+//! it changes nothing and takes no lock. Beside a running gateway it stops at a line that is on its way.
 
 use std::path::Path;
 
@@ -57,13 +57,22 @@ pub(super) fn walk<E: From<Break>>(
     let mut verified = Verified { last_seq: removed, ..Verified::default() };
     for (position, segment) in segments.iter().enumerate() {
         let broken = |line, flaw| Break { file: segment.clone(), line, flaw };
+        let was_there = segment.metadata().map_or(u64::MAX, |file| file.len());
         let counted = chain::counted_bytes(segment, segments.get(position + 1));
         let lines = counted.and_then(|bytes| Lines::open(segment, bytes));
         let mut lines = lines.map_err(|error| broken(0, error.into()))?;
-        let mut number = 0;
+        let (mut number, mut read) = (0, 0);
         while let Some(line) = lines.next().map_err(|error| broken(number + 1, error.into()))? {
             number += 1;
-            let line = line.strip_suffix(b"\n").ok_or_else(|| broken(number, Flaw::Torn))?;
+            read += line.len() as u64;
+            let Some(line) = line.strip_suffix(b"\n") else {
+                // Half a line at the very end is on its way where the file has grown since.
+                let is_last = position + 1 == segments.len() && read >= was_there;
+                if is_last && segment.metadata().is_ok_and(|file| file.len() > was_there) {
+                    break;
+                }
+                return Err(broken(number, Flaw::Torn).into());
+            };
             let lead = Lead::read(line).ok_or_else(|| broken(number, Flaw::NotARecord))?;
             let before = tip.seq;
             tip = lead.follow(tip, line).map_err(|flaw| broken(number, flaw))?;

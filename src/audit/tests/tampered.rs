@@ -127,6 +127,17 @@ fn a_log_that_ends_early_is_found_wherever_it_is_cut() {
 }
 
 #[test]
+fn what_stands_behind_the_last_record_is_found_however_long_it_is() {
+    let signed = closed();
+    let last = signed.directory.segments().pop().unwrap();
+    let good = fs::read(&last).unwrap();
+    for bytes in [1, 100, 70_000, 200_000] {
+        fs::write(&last, [&good[..], &vec![b'x'; bytes]].concat()).unwrap();
+        assert!(signed.verify(&[]).is_err(), "{bytes} bytes");
+    }
+}
+
+#[test]
 fn what_ends_early_together_with_its_checkpoints_is_found_by_a_checkpoint_kept_elsewhere() {
     let signed = closed();
     let kept = signed.known(signed.notes().last().unwrap());
