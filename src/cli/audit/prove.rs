@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::audit::evidence;
+use crate::cli;
 
 use super::Failure;
 
@@ -31,5 +32,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (None, Some(seq)) => evidence::prove_record(directory, seq, newer.as_deref()),
         (None, None) => return Err(Failure { code: 2, message: "error: say which record".into() }),
     };
-    super::super::print(proof.map_err(Failure::new)?.trim_end_matches('\n'))
+    cli::print(proof.map_err(Failure::new)?.trim_end_matches('\n'))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::audit::evidence;
 use crate::audit::evidence::Place;
 use crate::audit::evidence::Reader;
+use crate::cli;
 
 use super::Failure;
 use super::export::COLUMNS;
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         },
         _ => vec![text(&record)],
     };
-    super::super::print(&texts.join("\n"))
+    cli::print(&texts.join("\n"))
 }
 
 fn find(directory: &Path, seq: u64) -> Result<Option<Place>, Failure> {

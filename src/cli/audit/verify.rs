@@ -9,6 +9,7 @@ use crate::audit::evidence::Known;
 use crate::audit::evidence::Proved;
 use crate::audit::evidence::Report;
 use crate::audit::evidence::VerifyingKey;
+use crate::cli;
 
 use super::Failure;
 
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn fault(arguments: &Arguments, what: &str) -> Failure {
-    if arguments.json && super::super::print(&json!({ "holds": false, "fault": what }).to_string()).is_ok() {
+    if arguments.json && cli::print(&json!({ "holds": false, "fault": what }).to_string()).is_ok() {
         return Failure { code: 1, message: String::new() };
     }
     Failure::new(what)
@@ -72,7 +73,7 @@ fn print_report(arguments: &Arguments, report: &Report, key: &VerifyingKey) -> R
             "unanswered": report.unanswered,
             "removed": report.removed,
         });
-        return super::super::print(&report.to_string());
+        return cli::print(&report.to_string());
     }
     let mut text = format!(
         "the record holds: {} records in {} segments, signed by {} at {} checkpoints",
@@ -90,7 +91,7 @@ fn print_report(arguments: &Arguments, report: &Report, key: &VerifyingKey) -> R
             text.push_str(&format!("\n  {count} {what}"));
         }
     }
-    super::super::print(&text)
+    cli::print(&text)
 }
 
 fn print_proved(arguments: &Arguments, proved: &Proved) -> Result<(), Failure> {
@@ -111,5 +112,5 @@ fn print_proved(arguments: &Arguments, proved: &Proved) -> Result<(), Failure> {
             format!("the {} records of {} begin with the {} that it signed before", new.size, new.origin, old.size)
         }
     };
-    super::super::print(&text)
+    cli::print(&text)
 }
