@@ -178,11 +178,31 @@ pub struct Audit {
     pub level: AuditLevel,
     /// Bytes after which a new segment is begun. Changing it needs a restart.
     pub segment_bytes_max: u64,
+    /// Days for which records are kept; older segments are removed, which is put on record. Absent: for ever. Changing it
+    /// needs a restart.
+    pub retention_days: Option<u64>,
+    /// Bytes of segments above which the oldest are removed, which is put on record. Absent: none are. Changing it needs a
+    /// restart.
+    pub retention_bytes_max: Option<u64>,
+    /// File with the key that signs checkpoints: 32 bytes in base64. Absent: one is made in the state directory. Changing it
+    /// needs a restart.
+    pub key_file: Option<String>,
+    /// Name of the log, by which checkpoints say what they are of: printable ASCII without spaces and `+`, like
+    /// `gateway-1.example/audit`. Absent: one that follows from the key. Changing it needs a restart.
+    pub origin: Option<String>,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024 }
+        Self {
+            directory: "audit".into(),
+            level: AuditLevel::Written,
+            segment_bytes_max: 64 * 1024 * 1024,
+            retention_days: None,
+            retention_bytes_max: None,
+            key_file: None,
+            origin: None,
+        }
     }
 }
 

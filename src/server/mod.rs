@@ -17,6 +17,7 @@ mod look;
 mod notify;
 mod opening;
 mod origin;
+mod own_keys;
 mod predecessor;
 mod readiness;
 mod reload;
@@ -32,13 +33,13 @@ pub use commands::status;
 pub use control::ControlError;
 pub use control::Status;
 pub use origin::Origin;
+pub use own_keys::audit_key;
 pub use sandbox::Sandbox;
 pub use signals::Hold;
 pub use signals::Signals;
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -62,15 +63,12 @@ use crate::clock;
 use crate::config::LoadError;
 use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::disk;
 use crate::gateway;
 use crate::gateway::Gateway;
 use crate::gateway::Keeper;
 use crate::policy;
 use crate::runtime::Parts;
 use crate::runtime::Runtime;
-use crate::seal;
-use crate::seal::Keyring;
 use crate::server::attendant::Attendant;
 use crate::server::door::Door;
 use crate::server::door::Lasting;
@@ -90,9 +88,6 @@ use crate::telemetry::observers::Observers;
 use crate::transport::admission::Admission;
 use crate::transport::edge::Edge;
 use crate::upstream::Upstreams;
-
-/// Name of the file in the state directory that holds the sealing key the gateway made for itself.
-const SEAL_KEY_FILE: &str = "seal.key";
 
 /// Why the gateway does not start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -207,18 +202,14 @@ pub fn prepare_from(
     let config = loaded.config;
     let limits = limits::Limits::raise(&config.listen)?;
     let keyring =
-        if snapshot.keyring.is_some() { None } else { Some(own_keyring(Path::new(&config.state.directory))?) };
+        if snapshot.keyring.is_some() { None } else { Some(own_keys::keyring(Path::new(&config.state.directory))?) };
     let metrics = Metrics::new(Settings {
         series_max: crate::telemetry::metrics::SERIES_MAX,
         version: env!("CARGO_PKG_VERSION"),
         decisions: policy::NAMES,
         refusals: gateway::REFUSALS,
     });
-    let audit = audit::Settings::new(
-        PathBuf::from(&config.audit.directory),
-        config.audit.level,
-        config.audit.segment_bytes_max,
-    );
+    let audit = own_keys::audit_settings(&config)?;
     let metrics = metrics.map_err(|error| StartError::System(error.to_string()))?;
     let parts = Parts {
         upstreams: Upstreams::new().map_err(|error| StartError::System(error.to_string()))?,
@@ -383,23 +374,4 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
         metrics: Box::new(move || metrics.render_metrics()),
         readiness: Box::new(move || readiness::of(&readiness)),
     }
-}
-
-/// The sealing key in the state directory, made on the first start.
-fn own_keyring(directory: &Path) -> Result<Keyring, StartError> {
-    let path = directory.join(SEAL_KEY_FILE);
-    let refuse = |error: io::Error| StartError::State { path: path.clone(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refuse)?;
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = seal::generate_key().map_err(|error| refuse(io::Error::other(error.to_string())))?;
-            let text = seal::key_text(&key);
-            disk::replace::replace(&path, text.expose().as_bytes()).map_err(refuse)?;
-            text.expose().to_owned()
-        }
-        Err(error) => return Err(refuse(error)),
-    };
-    let key = seal::parse_key(text.trim()).map_err(|error| refuse(io::Error::other(error.to_string())))?;
-    Keyring::new(vec![key]).map_err(|error| refuse(io::Error::other(error.to_string())))
 }

@@ -91,7 +91,7 @@ impl Reload {
     fn fit(&self, mut compiled: Compiled) -> Result<Compiled, StartError> {
         self.limits.check(&compiled.loaded.config.listen)?;
         if compiled.snapshot.keyring.is_none() && !self.runtime.has_own_keyring() {
-            compiled.snapshot.keyring = Some(super::own_keyring(Path::new(&self.first.state.directory))?);
+            compiled.snapshot.keyring = Some(super::own_keys::keyring(Path::new(&self.first.state.directory))?);
         }
         Ok(compiled)
     }

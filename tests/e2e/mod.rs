@@ -9,6 +9,7 @@ mod commands;
 mod deploy;
 mod edge;
 mod edge_auth;
+mod evidence;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
