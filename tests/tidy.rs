@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["call", "network", "seal", "telemetry"],
     &["session", "policy", "quota"],
     &["disk", "net"],
-    &["transport", "auth", "upstream", "audit"],
+    &["transport", "auth", "upstream", "audit", "search"],
     &["snapshot"],
     &["runtime"],
     &["gateway", "admin"],

@@ -9,6 +9,7 @@ pub mod demo;
 mod explain;
 mod import;
 mod keys;
+mod logs;
 mod reload;
 mod run;
 mod test;
@@ -50,6 +51,8 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Decide the calls in files of cases, and say which come out otherwise than expected.
     Test(test::Arguments),
+    /// Search the record: which requests there were and what became of them, live if asked, or who calls what.
+    Logs(Box<logs::Arguments>),
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Schema => schema(),
