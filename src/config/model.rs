@@ -173,11 +173,13 @@ pub struct Audit {
     pub level: AuditLevel,
     /// Bytes after which a new segment is begun. Changing it needs a restart.
     pub segment_bytes_max: u64,
+    /// Whether the gateway keeps an index beside the record, for `portcullis logs`. Changing it needs a restart.
+    pub index: bool,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024 }
+        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024, index: true }
     }
 }
 

@@ -4,6 +4,7 @@
 //! (at its most talkative), the record, the metrics, or the output of a command.
 
 use std::fs;
+use std::path::Path;
 use std::net::SocketAddr;
 
 use base64::Engine;
@@ -107,11 +108,18 @@ impl Stage {
 
     /// Logs, records and metrics.
     async fn kept(&self) -> Vec<(&'static str, String)> {
-        let mut record = String::new();
-        for entry in fs::read_dir(self.gateway.directory.join("audit")).unwrap() {
-            record.push_str(&String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()));
-        }
-        vec![("the log", self.gateway.log()), ("the record", record), ("the metrics", self.gateway.metrics().await)]
+        let audit = self.gateway.directory.join("audit");
+        let all = |directory: &Path| {
+            let files = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+            let files = files.filter(|path| path.is_file());
+            files.map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect::<String>()
+        };
+        vec![
+            ("the log", self.gateway.log()),
+            ("the record", all(&audit)),
+            ("the index", all(&audit.join("index"))),
+            ("the metrics", self.gateway.metrics().await),
+        ]
     }
 }
 

@@ -16,6 +16,7 @@ mod http2;
 mod http2_ends;
 mod isolation;
 mod limits;
+mod logs;
 mod messages;
 mod modern;
 mod oauth;

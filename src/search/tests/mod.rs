@@ -21,8 +21,8 @@ use serde_json::json;
 
 use super::*;
 
-/// 2026-11-29T23:30:00Z: half an hour before a day ends.
-const START: u64 = 1_796_008_200_000_000;
+/// 2026-11-30T23:30:00Z: half an hour before a day ends.
+const START: u64 = 1_796_081_400_000_000;
 const SECOND: u64 = 1_000_000;
 
 /// A directory of records that is gone when the test is over.
