@@ -85,7 +85,9 @@ fn number(address: IpAddr) -> u128 {
 pub fn range(text: &str) -> Result<RangeInclusive<u128>, String> {
     match Network::parse(text) {
         Ok(network) => Ok(network.first..=network.first | !network.mask()),
-        Err(Flaw::Form) => Err("write an address and a prefix length, or one address: `10.0.0.0/8`, `192.0.2.7`".into()),
+        Err(Flaw::Form) => {
+            Err("write an address and a prefix length, or one address: `10.0.0.0/8`, `192.0.2.7`".into())
+        }
         Err(Flaw::Host(meant)) => Err(format!("write `{meant}` for the network, or the address alone")),
     }
 }

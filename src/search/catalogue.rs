@@ -90,7 +90,8 @@ impl Catalogue {
 
     /// Every day, in order.
     pub(super) fn days(&self) -> Result<Vec<Known>, SearchError> {
-        let sql = "SELECT segment, offset, seq, mark_segment, mark_offset, mark_bytes, day, to_seq FROM days ORDER BY day";
+        let sql =
+            "SELECT segment, offset, seq, mark_segment, mark_offset, mark_bytes, day, to_seq FROM days ORDER BY day";
         let read = self.connection.prepare_cached(sql).and_then(|mut statement| {
             let known = |row: &Row<'_>| {
                 Ok(Known { from: position(row)?, day: number(row.get(6)?), to_seq: number(row.get(7)?) })

@@ -35,7 +35,8 @@ pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, SearchError>
         // temporary ever leaves their directory.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 16777216; PRAGMA trusted_schema = OFF;",
+             PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 16777216; PRAGMA trusted_schema = OFF;
+             PRAGMA wal_autocheckpoint = 4000;",
         )?;
         let transaction = connection.transaction()?;
         let form: i32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;

@@ -221,16 +221,20 @@ impl Writing<'_> {
         for (field, word) in used {
             self.sums.used(field, word, 1);
         }
-        let minute = self.sums.minutes.entry(entry.time_micros / MINUTE_MICROS).or_insert((entry.seq, entry.seq));
-        *minute = (minute.0.min(entry.seq), minute.1.max(entry.seq));
         let asked =
             Asked { time_micros: entry.time_micros, agent, principal, server, tool, is_timed: entry.is_timed() };
+        self.count(entry, &asked)
+    }
+
+    fn count(&mut self, entry: &Entry, asked: &Asked) -> rusqlite::Result<()> {
+        let minute = self.sums.minutes.entry(entry.time_micros / MINUTE_MICROS).or_insert((entry.seq, entry.seq));
+        *minute = (minute.0.min(entry.seq), minute.1.max(entry.seq));
         let times = entry.count.unwrap_or(1);
-        self.pair(&asked, |pair| match entry.decision {
+        self.pair(asked, |pair| match entry.decision {
             Decision::Allowed => pair.calls += 1,
             Decision::Refused => pair.denials += times,
         })?;
-        ended.map_or(Ok(()), |ended| self.count_ended(&asked, ended))
+        entry.ended.as_ref().map_or(Ok(()), |ended| self.count_ended(asked, ended))
     }
 
     fn end(&mut self, intent: u64, ended: &Ended) -> rusqlite::Result<()> {
@@ -390,7 +394,8 @@ impl Words {
         if let Some(id) = self.ids.get(text) {
             return Ok(*id);
         }
-        let known = connection.prepare_cached("SELECT id FROM words WHERE text = ?1")?.query_row([text], |row| row.get(0));
+        let known =
+            connection.prepare_cached("SELECT id FROM words WHERE text = ?1")?.query_row([text], |row| row.get(0));
         let id = match known.optional()? {
             Some(id) => id,
             None => connection.prepare_cached("INSERT INTO words (text) VALUES (?1)")?.insert([text])?,

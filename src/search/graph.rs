@@ -79,28 +79,33 @@ impl Sums {
     ) -> rusqlite::Result<()> {
         let since = since_micros.map_or(0, |since| since / HOUR_MICROS);
         let until = until_micros.map_or(u64::MAX, |until| until.saturating_sub(1) / HOUR_MICROS);
-        let sql = "SELECT side, coalesce((SELECT text FROM words WHERE id = a), ''), (SELECT text FROM words WHERE id = b),
-                calls, denials, errors, timed, latency_sum, latency_max
-            FROM (SELECT side, a, b, sum(calls) AS calls, sum(denials) AS denials, sum(errors) AS errors,
-                sum(timed) AS timed, sum(latency_sum) AS latency_sum, max(latency_max) AS latency_max
-                FROM pairs WHERE hour BETWEEN ?1 AND ?2 GROUP BY side, a, b)";
+        // Added up here, which is faster than having SQLite sort them.
+        let sql = "SELECT side, a, b, calls, denials, errors, timed, latency_sum, latency_max
+            FROM pairs WHERE hour BETWEEN ?1 AND ?2";
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query(params![int(since), int(until)])?;
+        let mut sums: HashMap<(i64, i64, i64), Sum> = HashMap::new();
         while let Some(row) = rows.next()? {
-            let (side, a, b): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            sums.entry((row.get(0)?, row.get(1)?, row.get(2)?)).or_default().add(&Sum {
+                calls: number(row.get(3)?),
+                denials: number(row.get(4)?),
+                errors: number(row.get(5)?),
+                timed: number(row.get(6)?),
+                latency_sum: number(row.get(7)?),
+                latency_max: number(row.get(8)?),
+            });
+        }
+        let mut read = connection.prepare_cached("SELECT text FROM words WHERE id = ?1")?;
+        let mut word = |id: i64| read.query_row([id], |row| row.get::<_, String>(0));
+        for ((side, a, b), sum) in sums {
             let Some(side) = Side::ALL.into_iter().find(|known| known.id() == side) else { continue };
-            let sum = match side {
-                Side::Agent => self.to_servers.entry((Caller::Agent(a), b)).or_default(),
-                Side::Principal => self.to_servers.entry((Caller::Principal(a), b)).or_default(),
-                Side::Unknown => self.to_servers.entry((Caller::Unknown, b)).or_default(),
-                Side::Tool => self.to_tools.entry((a, b)).or_default(),
+            let whole = match side {
+                Side::Agent => self.to_servers.entry((Caller::Agent(word(a)?), word(b)?)).or_default(),
+                Side::Principal => self.to_servers.entry((Caller::Principal(word(a)?), word(b)?)).or_default(),
+                Side::Unknown => self.to_servers.entry((Caller::Unknown, word(b)?)).or_default(),
+                Side::Tool => self.to_tools.entry((word(a)?, word(b)?)).or_default(),
             };
-            sum.calls += number(row.get(3)?);
-            sum.denials += number(row.get(4)?);
-            sum.errors += number(row.get(5)?);
-            sum.timed += number(row.get(6)?);
-            sum.latency_sum += number(row.get(7)?);
-            sum.latency_max = sum.latency_max.max(number(row.get(8)?));
+            whole.add(&sum);
         }
         Ok(())
     }
@@ -126,6 +131,15 @@ fn edges<E: Ord>(sums: HashMap<E, Sum>) -> (Vec<(E, Flow)>, bool) {
 }
 
 impl Sum {
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.denials += other.denials;
+        self.errors += other.errors;
+        self.timed += other.timed;
+        self.latency_sum += other.latency_sum;
+        self.latency_max = self.latency_max.max(other.latency_max);
+    }
+
     fn flow(self) -> Flow {
         let Self { calls, denials, errors, timed, latency_sum, latency_max } = self;
         let is_timed = timed > 0;

@@ -138,7 +138,8 @@ impl Index {
     fn try_step(&mut self) -> Result<Step, SearchError> {
         let before = self.tail.position();
         let mut gathered = Gathered::default();
-        let found = self.tail.read(|line| gathered.take(line)).map_err(|error| SearchError::io(&self.records, error))?;
+        let found =
+            self.tail.read(|line| gathered.take(line)).map_err(|error| SearchError::io(&self.records, error))?;
         let is_doubtful = found == Found::Less || gathered.is_doubtful;
         if is_doubtful && !self.stands(&before)? {
             self.retreat()?;

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -78,7 +77,7 @@ impl Drop for Indexer {
     }
 }
 
-fn run(records: &PathBuf, ending: &Ending) {
+fn run(records: &Path, ending: &Ending) {
     let mut told: Option<String> = None;
     loop {
         let Err(error) = keep(records, ending, &mut told) else { return };

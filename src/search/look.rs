@@ -208,11 +208,7 @@ impl Search {
     }
 
     /// Asks the file of a day; `None` if it is gone meanwhile.
-    fn ask<T>(
-        &self,
-        day: u64,
-        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, SearchError> {
+    fn ask<T>(&self, day: u64, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<Option<T>, SearchError> {
         let path = day::path_of(&self.directory, day);
         let inode = match fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

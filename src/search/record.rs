@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::search::entry::Decision;
-use crate::search::entry::Entry;
 use crate::search::entry::Ended;
+use crate::search::entry::Entry;
 use crate::search::times::micros_of;
 
 /// One line, as far as a search is concerned.

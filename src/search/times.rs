@@ -63,7 +63,9 @@ mod tests {
             assert_eq!(micros_of(&time_text(micros)), Some(micros));
         }
         assert_eq!(micros_of("2027-01-31T00:00:00.000000Z"), Some(1_801_353_600_000_000));
-        for text in ["", "2027-01-31", "2027-02-30T00:00:00.000000Z", "2027-01-31T24:00:00.000000Z", "2027-01-31T00:00:00Z"] {
+        for text in
+            ["", "2027-01-31", "2027-02-30T00:00:00.000000Z", "2027-01-31T24:00:00.000000Z", "2027-01-31T00:00:00Z"]
+        {
             assert_eq!(micros_of(text), None, "{text}");
         }
         assert_eq!(day_of(&date_of(20_000)), Some(20_000));

@@ -4,8 +4,8 @@
 //! (at its most talkative), the record, the metrics, or the output of a command.
 
 use std::fs;
-use std::path::Path;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

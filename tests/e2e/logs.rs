@@ -46,7 +46,9 @@ async fn calls_appear_while_they_are_made_and_are_found_afterwards() {
     let upstream = Upstream::start().await;
     upstream.on("tools/call gone", Reply::status(500));
     let key = gateway::make_key("ci");
-    let config = key.config(&upstream).replace("[keys.ci]", "blocked_tools = [\"drop_*\"]\n[keys.ci]\nuser = \"ann@Example.com\"");
+    let config = key
+        .config(&upstream)
+        .replace("[keys.ci]", "blocked_tools = [\"drop_*\"]\n[keys.ci]\nuser = \"ann@Example.com\"");
     let mut gateway = Gateway::start(&config);
     let config = config_of(&gateway);
     assert_eq!(call(&gateway, &key, "before").await, 200);
@@ -58,7 +60,10 @@ async fn calls_appear_while_they_are_made_and_are_found_afterwards() {
     for tool in ["one", "two"] {
         assert_eq!(call(&gateway, &key, tool).await, 200);
         let entry = told();
-        assert_eq!((&entry["tool"], &entry["outcome"], &entry["principal"]), (&json!(tool), &json!("ok"), &json!("key:ci")));
+        assert_eq!(
+            (&entry["tool"], &entry["outcome"], &entry["principal"]),
+            (&json!(tool), &json!("ok"), &json!("key:ci"))
+        );
         assert!(entry["latency_us"].as_u64().unwrap() > 0 && entry["time"].as_str().unwrap().ends_with('Z'), "{entry}");
     }
     call(&gateway, &key, "gone").await;
@@ -79,7 +84,11 @@ async fn calls_appear_while_they_are_made_and_are_found_afterwards() {
     assert_eq!(lines(&["--config", &config, "--count"]), [json!({"count": 5, "capped": false})]);
     let graph = lines(&["--config", &config, "--graph"]);
     let flow = &graph[0]["to_servers"][0];
-    assert_eq!((&flow["principal"], &flow["calls"], &flow["errors"]), (&json!("key:ci"), &json!(4), &json!(1)), "{graph:?}");
+    assert_eq!(
+        (&flow["principal"], &flow["calls"], &flow["errors"]),
+        (&json!("key:ci"), &json!(4), &json!(1)),
+        "{graph:?}"
+    );
     assert_eq!(graph[0]["to_tools"].as_array().unwrap().len(), 5);
 
     // Without it, from the records alone.
@@ -159,8 +168,15 @@ fn segment(directory: &Path, calls: u64) {
     for call in 0..calls {
         let (intent, result) = (2 * call + 1, 2 * call + 2);
         let time = format!("2027-01-{:02}T12:00:00.{:06}Z", 1 + call * 3 / calls, call);
-        let head = |seq: u64, kind: &str| format!("{{\"seq\":{seq},\"prev\":\"{:064}\",\"kind\":\"{kind}\",\"time\":\"{time}\"", 0);
-        let _ = writeln!(text, "{},\"principal\":\"key:ci\",\"server\":\"a\",\"tool\":\"t{}\",\"decision\":\"allowed\"}}", head(intent, "intent"), call % 7);
+        let head = |seq: u64, kind: &str| {
+            format!("{{\"seq\":{seq},\"prev\":\"{:064}\",\"kind\":\"{kind}\",\"time\":\"{time}\"", 0)
+        };
+        let _ = writeln!(
+            text,
+            "{},\"principal\":\"key:ci\",\"server\":\"a\",\"tool\":\"t{}\",\"decision\":\"allowed\"}}",
+            head(intent, "intent"),
+            call % 7
+        );
         let _ = writeln!(text, "{},\"intent\":{intent},\"outcome\":\"ok\"}}", head(result, "result"));
     }
     fs::write(directory.join("00000000000000000001.jsonl"), text).unwrap();
@@ -188,7 +204,12 @@ fn an_index_whose_maker_is_killed_again_and_again_is_whole_in_the_end() {
 
     // A reader that has enough is no failure.
     let mut command = Command::new(gateway::binary());
-    let mut child = command.args(["logs", path, "--limit", "100000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .args(["logs", path, "--limit", "100000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut some = [0; 100];
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut some).unwrap();

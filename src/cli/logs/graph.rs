@@ -16,29 +16,31 @@ use super::show::escaped;
 
 /// One JSON object. A caller that is neither `agent` nor `principal` was not recognised.
 pub(super) fn json(graph: &Graph) -> String {
-    let with = |mut edge: Value, flow: &Flow| {
-        edge["calls"] = flow.calls.into();
-        edge["denials"] = flow.denials.into();
-        edge["errors"] = flow.errors.into();
-        edge["latency_mean_us"] = flow.latency_mean_micros.into();
-        edge["latency_max_us"] = flow.latency_max_micros.into();
-        edge
-    };
-    let to_servers: Vec<Value> = graph
-        .to_servers
-        .iter()
-        .map(|(caller, server, flow)| {
-            let edge = match caller {
-                Caller::Agent(agent) => json!({ "agent": agent, "server": server }),
-                Caller::Principal(principal) => json!({ "principal": principal, "server": server }),
-                Caller::Unknown => json!({ "server": server }),
-            };
-            with(edge, flow)
-        })
-        .collect();
-    let to_tools: Vec<Value> =
-        graph.to_tools.iter().map(|(server, tool, flow)| with(json!({ "server": server, "tool": tool }), flow)).collect();
+    let to_servers = graph.to_servers.iter().map(|(caller, server, flow)| {
+        let caller = match caller {
+            Caller::Agent(agent) => Some(("agent", agent)),
+            Caller::Principal(principal) => Some(("principal", principal)),
+            Caller::Unknown => None,
+        };
+        let caller = caller.map(|(kind, name)| (kind.to_owned(), json!(name)));
+        edge(caller.into_iter().chain([("server".to_owned(), json!(server))]), flow)
+    });
+    let to_tools = graph.to_tools.iter().map(|(server, tool, flow)| {
+        edge([("server".to_owned(), json!(server)), ("tool".to_owned(), json!(tool))], flow)
+    });
+    let (to_servers, to_tools): (Vec<Value>, Vec<Value>) = (to_servers.collect(), to_tools.collect());
     ascii_json(&json!({ "to_servers": to_servers, "to_tools": to_tools, "cut": graph.is_cut }))
+}
+
+fn edge(ends: impl IntoIterator<Item = (String, Value)>, flow: &Flow) -> Value {
+    let figures = [
+        ("calls", json!(flow.calls)),
+        ("denials", json!(flow.denials)),
+        ("errors", json!(flow.errors)),
+        ("latency_mean_us", json!(flow.latency_mean_micros)),
+        ("latency_max_us", json!(flow.latency_max_micros)),
+    ];
+    ends.into_iter().chain(figures.map(|(name, figure)| (name.to_owned(), figure))).collect()
 }
 
 /// Two tables for people: callers and servers, servers and tools.
@@ -148,7 +150,8 @@ mod tests {
     use super::*;
 
     fn graph() -> Graph {
-        let flow = Flow { calls: 3, denials: 1, errors: 0, latency_mean_micros: Some(1_500), latency_max_micros: Some(9_000) };
+        let flow =
+            Flow { calls: 3, denials: 1, errors: 0, latency_mean_micros: Some(1_500), latency_max_micros: Some(9_000) };
         let tool = "a\"]; }\n\u{202e}\\".to_owned();
         Graph {
             to_servers: vec![
@@ -168,7 +171,11 @@ mod tests {
         }
         assert_eq!(text(&graph()).lines().count(), 7);
         assert_eq!(dot(&graph()).matches("->").count(), 5);
-        assert_eq!(dot(&graph()).matches("shape=").count(), 6, "an agent, a principal and a server of one name are three");
+        assert_eq!(
+            dot(&graph()).matches("shape=").count(),
+            6,
+            "an agent, a principal and a server of one name are three"
+        );
         assert!(dot(&graph()).contains(r#"label="a\"]; }\\u000a\\u202e\\""#), "{}", dot(&graph()));
         let read: Value = serde_json::from_str(&json(&graph())).unwrap();
         assert_eq!(read["to_servers"][0]["agent"], "files");

@@ -130,9 +130,8 @@ enum Format {
 }
 
 fn decisions() -> impl clap::builder::TypedValueParser<Value = Decision> {
-    PossibleValuesParser::new(Decision::ALL.map(Decision::name)).map(|name| {
-        if name == Decision::Refused.name() { Decision::Refused } else { Decision::Allowed }
-    })
+    PossibleValuesParser::new(Decision::ALL.map(Decision::name))
+        .map(|name| if name == Decision::Refused.name() { Decision::Refused } else { Decision::Allowed })
 }
 
 fn outcomes() -> PossibleValuesParser {
@@ -204,7 +203,9 @@ impl From<SearchError> for Stopped {
 fn records(arguments: &Arguments) -> Result<PathBuf, Failure> {
     let records = match (&arguments.directory, &arguments.config) {
         (Some(directory), _) => directory.clone(),
-        (None, Some(config)) => PathBuf::from(crate::config::load(config).map_err(Failure::config)?.config.audit.directory),
+        (None, Some(config)) => {
+            PathBuf::from(crate::config::load(config).map_err(Failure::config)?.config.audit.directory)
+        }
         (None, None) => return Err(Failure::new("name a directory of records, or a configuration")),
     };
     match records.read_dir() {
@@ -233,7 +234,9 @@ fn answer(arguments: &Arguments, records: &Path) -> Result<(), Stopped> {
     if let Some(follow) = &follow {
         // What has not ended, or only since, is told when its result comes by.
         let last = follow.last_seq();
-        entries.retain(|entry| entry.ended.as_ref().map_or(!entry.is_open(), |ended| ended.seq <= last) && entry.seq <= last);
+        entries.retain(|entry| {
+            entry.ended.as_ref().map_or(!entry.is_open(), |ended| ended.seq <= last) && entry.seq <= last
+        });
     }
     if arguments.format == Format::Text && io::stdout().is_terminal() {
         print(&show::head())?;

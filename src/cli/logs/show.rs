@@ -240,7 +240,10 @@ mod tests {
         }
         assert!(text(&entry).starts_with("2023-11-14 22:13:20.123  refused"), "{}", text(&entry));
         let read: serde_json::Value = serde_json::from_str(&json(&entry)).unwrap();
-        assert_eq!((read["tool"].as_str(), read["seq"].as_u64(), read["status"].as_u64()), (Some(hostile), Some(7), Some(403)));
+        assert_eq!(
+            (read["tool"].as_str(), read["seq"].as_u64(), read["status"].as_u64()),
+            (Some(hostile), Some(7), Some(403))
+        );
         assert!(json(&entry).starts_with("{\"time\":\"2023-11-14T22:13:20.123456Z\",\"seq\":7,\"cursor\":"));
         assert!(read.get("outcome").is_none());
     }

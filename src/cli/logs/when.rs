@@ -4,8 +4,9 @@ use crate::clock;
 
 /// Microseconds since 1970 of an age, a day or a time.
 pub(super) fn parse(text: &str) -> Result<u64, String> {
-    of(text, clock::now_micros())
-        .ok_or_else(|| "write an age (`90s`, `15m`, `1h`, `7d`), a day (`2027-01-31`) or a time (`2027-01-31T12:00:00Z`)".into())
+    of(text, clock::now_micros()).ok_or_else(|| {
+        "write an age (`90s`, `15m`, `1h`, `7d`), a day (`2027-01-31`) or a time (`2027-01-31T12:00:00Z`)".into()
+    })
 }
 
 fn of(text: &str, now_micros: u64) -> Option<u64> {
@@ -47,7 +48,19 @@ mod tests {
         ] {
             assert_eq!(of(text, now), Some(seconds * 1_000_000), "{text}");
         }
-        for text in ["", "h", "-1h", "1.5h", "1 h", "1w", "yesterday", "2027-02-30", "2027-01-31 00:00", "99999999999999999999d", "\u{e9}"] {
+        for text in [
+            "",
+            "h",
+            "-1h",
+            "1.5h",
+            "1 h",
+            "1w",
+            "yesterday",
+            "2027-02-30",
+            "2027-01-31 00:00",
+            "99999999999999999999d",
+            "\u{e9}",
+        ] {
             assert_eq!(of(text, now), None, "{text}");
         }
     }

@@ -16,8 +16,11 @@ fn made(seed: u64) -> (Records, Traffic) {
 }
 
 fn day_files(records: &Records) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(records.path.join("index")).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|ending| ending == "sqlite") && !file.ends_with("catalogue.sqlite"));
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(records.path.join("index")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|file| {
+        file.extension().is_some_and(|ending| ending == "sqlite") && !file.ends_with("catalogue.sqlite")
+    });
     files.sort();
     files
 }
@@ -206,7 +209,12 @@ fn days_go_with_their_records() {
     let (records, _) = made(6);
     let days = day_files(&records).len();
     let segments = tail::segments(&records.path).unwrap();
-    let second_day = records.found().iter().find(|entry| entry.time_micros / entry::DAY_MICROS > START / entry::DAY_MICROS).unwrap().seq;
+    let second_day = records
+        .found()
+        .iter()
+        .find(|entry| entry.time_micros / entry::DAY_MICROS > START / entry::DAY_MICROS)
+        .unwrap()
+        .seq;
     let kept_from = segments.iter().find(|first| **first > second_day + 100).unwrap();
     for segment in segments.iter().filter(|first| *first < kept_from) {
         fs::remove_file(records.path.join(format!("{segment:020}.jsonl"))).unwrap();

@@ -10,7 +10,16 @@ fn some(chance: &mut Chance, texts: &[&str]) -> Option<String> {
 
 /// A filter of one to four conditions, some of which nothing meets.
 fn filter(chance: &mut Chance, span: u64) -> Filter {
-    let sources = ["192.0.2.7", "192.0.2.0/24", "192.0.0.0/16", "::/0", "0.0.0.0/0", "2001:db8::/32", "2001:db8::7", "203.0.113.0/24"];
+    let sources = [
+        "192.0.2.7",
+        "192.0.2.0/24",
+        "192.0.0.0/16",
+        "::/0",
+        "0.0.0.0/0",
+        "2001:db8::/32",
+        "2001:db8::7",
+        "203.0.113.0/24",
+    ];
     let mut filter = Filter::default();
     for _ in 0..1 + chance.below(4) {
         match chance.below(11) {
@@ -57,7 +66,12 @@ fn every_filter_finds_what_a_naive_reader_finds() {
             expected.reverse();
             let limit = 1 + usize::try_from(traffic.chance.below(200)).unwrap();
             let found = all(&search, &filter, limit);
-            assert!(found.iter().eq(expected.iter().copied()), "seed {seed}: {filter:?}: {} of {}", found.len(), expected.len());
+            assert!(
+                found.iter().eq(expected.iter().copied()),
+                "seed {seed}: {filter:?}: {} of {}",
+                found.len(),
+                expected.len()
+            );
             assert_eq!(search.count(&filter).unwrap(), expected.len() as u64, "{filter:?}");
             hits += usize::from(!found.is_empty());
         }
@@ -74,7 +88,9 @@ fn the_filter_itself_is_what_is_said_of_it() {
     let counted = json!({"source_prefix": "192.0.2.0/24", "decision": "refused", "reason": "unknown_key", "count": 9});
     records.line("refused", START + 1, counted);
     records.index();
-    let found = |filter: Filter| records.search().page(&filter, None, 10).unwrap().entries.iter().map(|entry| entry.seq).collect::<Vec<_>>();
+    let found = |filter: Filter| {
+        records.search().page(&filter, None, 10).unwrap().entries.iter().map(|entry| entry.seq).collect::<Vec<_>>()
+    };
     let from = |source: &str| found(Filter { source: Some(Sources::parse(source).unwrap()), ..Filter::default() });
     assert_eq!(found(Filter { domain: Some("example.com".into()), ..Filter::default() }), [1]);
     assert_eq!(found(Filter { outcome: Some(OPEN.into()), ..Filter::default() }), [1]);
@@ -177,8 +193,11 @@ fn the_graph_is_the_sum_of_its_requests() {
     }
     let graph = records.search().graph(Some(since), None).unwrap();
     let figures = |flow: &Flow| (flow.calls, flow.denials, flow.errors, flow.latency_max_micros.unwrap_or(0));
-    let found: HashMap<_, _> =
-        graph.to_servers.iter().map(|(caller, server, flow)| ((caller.clone(), server.clone()), figures(flow))).collect();
+    let found: HashMap<_, _> = graph
+        .to_servers
+        .iter()
+        .map(|(caller, server, flow)| ((caller.clone(), server.clone()), figures(flow)))
+        .collect();
     assert_eq!(found, expected);
     let found: HashMap<_, _> =
         graph.to_tools.iter().map(|(server, tool, flow)| ((server.clone(), tool.clone()), figures(flow))).collect();
@@ -202,7 +221,8 @@ fn tools_beyond_pairs_per_hour_max_are_counted_together() {
     records.result(START, more as u64, "tool_error");
     catch_up(&mut index);
     let graph = records.search().graph(None, None).unwrap();
-    let flow = |tool: &str| graph.to_tools.iter().find(|(_, found, _)| found == tool).map(|(_, _, flow)| *flow).unwrap();
+    let flow =
+        |tool: &str| graph.to_tools.iter().find(|(_, found, _)| found == tool).map(|(_, _, flow)| *flow).unwrap();
     // One place of the hour is that of the caller.
     assert_eq!((flow("\u{2026}").calls, flow("\u{2026}").errors), (501, 1));
     assert_eq!((flow("tool-0").calls, flow("tool-0").errors), (1, 1));
