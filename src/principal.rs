@@ -10,6 +10,8 @@ pub struct Principal {
     pub id: Arc<str>,
     /// Name of the key that was presented; `None` for the public caller.
     pub key: Option<Arc<str>>,
+    /// Whether a client's certificate stands for the key, which itself was not shown.
+    pub by_certificate: bool,
     /// The teams the caller belongs to; together they are one level of the cascade.
     pub teams: Vec<Arc<str>>,
     /// The organisation the caller belongs to, where it is not that of the teams.
@@ -20,7 +22,7 @@ pub struct Principal {
     pub agent: Option<Arc<str>>,
     /// What the caller's token is good for, in the words of its issuer. A key has none and needs none.
     pub scopes: Vec<Arc<str>>,
-    /// When the caller's token ends: seconds since 1970.
+    /// When the caller's key, token or certificate ends: seconds since 1970.
     pub expires: Option<u64>,
 }
 
@@ -40,9 +42,10 @@ impl Principal {
         Self { id: format!("oauth:{issuer}:{subject}").into(), ..Self::default() }
     }
 
-    /// What the caller showed, in the words of records: `key`, `token` or `none`.
+    /// What the caller showed, in the words of records: `key`, `certificate`, `token` or `none`.
     pub fn credential(&self) -> &'static str {
         match self.key {
+            Some(_) if self.by_certificate => "certificate",
             Some(_) => "key",
             None if self.is_public() => "none",
             None => "token",
@@ -64,13 +67,24 @@ pub struct Subject<'s> {
     pub source: Option<IpAddr>,
     /// The toolset by whose URL the caller came.
     pub toolset: Option<&'s str>,
+    /// What the caller says it is.
+    pub report: Report<'s>,
     /// Seconds since 1970-01-01 UTC.
     pub now: u64,
+}
+
+/// What a caller's program says it is. It may say anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report<'s> {
+    /// The `User-Agent` header.
+    pub user_agent: Option<&'s [u8]>,
+    /// `clientInfo.name`.
+    pub client: Option<&'s str>,
 }
 
 impl<'s> Subject<'s> {
     /// A caller of whom nothing else is known, at the beginning of 1970.
     pub fn of(principal: &'s Principal) -> Self {
-        Self { principal, source: None, toolset: None, now: 0 }
+        Self { principal, source: None, toolset: None, report: Report::default(), now: 0 }
     }
 }

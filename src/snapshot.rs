@@ -50,6 +50,9 @@ pub struct Snapshot {
     pub oauth: Oauth,
     /// Who may do what.
     pub policy: Policy,
+    /// A candidate's rules (`policy.shadow_file`), which are asked beside these and decide nothing. Callers are known by the keys in
+    /// force; what a key may do is what the candidate says.
+    pub shadow: Option<Policy>,
     /// How much they may do.
     pub quotas: Quotas,
     /// How each server is reached.
@@ -82,7 +85,7 @@ impl Snapshot {
     pub fn compile(config: &Config, source: &Source, previous: Option<&Self>, problems: &mut Problems) -> Self {
         let listen = &config.listen;
         check_limits(config, problems);
-        Self {
+        let snapshot = Self {
             revision: source.revision,
             revision_text: source.revision.to_string().into(),
             sha256: source.sha256.clone(),
@@ -92,6 +95,7 @@ impl Snapshot {
             keys: Keys::compile(config, problems),
             oauth: Oauth::compile(config, problems),
             policy: Policy::compile_reusing(config, previous.map(|previous| &previous.policy), problems),
+            shadow: None,
             quotas: Quotas::compile(config),
             plans: Plans::compile(config, problems),
             keyring: compile_keyring(config, problems),
@@ -130,7 +134,10 @@ impl Snapshot {
                 .map(|(name, server)| (name.as_str().into(), spelled_out(server.allowed_tools.as_deref())))
                 .collect(),
             public: Arc::new(Principal::public()),
-        }
+        };
+        // Only of what is otherwise right can be told what has no effect.
+        snapshot.policy.check_unused(config, problems);
+        snapshot
     }
 }
 

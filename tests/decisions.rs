@@ -26,6 +26,7 @@ use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Report;
 use portcullis::principal::Subject;
 use serde::Deserialize;
 
@@ -36,6 +37,9 @@ struct Case {
     /// Whether keys are compiled too; most cases leave their digests out.
     #[serde(default)]
     auth: bool,
+    /// Whether rules that can never matter are told too: most cases ask for callers that no issuer could vouch for.
+    #[serde(default)]
+    unused: bool,
     #[serde(default)]
     problems: Vec<String>,
     config: Config,
@@ -57,6 +61,8 @@ struct Asked {
     agent: Option<String>,
     source: Option<IpAddr>,
     toolset: Option<String>,
+    /// What the client says it is in its `User-Agent`.
+    reported_as: Option<String>,
     #[serde(default)]
     now: u64,
     server: String,
@@ -105,6 +111,9 @@ fn check(file: &Path) -> Vec<String> {
     if case.auth {
         Keys::compile(&case.config, &mut problems);
     }
+    if case.unused {
+        policy.check_unused(&case.config, &mut problems);
+    }
     let found: Vec<String> = problems
         .iter()
         .map(|problem| {
@@ -150,8 +159,9 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
             ..Principal::default()
         },
     };
-    let subject =
-        Subject { principal: &principal, source: asked.source, toolset: asked.toolset.as_deref(), now: asked.now };
+    let report = Report { user_agent: asked.reported_as.as_deref().map(str::as_bytes), client: None };
+    let (source, toolset, now) = (asked.source, asked.toolset.as_deref(), asked.now);
+    let subject = Subject { principal: &principal, source, toolset, report, now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
     let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new() };
     let view = policy.view(subject, &asked.server);

@@ -12,6 +12,7 @@ mod decisions;
 mod e2e;
 mod reference_cascade;
 mod reference_policy;
+mod reference_reports;
 #[cfg(feature = "fuzzing")]
 mod replay;
 mod support;

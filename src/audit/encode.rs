@@ -34,6 +34,10 @@ const CERTIFICATE_NAMES_MAX: usize = 4;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
 const SESSION_DIGEST_BYTES: usize = 8;
 
+/// The words for decisions.
+const ALLOWED: &str = "allowed";
+const REFUSED: &str = "refused";
+
 /// Who asked for what.
 pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     if let Some(source) = request.source {
@@ -69,11 +73,19 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
         text(line, "organisation", principal.organisation.as_deref(), NAME_BYTES_MAX);
         text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
     }
+    text(line, "reported_agent", request.reported_agent, NAME_BYTES_MAX);
     text(line, "server", request.server, NAME_BYTES_MAX);
     text(line, "tool", request.tool, NAME_BYTES_MAX);
     text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);
     text(line, "prompt", request.prompt, NAME_BYTES_MAX);
     text(line, "snapshot", request.snapshot, WORD_BYTES_MAX);
+    if let Some(shadow) = &request.shadow {
+        line.word("shadow_decision", if shadow.permitted { ALLOWED } else { REFUSED });
+        line.word("shadow_reason", shadow.reason);
+        if let Some(rule) = shadow.rule {
+            line.display("shadow_rule", rule, TEXT_BYTES_MAX);
+        }
+    }
 }
 
 fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>) {
@@ -87,13 +99,13 @@ fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>)
 
 /// Why it may go upstream, and what will.
 pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
-    decision(line, "allowed", permission.reason, permission.rule);
+    decision(line, ALLOWED, permission.reason, permission.rule);
     digested(line, "sent_sha256", "sent_bytes", permission.sent);
 }
 
 /// Why it was refused, and how it was answered.
 pub(super) fn refusal(line: &mut Line<'_>, refusal: &Refusal<'_>) {
-    decision(line, "refused", refusal.reason, refusal.rule);
+    decision(line, REFUSED, refusal.reason, refusal.rule);
     if let Some(subject) = refusal.limit_of {
         line.display("limit_of", &subject, TEXT_BYTES_MAX);
     }
@@ -106,7 +118,7 @@ pub(super) fn coalesced(line: &mut Line<'_>, coalesced: &Coalesced) {
     if let Some(prefix) = coalesced.prefix {
         line.display("source_prefix", &prefix, WORD_BYTES_MAX);
     }
-    decision(line, "refused", coalesced.reason, None);
+    decision(line, REFUSED, coalesced.reason, None);
     line.number("count", coalesced.count);
     line.time("since", coalesced.since_micros);
 }

@@ -45,6 +45,7 @@ pub use crate::audit::record::Phases;
 pub use crate::audit::record::Refusal;
 pub use crate::audit::record::Request;
 pub use crate::audit::record::Secured;
+pub use crate::audit::record::Shadow;
 use crate::audit::recover::Found;
 use crate::audit::segments::Create;
 use crate::audit::segments::Segments;

@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub target: Option<&'a [u8]>,
     /// The `User-Agent` header as received.
     pub user_agent: Option<&'a [u8]>,
+    /// The agents of which rules speak and that the client says it is, with commas between them.
+    pub reported_agent: Option<&'a str>,
     /// The JSON-RPC method.
     pub rpc_method: Option<&'a str>,
     /// The protocol revision the request is judged under; the record adds its era.
@@ -53,6 +55,19 @@ pub struct Request<'a> {
     pub prompt: Option<&'a str>,
     /// Revision of the snapshot that decided.
     pub snapshot: Option<&'a str>,
+    /// What the candidate judged beside it would have decided, if otherwise.
+    pub shadow: Option<Shadow<'a>>,
+}
+
+/// What a candidate would have decided otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Shadow<'a> {
+    /// Whether it would have permitted the request.
+    pub permitted: bool,
+    /// Name of the reason, from policy's fixed vocabulary.
+    pub reason: &'static str,
+    /// The rule's place in the candidate.
+    pub rule: Option<&'a At>,
 }
 
 /// A connection over TLS.

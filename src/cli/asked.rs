@@ -18,6 +18,7 @@ use crate::mcp::message::Message;
 use crate::mcp::revision::Revision;
 use crate::policy::Consulted;
 use crate::principal::Principal;
+use crate::principal::Report;
 use crate::principal::Subject;
 use crate::snapshot::Snapshot;
 
@@ -46,6 +47,9 @@ pub(super) struct Asked {
     /// The agent that calls with a token.
     #[arg(long, conflicts_with = "key")]
     agent: Option<String>,
+    /// What the client says it is, as `clientInfo.name` or `User-Agent`.
+    #[arg(long, value_name = "TEXT")]
+    reported_as: Option<String>,
     /// The address that the call comes from.
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -109,6 +113,8 @@ pub(super) struct Answer {
     pub(super) rule: Option<At>,
     /// What each level of the cascade says.
     pub(super) consulted: Vec<Consulted>,
+    /// The agents of which rules speak and that the client says it is.
+    pub(super) reported: Vec<String>,
 }
 
 impl Asked {
@@ -124,13 +130,18 @@ impl Asked {
             }
             None => clock::now_seconds(),
         };
-        let subject = Subject { principal: &principal, source: self.source, toolset: self.toolset.as_deref(), now };
+        let said = self.reported_as.as_deref();
+        let report = Report { user_agent: said.map(str::as_bytes), client: said };
+        let (source, toolset) = (self.source, self.toolset.as_deref());
+        let subject = Subject { principal: &principal, source, toolset, report, now };
+        let reported: Vec<String> = snapshot.policy.reported(report).into_iter().map(String::from).collect();
         if let Some(key) = &self.key
             && let Err(error) = snapshot.keys.check_terms(key, self.source, now)
         {
             let rule = At::root().key("keys").key(key);
             let (reason, text) = (error.name(), format!("{error} ({rule})"));
-            return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted: Vec::new() });
+            let consulted = Vec::new();
+            return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted, reported });
         }
         let call =
             Call { server: self.server.as_str().into(), action: Action::Message(self.message()?), opened: Vec::new() };
@@ -139,12 +150,12 @@ impl Asked {
             Ok(permitted) => {
                 let reason = permitted.reason();
                 let (text, rule) = (reason.to_string(), reason.at().cloned());
-                Answer { permitted: true, reason: reason.name(), text, rule, consulted }
+                Answer { permitted: true, reason: reason.name(), text, rule, consulted, reported }
             }
             Err(denied) => {
                 let denial = &denied.denial;
                 let (text, rule) = (denial.to_string(), denial.at().cloned());
-                Answer { permitted: false, reason: denial.name(), text, rule, consulted }
+                Answer { permitted: false, reason: denial.name(), text, rule, consulted, reported }
             }
         })
     }
@@ -170,7 +181,7 @@ impl Asked {
             user: self.user.as_ref().map(shared),
             agent: self.agent.as_ref().map(shared),
             scopes: self.scopes.iter().map(shared).collect(),
-            expires: None,
+            ..Principal::default()
         })
     }
 

@@ -1,16 +1,20 @@
 //! The command line: parse, do, turn the outcome into one message and an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`), or a case
-//! that came out otherwise than expected (`test`).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration has mistakes, 4 refused by policy (`explain`), or
+//! something that came out otherwise than expected (`test`) or recorded (`replay`).
 
 mod asked;
 mod check;
+mod coverage;
 pub mod demo;
 mod explain;
 mod import;
+mod key_import;
 mod keys;
 mod logs;
+mod past;
 mod reload;
+mod replay;
 mod run;
 mod test;
 
@@ -24,7 +28,7 @@ use crate::server::StartError;
 
 /// Exit code for a configuration with mistakes.
 const CONFIG_INVALID: u8 = 3;
-/// Exit code of `explain` for a call that would be refused, and of `test` for a case that came out otherwise.
+/// Exit code of `explain` for a call that would be refused, and of `test` and `replay` where one comes out otherwise.
 const REFUSED: u8 = 4;
 
 /// MCP edge gateway: judges every call on its exact bytes, records it, and only then forwards it.
@@ -53,7 +57,11 @@ enum Command {
     Test(test::Arguments),
     /// Search the record: which requests there were and what became of them, live if asked, or who calls what.
     Logs(Box<logs::Arguments>),
-    /// Make keys.
+    /// Decide the calls on record again under a configuration, and say which come out otherwise.
+    Replay(replay::Arguments),
+    /// Say which rules the calls on record never needed.
+    Coverage(coverage::Arguments),
+    /// Make keys, or bring some along.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Turn an `mcpServers` JSON file into TOML, on standard output.
@@ -111,6 +119,8 @@ pub fn run() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Logs(arguments) => logs::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Schema => schema(),

@@ -47,6 +47,7 @@ fn meaning_at(trail: &Trail<'_>) -> Option<Meaning> {
         | ["seal", "keys", "[]"]
         | ["state" | "audit", "directory"] => Some(Meaning::Content),
         ["listen", "tls", "client_ca_file"]
+        | ["policy", "shadow_file"]
         | ["listen", "tls", "certificates", "[]", "cert_file" | "key_file"]
         | ["servers", _, "tls", "ca_file" | "client_cert_file" | "client_key_file"] => Some(Meaning::Path),
         _ => None,

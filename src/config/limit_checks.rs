@@ -2,6 +2,8 @@
 //!
 //! A limit of nothing, a plan that is not there, a call that no budget can ever pay: each is reported at its place.
 
+use std::collections::BTreeMap;
+
 use crate::config::limits::Limits;
 use crate::config::model::Config;
 use crate::config::model::Server;
@@ -31,6 +33,14 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) {
         names::check_name(name, "a plan", &trail, problems);
         least = lesser(least, limits(plan, &trail, problems));
     }
+    for (name, key) in &config.keys {
+        let keys = root.key("keys");
+        of_servers(config, &key.mcp_rpm_limit, &keys.key(name).key("mcp_rpm_limit"), problems);
+    }
+    for (name, team) in &config.teams {
+        let teams = root.key("teams");
+        of_servers(config, &team.mcp_rpm_limit, &teams.key(name).key("mcp_rpm_limit"), problems);
+    }
     let mut level = |table: &str, name: &str, plan: Option<&str>, own: &Limits| {
         let table = root.key(table);
         let trail = table.key(name);
@@ -45,6 +55,14 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) {
     for (name, server) in &config.servers {
         let servers = root.key("servers");
         check_server(server, least, &servers.key(name), problems);
+    }
+}
+
+/// Rates of single servers, which must be there.
+fn of_servers(config: &Config, rates: &BTreeMap<String, u32>, trail: &Trail<'_>, problems: &mut Problems) {
+    for (server, rate) in rates {
+        names::check_server(config, server, &trail.key(server), problems);
+        in_range(Some((*rate).into()), RATE_MAX, &trail.key(server), problems);
     }
 }
 

@@ -19,7 +19,7 @@ pub use crate::config::access::Cascade;
 pub use crate::config::access::Constraint;
 pub use crate::config::access::Grants;
 pub use crate::config::access::Key;
-pub use crate::config::access::Number;
+pub use crate::config::access::KeyCertificate;
 pub use crate::config::access::Organisation;
 pub use crate::config::access::Team;
 pub use crate::config::access::Toolset;
@@ -34,6 +34,7 @@ pub use crate::config::issuers::Auth;
 pub use crate::config::issuers::Claims;
 pub use crate::config::issuers::Credentials;
 pub use crate::config::issuers::Issuer;
+pub use crate::config::issuers::KEY_PREFIX;
 pub use crate::config::limits::Costs;
 pub use crate::config::limits::Limits;
 pub use crate::config::limits::ServerLimits;
@@ -44,6 +45,7 @@ pub use crate::config::model_servers::Breaker;
 pub use crate::config::model_servers::ServerTool;
 pub use crate::config::model_servers::UpstreamTls;
 pub use crate::config::money::Money;
+pub use crate::config::number::Number;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -123,6 +125,9 @@ pub struct Policy {
     pub cascade: Cascade,
     /// How a refused tool call is answered.
     pub denial_form: DenialForm,
+    /// A whole configuration whose rules are asked beside these and decide nothing, relative to this file: where they would have
+    /// decided otherwise, the record says so.
+    pub shadow_file: Option<String>,
     /// Whether a client is told which rule refused its call. Operators see it in the record either way.
     pub explain_to_client: bool,
 }
@@ -268,6 +273,9 @@ pub struct Server {
     pub allowed_users: Option<Vec<String>>,
     /// Agents that may call, by name. Absent: all, and callers that are no agent. Restricts whatever grants the server.
     pub allowed_agents: Option<Vec<String>>,
+    /// Agents that may not call, by name: configured ones, and known ones such as `cursor`. Those that merely report themselves as
+    /// such are kept out too; a report can be left out, so this keeps nobody out who wants in.
+    pub blocked_agents: Vec<String>,
     /// What the gateway presents to the server.
     pub auth: UpstreamAuth,
     /// TLS to the server, where it is not the usual one.
@@ -344,6 +352,7 @@ impl Default for Server {
             allowed_times: None,
             allowed_users: None,
             allowed_agents: None,
+            blocked_agents: Vec::new(),
             auth: UpstreamAuth::default(),
             tls: UpstreamTls::default(),
             headers: BTreeMap::new(),

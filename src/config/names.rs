@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::config::known_agents::known_agent;
 use crate::config::model::Config;
 use crate::config::model::Grants;
 use crate::config::nearest::nearest;
@@ -134,6 +135,10 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
         for (index, agent) in server.allowed_agents.iter().flatten().enumerate() {
             exists_at("agent", agent, &config.agents, &trail.key("allowed_agents").index(index), problems);
         }
+        for (index, agent) in server.blocked_agents.iter().enumerate().filter(|(_, agent)| known_agent(agent).is_none())
+        {
+            exists_at("agent", agent, &config.agents, &trail.key("blocked_agents").index(index), problems);
+        }
     }
     for (name, agent) in &config.agents {
         let trail = root.key("agents");
@@ -236,7 +241,8 @@ fn exists_at<T>(noun: &str, name: &str, known: &BTreeMap<String, T>, trail: &Tra
     }
 }
 
-fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
+/// Whether a server that is referred to is there.
+pub(crate) fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
     if !config.servers.contains_key(server) {
         let help = suggestion(server, config.servers.keys(), "server");
         problems.error(&trail.at(), format!("there is no server `{server}`"), help);
@@ -272,6 +278,18 @@ mod tests {
             assert_eq!(check_server_name(name), Err(ServerNameError::Reserved), "{name}");
             assert_eq!(check_server_name(&format!("{name}1")), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_users_name_has_its_limit_and_may_be_an_address_of_mail() {
+        let found = |name: &str| {
+            let mut problems = Problems::new();
+            check_user_name(name, &Trail::Root, &mut problems);
+            problems.has_errors()
+        };
+        assert!(!found(&"a".repeat(USER_NAME_MAX)) && !found("ana+x@example.com") && !found("auth0|5f7c"));
+        assert!(found(&"a".repeat(USER_NAME_MAX + 1)));
+        assert!(found("a b") && found("") && found("a\n"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -23,11 +24,14 @@ use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Report;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::InFlight;
 use crate::runtime::Reservation;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics;
+use crate::telemetry::metrics::Compared;
 use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
@@ -37,6 +41,7 @@ use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
+use super::shadow::Diverging;
 use super::whence::Whence;
 
 /// What is known about one request, for record and metrics.
@@ -49,6 +54,10 @@ pub(crate) struct Entry {
     pub(crate) http_method: http::Method,
     pub(crate) target: Uri,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// What the client says it is called, where rules speak of that.
+    client: Option<Box<str>>,
+    /// The agents of which rules speak and that the client says it is.
+    reported: Option<Box<str>>,
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) revision: Option<Revision>,
@@ -61,10 +70,14 @@ pub(crate) struct Entry {
     pub(crate) named: Option<Named>,
     pub(crate) door: Option<Door>,
     pub(crate) kind: Option<MessageKind>,
+    /// What the candidate would have decided otherwise.
+    pub(crate) shadow: Option<Diverging>,
     /// Status of the answer, once one was begun.
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// Whether a connection has had the request.
+    pub(crate) was_handed: AtomicBool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -131,6 +144,7 @@ impl Entry {
         entry.http_method = head.method.clone();
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        entry.note_report(None);
         entry
     }
 
@@ -142,6 +156,8 @@ impl Entry {
         entry.http_method = self.http_method.clone();
         entry.target = self.target.clone();
         entry.user_agent.clone_from(&self.user_agent);
+        entry.client.clone_from(&self.client);
+        entry.reported.clone_from(&self.reported);
         entry.principal.clone_from(&self.principal);
         entry.server.clone_from(&self.server);
         entry.revision = self.revision;
@@ -161,6 +177,8 @@ impl Entry {
             http_method: http::Method::GET,
             target: Uri::default(),
             user_agent: None,
+            client: None,
+            reported: None,
             principal: None,
             server: None,
             revision: None,
@@ -171,9 +189,11 @@ impl Entry {
             named: None,
             door: None,
             kind: None,
+            shadow: None,
             status: None,
             endpoint: None,
             attempts: 0,
+            was_handed: AtomicBool::new(false),
             is_own: false,
             reserved: None,
             sent: None,
@@ -204,6 +224,27 @@ impl Entry {
         self.rpc_method = message.method().map(Box::from);
         self.tool = message.tool().map(Box::from);
         self.named = Named::by(message);
+        self.note_report(message.client_name());
+    }
+
+    /// Notes which agent the client says it is; a message may add its word to that of the headers.
+    fn note_report(&mut self, client: Option<&str>) {
+        let policy = &self.active.snapshot.policy;
+        if !policy.heeds_reports() {
+            return;
+        }
+        self.client = client.map(Box::from).or(self.client.take());
+        let names = policy.reported(self.report()).join(",");
+        self.reported = Some(names).filter(|names| !names.is_empty()).map(Box::from);
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report { user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes), client: self.client.as_deref() }
+    }
+
+    /// Who asks with this, now.
+    pub(crate) fn subject<'s>(&'s self, principal: &'s Principal) -> Subject<'s> {
+        Subject { report: self.report(), ..self.whence.subject(principal) }
     }
 
     /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
@@ -211,6 +252,11 @@ impl Entry {
         if !Arc::ptr_eq(&self.active, active) {
             self.active = Arc::clone(active);
         }
+    }
+
+    /// Counts what the candidate decided.
+    pub(crate) fn shadow_judged(&self, compared: Compared, took: Duration) {
+        self.runtime.metrics.shadow_judged(compared, took);
     }
 
     /// By which transport the client came.
@@ -270,12 +316,11 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
-                let cost = self.settle_use(was_sent);
+                let cost = self.settle_use();
                 self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
             }
             Stage::Open => {
-                self.settle_use(false);
+                self.settle_use();
                 self.put_refused(refusal)
             }
             Stage::Intending | Stage::Closed => {}
@@ -285,7 +330,7 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            let cost = self.settle_use(true);
+            let cost = self.settle_use();
             self.result(receipt, ending, None, cost);
         }
     }
@@ -297,11 +342,10 @@ impl Entry {
         }
     }
 
-    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
-    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+    /// Ends what the call holds; what it used up stays so only where a connection had it. What it cost.
+    fn settle_use(&mut self) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && self.attempts > 0;
-        if !was_used && !reserved.is_kept() {
+        if !*self.was_handed.get_mut() && !reserved.is_kept() {
             return None;
         }
         reserved.keep();
@@ -323,6 +367,7 @@ impl Entry {
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            reported_agent: self.reported.as_deref(),
             rpc_method: self.rpc_method.as_deref(),
             revision: self.revision,
             transport: self.transport().map(Transport::label),
@@ -339,6 +384,11 @@ impl Entry {
                 _ => None,
             },
             snapshot: Some(&self.active.snapshot.revision_text),
+            shadow: self.shadow.as_ref().map(|shadow| audit::Shadow {
+                permitted: shadow.permitted,
+                reason: shadow.reason,
+                rule: shadow.rule.as_ref(),
+            }),
             ..self.whence.request()
         }
     }
@@ -436,7 +486,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let cost = self.settle_use(true);
+                let cost = self.settle_use();
                 self.result(receipt, Ending::Abandoned, None, cost)
             }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),

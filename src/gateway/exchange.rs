@@ -243,28 +243,30 @@ impl Exchange<'_> {
         };
         let ticket = &*self.ticket.insert(upstream.pick(choice).map_err(Refusal::Upstream)?);
         self.entry.endpoint = Some(ticket.id());
-        // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
+        // Until it is known better: a client may leave meanwhile.
         self.entry.attempts = 1;
         let mut headers = std::mem::take(&mut self.headers);
         if let Some(session) = session.filter(|_| !upstream.plan().speaks_sse()) {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
-        let dispatch = Dispatch { headers, path };
-        let modern = self.conversation.is_modern();
-        // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
-        let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
-        let mut sent = std::pin::pin!(self.client.watched(modern, sending));
-        let asks = Asks {
-            runtime: self.runtime,
-            subject: self.entry.whence.subject(&self.principal),
-            revision: self.conversation.revision,
-            call: self.permitted.call(),
-        };
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sent => Ok(sent),
-            () = asks.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+        let sent = {
+            let dispatch = Dispatch { headers, path, handed: &self.entry.was_handed };
+            let modern = self.conversation.is_modern();
+            // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
+            let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
+            let mut sent = std::pin::pin!(self.client.watched(modern, sending));
+            let asks = Asks {
+                runtime: self.runtime,
+                subject: self.entry.subject(&self.principal),
+                revision: self.conversation.revision,
+                call: self.permitted.call(),
+            };
+            tokio::select! {
+                biased;
+                sent = &mut sent => Ok(sent),
+                () = asks.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+            }
         };
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent?.map_err(|Gone| Refusal::ClientGone)?;
@@ -391,7 +393,17 @@ impl Exchange<'_> {
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;
-            let next = self.client.watched(watch, answer.body.next(answer.deadline)).await;
+            let asks = Asks {
+                runtime: self.runtime,
+                subject: self.entry.whence.subject(&self.principal),
+                revision: self.conversation.revision,
+                call: self.permitted.call(),
+            };
+            let next = tokio::select! {
+                biased;
+                next = self.client.watched(watch, answer.body.next(answer.deadline)) => next,
+                () = asks.withdrawn(self.active.snapshot.revision) => return Err(Refusal::Withdrawn),
+            };
             let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;
             self.entry.received.update(&chunk);
@@ -499,7 +511,7 @@ impl Exchange<'_> {
 
     /// Who asks, now.
     pub(crate) fn subject(&self) -> Subject<'_> {
-        self.entry.whence.subject(&self.principal)
+        self.entry.subject(&self.principal)
     }
 
     /// What the server's messages are held against, under a snapshot.

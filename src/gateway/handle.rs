@@ -76,6 +76,7 @@ use super::refusal::Refusal;
 use super::reply;
 use super::reply::Reply;
 use super::response_filter::Screen;
+use super::shadow;
 use super::sse;
 
 /// The header by which a client says where to go on.
@@ -234,7 +235,10 @@ pub(crate) async fn permit(
     let opened = open_tasks(caller, conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
-    let permitted = decide(caller.active, entry.whence.subject(&caller.principal), conversation.revision, call)?;
+    let (subject, revision) = (entry.subject(&caller.principal), conversation.revision);
+    let decided = caller.active.snapshot.policy.decide(subject, revision, call);
+    shadow::compare(entry, caller.active, &caller.principal, revision, &decided);
+    let permitted = decided.map_err(|denied| denial(caller.active, *denied))?;
     check_repeated_arguments(caller, conversation, permitted.call(), headers)?;
     check_subscription(permitted.call())?;
     entry.lap(Phase::Policy);
@@ -330,11 +334,12 @@ enum Known {
 /// Who calls. A caller who shows nothing is let in only where everybody is.
 fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
-    let public = || entry.whence.subject(&snapshot.public);
+    let public = || entry.subject(&snapshot.public);
     let head = session.req_header();
     let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
+    let certificate = entry.whence.certificate();
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
         Some(Presented::Key(principal)) => principal,
@@ -459,13 +464,11 @@ fn converse(session: &ServerSession, asked: &Asked, door: Door, caller: &Caller<
     }
 }
 
-fn decide(active: &Active, subject: Subject<'_>, revision: Revision, call: Call) -> Result<Permitted, Refusal> {
-    active.snapshot.policy.decide(subject, revision, call).map_err(|denied| {
-        let Denied { denial, .. } = *denied;
-        let explained = || active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
-        let explanation = denial.public_message().or_else(explained);
-        Refusal::Denied(Box::new(denial), explanation)
-    })
+/// The refusal of what policy denied, with what the client is told.
+fn denial(active: &Active, Denied { denial, .. }: Denied) -> Refusal {
+    let explained = || active.snapshot.explain_to_client.then(|| denial.public_explanation()).flatten();
+    let explanation = denial.public_message().or_else(explained);
+    Refusal::Denied(Box::new(denial), explanation)
 }
 
 /// A refusal as it is answered.

@@ -20,6 +20,7 @@ mod quota;
 mod refusal;
 mod reply;
 mod response_filter;
+mod shadow;
 mod sse;
 mod stream;
 mod wellknown;
@@ -95,6 +96,9 @@ const OTHERS: &[&str] = &[
     "key_disabled",
     "key_expired",
     "key_source",
+    "key_certificate",
+    "certificate_expired",
+    "certificate_ambiguous",
     "keys_conflicting",
     "key_in_query",
     "key_not_taken",

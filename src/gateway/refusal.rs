@@ -65,7 +65,10 @@ pub(crate) enum Refusal {
     /// A limit of use is reached.
     Quota(Box<Reached>),
     /// The use of as many callers is counted as can be.
-    CallersFull,
+    CallersFull {
+        /// Seconds until there may be a place.
+        wait: u64,
+    },
     /// The record cannot be kept.
     Record(Unavailable),
     /// The gateway has too much to do.
@@ -213,7 +216,7 @@ impl Refusal {
             Self::Misplaced(misplaced) => misplaced.name(),
             Self::Denied(denial, _) => denial.name(),
             Self::Quota(reached) => reached.name(),
-            Self::CallersFull => "callers_max",
+            Self::CallersFull { .. } => "callers_max",
             Self::Record(unavailable) => unavailable.name(),
             Self::Overloaded(Pressure::Delay) => "queue_delay_ms_max",
             Self::NoRoom => "answer_no_room",
@@ -268,7 +271,7 @@ impl Refusal {
             Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Quota(reached) => quota_wire(reached.wait),
-            Self::CallersFull => quota_wire(Some(1)),
+            Self::CallersFull { wait } => quota_wire(Some(*wait)),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
             Self::CallsBusy => {
@@ -321,7 +324,13 @@ fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
         // Whose key it was is nobody's business.
-        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Source => "the API key is not known",
+        AuthError::Unknown
+        | AuthError::Disabled
+        | AuthError::Expired
+        | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
@@ -334,6 +343,9 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Disabled
         | AuthError::Expired
         | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
     };
@@ -490,6 +502,9 @@ mod tests {
             (AuthError::Disabled, 401),
             (AuthError::Expired, 401),
             (AuthError::Source, 401),
+            (AuthError::Certificate, 401),
+            (AuthError::CertificateExpired, 401),
+            (AuthError::CertificateAmbiguous, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),
             (AuthError::NotTaken, 401),

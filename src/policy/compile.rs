@@ -27,6 +27,7 @@ use crate::policy::names::Noun;
 use crate::policy::pattern::Patterns;
 use crate::policy::reason::Reason;
 use crate::policy::reason::ReasonKind;
+use crate::policy::report::Reports;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Lists;
 use crate::policy::rules::Located;
@@ -47,6 +48,14 @@ use crate::policy::uris::UriLists;
 pub(super) const SERVERS_MAX: usize = 10_000;
 /// Agents of one configuration.
 pub(super) const AGENTS_MAX: usize = 100_000;
+/// Teams of one configuration.
+pub(super) const TEAMS_MAX: usize = 100_000;
+/// Organisations of one configuration.
+pub(super) const ORGANISATIONS_MAX: usize = 100_000;
+/// Users of one configuration.
+pub(super) const USERS_MAX: usize = 100_000;
+/// Toolsets of one configuration.
+pub(super) const TOOLSETS_MAX: usize = 10_000;
 /// Constraints of one tool of one agent on one server: every call is held against each.
 pub(super) const CONSTRAINTS_MAX: usize = 64;
 
@@ -60,8 +69,16 @@ impl Policy {
     /// The same, with the patterns of `previous` taken over where their text is the same. The policy and the problems
     /// equal those of [`Policy::compile`].
     pub fn compile_reusing(config: &Config, previous: Option<&Policy>, problems: &mut Problems) -> Self {
-        limit(&At::root().key("servers"), config.servers.len(), SERVERS_MAX, problems);
-        limit(&At::root().key("agents"), config.agents.len(), AGENTS_MAX, problems);
+        for (table, count, max) in [
+            ("servers", config.servers.len(), SERVERS_MAX),
+            ("agents", config.agents.len(), AGENTS_MAX),
+            ("teams", config.teams.len(), TEAMS_MAX),
+            ("organisations", config.organisations.len(), ORGANISATIONS_MAX),
+            ("users", config.users.len(), USERS_MAX),
+            ("toolsets", config.toolsets.len(), TOOLSETS_MAX),
+        ] {
+            limit(&At::root().key(table), count, max, problems);
+        }
         let mut compiler = Compiler {
             index: NameMap::default(),
             servers: Vec::new(),
@@ -84,7 +101,8 @@ impl Policy {
         let Compiler { index, servers, patterns, uris, .. } = compiler;
         let intersects = config.policy.cascade == Cascade::Intersect;
         let scopes = Scopes::compile(config);
-        Self { index, servers, keys, levels, intersects, patterns, uris, scopes }
+        let reports = Reports::compile(config, &levels.agents, problems);
+        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, reports }
     }
 }
 
@@ -208,6 +226,9 @@ impl Compiler<'_> {
             times: self.times(server.allowed_times.as_deref(), at),
             users: names(&server.allowed_users),
             agents: names(&server.allowed_agents),
+            blocked_agents: (server.blocked_agents.iter().enumerate())
+                .map(|(index, name)| (name.as_str().into(), index))
+                .collect(),
         }
     }
 

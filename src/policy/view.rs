@@ -16,6 +16,7 @@ use crate::policy::constraint::Failure;
 use crate::policy::level::Cascade;
 use crate::policy::level::Question;
 use crate::policy::reason::Reason;
+use crate::policy::report::REPORTED_AGENTS_MAX;
 use crate::policy::rules::Exclusion;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Matrix;
@@ -47,6 +48,8 @@ pub(super) struct Access<'p> {
     pub(super) toolset: Option<&'p ToolsetRules>,
     /// What holds for the caller's agent.
     pub(super) matrix: Option<&'p Matrix>,
+    /// What holds for the agents that the caller says it is: for denials alone.
+    pub(super) reported: [Option<&'p Matrix>; REPORTED_AGENTS_MAX],
 }
 
 impl<'p> View<'p> {
@@ -89,21 +92,15 @@ impl<'p> Access<'p> {
     /// Whether `tool` may be called as `message` does, and the last rule that had a say.
     pub(super) fn judge_tool(self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let reason = self.judge(Listed::Tool(tool))?;
-        let Some(matrix) = self.matrix else { return Ok(reason) };
-        let constraints = matrix.constraints.get(tool).map(Vec::as_slice).unwrap_or_default();
-        let parameters = matrix.parameters.get(tool);
-        let is_free = constraints.is_empty() && parameters.is_none();
-        let arguments = if is_free { None } else { message.arguments() };
-        if let (Some(parameters), Some(arguments)) = (parameters, arguments)
-            && let Some((name, _)) = arguments.entries().find(|(name, _)| !parameters.contains_key(*name))
-        {
-            let kind = DenialKind::ParameterNotAllowed { tool: shown(tool), parameter: shown(name) };
-            return Err(Denial::new(kind, Some(matrix.at.key("allowed_params").key(tool))));
+        for matrix in self.matrices() {
+            judge_arguments(matrix, tool, message)?;
         }
-        for placed in constraints {
-            placed.constraint.judge(arguments).map_err(|failure| refused(tool, placed, failure))?;
-        }
-        Ok(&matrix.reason)
+        Ok(self.matrix.map_or(reason, |matrix| &matrix.reason))
+    }
+
+    /// The matrix of the caller's agent, and those of the agents that it says it is.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &'p Matrix> + use<'p> {
+        self.matrix.into_iter().chain(self.reported.into_iter().map_while(|matrix| matrix))
     }
 
     /// Whether the resource at `uri` may be read, and the last rule that had a say.
@@ -201,9 +198,26 @@ impl<'p> Access<'p> {
         if let Some(exclusion) = self.server.lists.exclusion(listed) {
             return Some((Whose::Server, &self.server.at, exclusion));
         }
-        let matrix = self.matrix?;
-        Some((Whose::Agent, &matrix.at, matrix.lists.exclusion(listed)?))
+        self.matrices().find_map(|matrix| Some((Whose::Agent, &matrix.at, matrix.lists.exclusion(listed)?)))
     }
+}
+
+/// Whether a matrix permits the arguments of a call of `tool`.
+fn judge_arguments(matrix: &Matrix, tool: &str, message: &Message) -> Result<(), Box<Denial>> {
+    let constraints = matrix.constraints.get(tool).map(Vec::as_slice).unwrap_or_default();
+    let parameters = matrix.parameters.get(tool);
+    let is_free = constraints.is_empty() && parameters.is_none();
+    let arguments = if is_free { None } else { message.arguments() };
+    if let (Some(parameters), Some(arguments)) = (parameters, arguments)
+        && let Some((name, _)) = arguments.entries().find(|(name, _)| !parameters.contains_key(*name))
+    {
+        let kind = DenialKind::ParameterNotAllowed { tool: shown(tool), parameter: shown(name) };
+        return Err(Denial::new(kind, Some(matrix.at.key("allowed_params").key(tool))));
+    }
+    for placed in constraints {
+        placed.constraint.judge(arguments).map_err(|failure| refused(tool, placed, failure))?;
+    }
+    Ok(())
 }
 
 fn ambiguous(uri: &str, flaw: UriFlaw) -> Box<Denial> {

@@ -30,6 +30,8 @@ pub enum Limit {
     PerSecond,
     /// Requests a minute.
     PerMinute,
+    /// Calls to one server a minute.
+    McpPerMinute,
     /// Calls a day.
     CallsPerDay,
     /// Calls at once.
@@ -84,9 +86,10 @@ impl Level {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PerSecond,
         Self::PerMinute,
+        Self::McpPerMinute,
         Self::CallsPerDay,
         Self::ConcurrentCalls,
         Self::ConcurrentStreams,
@@ -101,6 +104,7 @@ impl Limit {
         match self {
             Self::PerSecond => "rps_limit",
             Self::PerMinute => "rpm_limit",
+            Self::McpPerMinute => "mcp_rpm_limit",
             Self::CallsPerDay => "calls_per_day_max",
             Self::ConcurrentCalls => "concurrent_calls_max",
             Self::ConcurrentStreams => "concurrent_streams_max",
@@ -123,6 +127,7 @@ macro_rules! of_levels {
         [$(
             concat!($level, "_rps_limit"),
             concat!($level, "_rpm_limit"),
+            concat!($level, "_mcp_rpm_limit"),
             concat!($level, "_calls_per_day_max"),
             concat!($level, "_concurrent_calls_max"),
             concat!($level, "_concurrent_streams_max"),

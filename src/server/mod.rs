@@ -134,8 +134,16 @@ pub struct Compiled {
 /// Loads and compiles the configuration at `path`, as `run`, `check` and reload do.
 ///
 /// # Errors
-/// Every mistake, rendered with its place.
+/// Every mistake, rendered with its place; those of a candidate that is to be judged beside it as well.
 pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
+    let mut compiled = compile_alone(path, revision, previous)?;
+    if let Some(file) = &compiled.loaded.config.policy.shadow_file {
+        compiled.snapshot.shadow = Some(compile_alone(Path::new(file), revision, None)?.snapshot.policy);
+    }
+    Ok(compiled)
+}
+
+fn compile_alone(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
     let source = Source { revision, sha256: String::new() };
     let compiled = crate::config::load_and(path, |config, problems| {
         addresses::check(config, problems);
@@ -211,7 +219,8 @@ pub fn prepare_from(
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
-    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger)?);
+    let mode = if origin.is_beside() { usage::Mode::Waits } else { usage::Mode::Writes };
+    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger, mode)?);
     let socket = origin.data(&config.listen.data)?;
     let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
     // A socket that was moved to its place does not know it.

@@ -144,6 +144,8 @@ impl Seconds {
                 thread::sleep(Duration::from_secs(1));
                 if second.is_multiple_of(USAGE_SECONDS) {
                     usage.save();
+                } else {
+                    usage.sweep_if_full();
                 }
                 runtime.audit.flush_coalesced(clock::now_micros());
                 let is_alone = runtime.audit.settle();

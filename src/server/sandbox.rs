@@ -204,7 +204,8 @@ fn meant(config: &Config) -> impl Iterator<Item = PathBuf> {
     let pairs = tls.certificates.iter().flat_map(|files| [&files.cert_file, &files.key_file]);
     let servers = config.servers.values().map(|server| &server.tls);
     let servers = servers.flat_map(|tls| [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file]);
-    pairs.chain(&tls.client_ca_file).chain(servers.flatten()).map(PathBuf::from).filter(|path| path.is_absolute())
+    let single = tls.client_ca_file.iter().chain(&config.policy.shadow_file);
+    pairs.chain(single).chain(servers.flatten()).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 fn collect(value: &toml::Value, is_file: bool, found: &mut impl FnMut(&str)) {

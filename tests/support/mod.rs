@@ -6,5 +6,6 @@ pub(crate) mod gateway;
 pub(crate) mod h2;
 pub(crate) mod issuer;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod skip;
 pub(crate) mod upstream;

@@ -31,6 +31,7 @@ fn everything(log: &Log) {
         http_method: Some("POST"),
         target: Some(b"/mcp/db?sessionId=SECRET"),
         user_agent: Some(b"agent/1.0"),
+        reported_agent: Some("cursor"),
         rpc_method: Some("tools/call"),
         revision: Some(Revision::V2025_11_25),
         transport: Some("streamable-http"),
@@ -41,6 +42,7 @@ fn everything(log: &Log) {
         resource: Some("postgres://user:SECRET@db/customers?token=SECRET#SECRET"),
         prompt: Some("summarise"),
         snapshot: Some("7"),
+        shadow: Some(Shadow { permitted: false, reason: "tool_blocked", rule: Some(&rule) }),
     };
     let phases = Phases {
         head: Some(1),
@@ -256,6 +258,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             http_method: Some(attack),
             target: Some(attack.as_bytes()),
             user_agent: Some(attack.as_bytes()),
+            reported_agent: Some(attack),
             rpc_method: Some(attack),
             revision: None,
             transport: None,
@@ -266,6 +269,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             resource: Some(attack),
             prompt: Some(attack),
             snapshot: Some(attack),
+            shadow: Some(Shadow { permitted: true, reason: "public", rule: Some(&rule) }),
         };
         log.refused(&request, &Refusal { rule: Some(&rule), ..refusal("unknown_tool") }, NOW).unwrap();
     }

@@ -9,6 +9,7 @@ mod family;
 mod issuers;
 mod labels;
 mod server;
+mod shadow;
 mod usage;
 
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub use crate::telemetry::metrics::labels::Phases;
 pub use crate::telemetry::metrics::labels::StreamKind;
 pub use crate::telemetry::metrics::labels::Transport;
 pub use crate::telemetry::metrics::server::ServerMetrics;
+pub use crate::telemetry::metrics::shadow::Compared;
+use crate::telemetry::metrics::shadow::Shadows;
 pub use crate::telemetry::metrics::usage::LimitFigures;
 use crate::telemetry::metrics::usage::Limits;
 
@@ -107,6 +110,7 @@ struct Inner {
     certificates: IntGaugeVec,
     preflights: Count,
     limits: Limits,
+    shadows: Shadows,
     metadata: Count,
 }
 
@@ -190,6 +194,7 @@ impl Metrics {
                 IntCounter::with_opts,
             )?),
             limits: Limits::new(&maker)?,
+            shadows: Shadows::new(&maker)?,
             registry: maker.registry,
         })))
     }
@@ -243,6 +248,11 @@ impl Metrics {
     /// Takes over how much of each limit is used.
     pub fn limits(&self, figures: &[LimitFigures]) {
         self.0.limits.adopt(figures);
+    }
+
+    /// Counts what a candidate decided beside what was decided, and the time that took.
+    pub fn shadow_judged(&self, compared: Compared, took: Duration) {
+        self.0.shadows.judged(compared, took);
     }
 
     /// Counts a refusal. A reason outside the vocabulary counts as `_other`.

@@ -1,0 +1,375 @@
+//! What was decided, as the record tells it, and what another configuration says of the same calls.
+//!
+//! Of each call the record has who, from where, when, which server and what by name. It has no arguments and no scopes, so what
+//! depends on them is told apart instead of guessed.
+
+use std::borrow::Cow;
+use std::fs;
+use std::fs::File;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::auth;
+use crate::call::Action;
+use crate::call::Call;
+use crate::clock;
+use crate::config::Loaded;
+use crate::config::problem::At;
+use crate::mcp::document::Limits;
+use crate::mcp::message::Message;
+use crate::mcp::revision::Revision;
+use crate::policy::DenialKind;
+use crate::policy::NAMES;
+use crate::principal::Principal;
+use crate::principal::Report;
+use crate::principal::Subject;
+use crate::snapshot::Snapshot;
+
+use super::Failure;
+
+/// Which part of the record is looked at.
+#[derive(Debug, clap::Args)]
+pub(super) struct Part {
+    /// The directory of the record. Absent: the one that the configuration names.
+    #[arg(long, value_name = "DIRECTORY")]
+    records: Option<PathBuf>,
+    /// Only what was recorded from this time on, as RFC 3339 writes it.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what was recorded before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// A line of the record, as far as decisions go.
+#[derive(Debug, Deserialize)]
+struct Line<'l> {
+    seq: u64,
+    #[serde(borrow)]
+    kind: Cow<'l, str>,
+    #[serde(borrow)]
+    time: Cow<'l, str>,
+    #[serde(default, borrow)]
+    principal: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    user: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    teams: Vec<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    organisation: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    agent: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    user_agent: Option<Cow<'l, str>>,
+    #[serde(default)]
+    source: Option<IpAddr>,
+    #[serde(default, borrow)]
+    server: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    rpc_method: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    revision: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    tool: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    resource: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    prompt: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    reason: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    rule: Option<Cow<'l, str>>,
+}
+
+/// One recorded decision of policy.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// Number of the record.
+    pub(super) seq: u64,
+    /// Who called: `key:ci`.
+    pub(super) principal: String,
+    /// What was asked of which server: `github/create_issue`, `github (tools/list)`.
+    pub(super) what: String,
+    pub(super) server: String,
+    /// What the call named.
+    pub(super) named: Named,
+    /// The agent under which the candidate judges the call.
+    pub(super) agent: Option<String>,
+    /// What became of it.
+    pub(super) then: Verdict,
+    /// What would become of it now.
+    pub(super) now: Verdict,
+    /// Where the rule stands that decides now.
+    pub(super) now_at: Option<At>,
+    /// The rule of the cascade by which it would be granted.
+    pub(super) granted_by: Option<At>,
+    /// On what, beside that, the answer depends that is not on record.
+    pub(super) depends: Option<Depends>,
+}
+
+/// What a call named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Named {
+    Tool(String),
+    Resource(String),
+    Prompt(String),
+    Nothing,
+}
+
+/// A decision, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Verdict {
+    pub(super) permitted: bool,
+    /// Fixed word.
+    pub(super) reason: String,
+    /// Where the rule stands, in keys.
+    pub(super) rule: Option<String>,
+}
+
+/// What the record does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depends {
+    /// The tool's arguments are held against constraints.
+    Arguments,
+    /// The caller's token must have scopes.
+    Scopes,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Decisions of policy.
+    pub(super) decisions: u64,
+    /// Records that hold none: results, and refusals for other reasons.
+    pub(super) others: u64,
+    /// Decisions that cannot be made again, for the record lacks something.
+    pub(super) unclear: u64,
+    /// Times of the first and the last decision.
+    pub(super) first: Option<String>,
+    pub(super) last: Option<String>,
+}
+
+impl Part {
+    /// Shows every decision in this part of the record, as it was and as `snapshot` would make it.
+    ///
+    /// # Errors
+    /// The record, or a time, cannot be read. A line that is not whole at the end of the record is left out: it is being written.
+    pub(super) fn each(
+        &self,
+        loaded: &Loaded,
+        snapshot: &Snapshot,
+        mut visit: impl FnMut(&Decided),
+    ) -> Result<Read, Failure> {
+        let directory = self.records.as_deref().unwrap_or(Path::new(&loaded.config.audit.directory));
+        let (since, until) = (seconds(self.since.as_deref())?, seconds(self.until.as_deref())?);
+        let mut read = Read::default();
+        for segment in segments(directory)? {
+            let unreadable = |error| Failure::new(format!("{} cannot be read: {error}", segment.display()));
+            let mut lines = BufReader::with_capacity(1 << 20, File::open(&segment).map_err(unreadable)?);
+            let (mut bytes, mut number) = (Vec::new(), 0_u64);
+            loop {
+                bytes.clear();
+                lines.read_until(b'\n', &mut bytes).map_err(unreadable)?;
+                if !bytes.ends_with(b"\n") {
+                    break;
+                }
+                number += 1;
+                let no_record = |error| Failure::new(format!("{}:{number} is no record: {error}", segment.display()));
+                let line: Line<'_> = serde_json::from_slice(&bytes).map_err(no_record)?;
+                if !matches!(&*line.kind, "intent" | "refused") {
+                    read.others += 1;
+                    continue;
+                }
+                let at = clock::seconds_of(&line.time).unwrap_or(0);
+                if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
+                    continue;
+                }
+                let is_policys = line.reason.as_deref().is_none_or(|reason| NAMES.contains(&reason));
+                if !is_policys {
+                    read.others += 1;
+                    continue;
+                }
+                let Some(decided) = line.decide_again(loaded, snapshot, at) else {
+                    read.unclear += 1;
+                    continue;
+                };
+                read.decisions += 1;
+                read.last = Some(line.time.to_string());
+                read.first.get_or_insert_with(|| line.time.to_string());
+                visit(&decided);
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The segments of a record, in order.
+fn segments(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |error| Failure::new(format!("the record {} cannot be read: {error}", directory.display()));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(Failure::new(format!("{} holds no records (*.jsonl)", directory.display())));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let message = || format!("error: `{text}` is not a time of RFC 3339, such as 2027-01-31T00:00:00Z");
+    clock::seconds_of(text).map(Some).ok_or_else(|| Failure { code: 2, message: message() })
+}
+
+impl Line<'_> {
+    fn decide_again(&self, loaded: &Loaded, snapshot: &Snapshot, at: u64) -> Option<Decided> {
+        let (id, server) = (self.principal.as_deref()?, self.server.as_deref()?);
+        let permitted = self.kind == "intent";
+        let then = Verdict {
+            permitted,
+            reason: self.reason.as_deref().unwrap_or_default().to_owned(),
+            rule: self.rule.as_deref().map(str::to_owned),
+        };
+        let call = Call { server: server.into(), action: self.action()?, opened: Vec::new() };
+        let mut decided = Decided {
+            seq: self.seq,
+            principal: id.to_owned(),
+            what: self.what(server),
+            server: server.to_owned(),
+            named: self.named(),
+            agent: None,
+            then,
+            now: Verdict::of(false, "", None),
+            now_at: None,
+            granted_by: None,
+            depends: None,
+        };
+        let principal = match self.caller(id, loaded)? {
+            Ok(principal) => principal,
+            Err(now) => return Some(Decided { now, ..decided }),
+        };
+        decided.agent = principal.agent.as_deref().map(str::to_owned);
+        let report = Report { user_agent: self.user_agent.as_deref().map(str::as_bytes), client: None };
+        let subject = Subject { principal: &principal, source: self.source, toolset: None, report, now: at };
+        if let Some(key) = &principal.key
+            && let Err(error) = snapshot.keys.check_terms(key, self.source, at)
+        {
+            let at = At::root().key("keys").key(key);
+            decided.now = Verdict::of(false, error.name(), Some(&at));
+            decided.now_at = Some(at);
+            return Some(decided);
+        }
+        let policy = &snapshot.policy;
+        let granted = policy.consult(subject, &call).into_iter().find(|consulted| consulted.granted == Some(true));
+        decided.granted_by = granted.and_then(|consulted| consulted.rule);
+        let reads_arguments = policy.reads_arguments(subject, &call);
+        let revision = self.revision.as_deref().and_then(Revision::parse).unwrap_or(Revision::V2025_11_25);
+        let mut needs_scopes = false;
+        (decided.now, decided.now_at) = match policy.decide(subject, revision, call) {
+            Ok(permitted) => {
+                let reason = permitted.reason();
+                (Verdict::of(true, reason.name(), reason.at()), reason.at().cloned())
+            }
+            Err(denied) => {
+                let denial = &denied.denial;
+                needs_scopes = matches!(denial.kind(), DenialKind::ScopeMissing { .. });
+                (Verdict::of(false, denial.name(), denial.at()), denial.at().cloned())
+            }
+        };
+        let reads_arguments = reads_arguments && (decided.now.permitted || decided.now.is_of_arguments());
+        decided.depends = match (needs_scopes, reads_arguments) {
+            (true, _) => Some(Depends::Scopes),
+            (_, true) => Some(Depends::Arguments),
+            (false, false) => None,
+        };
+        Some(decided)
+    }
+
+    /// Who called, as the configuration knows them.
+    fn caller(&self, id: &str, loaded: &Loaded) -> Option<Result<Principal, Verdict>> {
+        if id == "public" {
+            return Some(Ok(Principal::public()));
+        }
+        if let Some(name) = id.strip_prefix("key:") {
+            let Some(key) = loaded.config.keys.get(name) else {
+                return Some(Err(Verdict::of(false, "key_unknown", Some(&At::root().key("keys").key(name)))));
+            };
+            return Some(Ok(auth::principal(name, key, &loaded.config)));
+        }
+        id.strip_prefix("oauth:")?;
+        let shared = |text: &Cow<'_, str>| text.as_ref().into();
+        Some(Ok(Principal {
+            id: id.into(),
+            key: None,
+            teams: self.teams.iter().map(shared).collect(),
+            organisation: self.organisation.as_ref().map(shared),
+            user: self.user.as_ref().map(shared),
+            agent: self.agent.as_ref().map(shared),
+            ..Principal::default()
+        }))
+    }
+
+    /// The call as far as the record has it: without arguments. `None`: it named what was cut, or is no call that could be made.
+    fn action(&self) -> Option<Action> {
+        let Some(method) = self.rpc_method.as_deref() else { return Some(Action::EndSession) };
+        let params = match self.named() {
+            Named::Tool(name) if method == "tools/call" => json!({ "name": name, "arguments": {} }),
+            Named::Prompt(name) if method == "prompts/get" => json!({ "name": name }),
+            Named::Resource(uri) if method.starts_with("resources/") => json!({ "uri": uri }),
+            Named::Prompt(name) => {
+                json!({ "ref": { "type": "ref/prompt", "name": name }, "argument": { "name": "", "value": "" } })
+            }
+            Named::Resource(uri) => {
+                json!({ "ref": { "type": "ref/resource", "uri": uri }, "argument": { "name": "", "value": "" } })
+            }
+            Named::Tool(_) | Named::Nothing => json!({}),
+        };
+        let is_cut = |text: &Option<Cow<'_, str>>| text.as_deref().is_some_and(|text| text.ends_with('…'));
+        if [&self.tool, &self.prompt, &self.resource].into_iter().any(is_cut) {
+            return None;
+        }
+        let id = if method.starts_with("notifications/") { json!({}) } else { json!({ "id": 1 }) };
+        let mut body = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+        body.as_object_mut()?.extend(id.as_object()?.clone());
+        Message::read(Bytes::from(body.to_string()), &Limits::default()).ok().map(Action::Message)
+    }
+
+    fn named(&self) -> Named {
+        match (&self.tool, &self.resource, &self.prompt) {
+            (Some(tool), _, _) => Named::Tool(tool.to_string()),
+            (None, Some(uri), _) => Named::Resource(uri.to_string()),
+            (None, None, Some(prompt)) => Named::Prompt(prompt.to_string()),
+            (None, None, None) => Named::Nothing,
+        }
+    }
+
+    fn what(&self, server: &str) -> String {
+        match self.named() {
+            Named::Tool(name) | Named::Prompt(name) | Named::Resource(name) => format!("{server}/{name}"),
+            Named::Nothing => format!("{server} ({})", self.rpc_method.as_deref().unwrap_or("stream")),
+        }
+    }
+}
+
+impl Verdict {
+    fn of(permitted: bool, reason: &str, at: Option<&At>) -> Self {
+        Self { permitted, reason: reason.to_owned(), rule: at.map(ToString::to_string) }
+    }
+
+    /// Whether it is about a tool's arguments.
+    pub(super) fn is_of_arguments(&self) -> bool {
+        self.reason.starts_with("argument_")
+    }
+}
