@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, SearchError>
     // SQLite gives its own files the mode of this one.
     let made = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     made.map_err(|error| SearchError::io(path, error))?;
+    path.parent().into_iter().for_each(|directory| give_to_owner(path, directory));
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     let opened = connection.busy_timeout(BUSY).and_then(|()| {
@@ -53,6 +55,17 @@ pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, SearchError>
     match opened.map_err(failed)? {
         true => Ok(connection),
         false => Err(SearchError::Damaged { path: path.to_owned() }),
+    }
+}
+
+/// What root makes belongs to the owner of the directory it is in, so that a gateway can go on with it. Whoever else tries makes
+/// no difference.
+pub(super) fn give_to_owner(path: &Path, directory: &Path) {
+    if rustix::process::geteuid().is_root()
+        && let Ok(owner) = fs::metadata(directory)
+    {
+        // What cannot be given is found out by who cannot use it.
+        let _ = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()));
     }
 }
 

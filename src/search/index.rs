@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -57,6 +59,8 @@ pub struct Index {
     catalogue: Catalogue,
     tail: Tail,
     days: BTreeMap<u64, Day>,
+    /// Files that were found to hold what they must, by their days: the number of each in its file system.
+    sound: HashMap<u64, u64>,
     free_bytes_min: u64,
 }
 
@@ -73,6 +77,7 @@ impl Index {
     pub(super) fn keep_with(records: &Path, free_bytes_min: u64) -> Result<Self, SearchError> {
         has_room(records, free_bytes_min)?;
         let directory = Directory::lock(&directory_of(records))?;
+        database::give_to_owner(directory.path(), records);
         let opened = Catalogue::open(directory.path()).and_then(|catalogue| {
             let position = catalogue.position()?;
             catalogue.days().map(|_| (catalogue, position))
@@ -86,8 +91,15 @@ impl Index {
             opened => opened?,
         };
         let tail = Tail::new(records, position);
-        let mut index =
-            Self { records: records.to_owned(), directory, catalogue, tail, days: BTreeMap::new(), free_bytes_min };
+        let mut index = Self {
+            records: records.to_owned(),
+            directory,
+            catalogue,
+            tail,
+            days: BTreeMap::new(),
+            sound: HashMap::new(),
+            free_bytes_min,
+        };
         index.look()?;
         if !index.stands(&position)? {
             index.retreat()?;
@@ -101,6 +113,7 @@ impl Index {
     /// The files cannot be removed.
     pub fn clear(&mut self) -> Result<(), SearchError> {
         self.days.clear();
+        self.sound.clear();
         // Closing a file removes what SQLite keeps beside it, so that must come before another takes its place.
         drop(std::mem::replace(&mut self.catalogue, Catalogue::nowhere()?));
         remove_all(self.directory.path())?;
@@ -197,14 +210,21 @@ impl Index {
         let mut gone = Vec::new();
         for known in &days {
             let path = day::path_of(self.directory.path(), known.day);
+            let file = fs::metadata(&path).map(|file| file.ino()).ok();
             if segments.first().is_some_and(|first| known.to_seq > 0 && known.to_seq < *first) {
                 gone.push(known.day);
-            } else if !path.exists() {
-                tracing::warn!(day = %path.display(), "a day of the index is gone: its records are read again");
+            } else if file.is_none() {
+                tracing::warn!(file = %path.display(), "a day of the index is gone: its records are read again");
                 lost.push(known.day);
-            } else if !self.days.contains_key(&known.day) && !is_filled(self.directory.path(), known)? {
-                told_damaged(&path);
-                lost.push(known.day);
+            } else if file != self.sound.get(&known.day).copied() {
+                // One that is open and became another is as unknown as one that is seen for the first time.
+                self.days.remove(&known.day);
+                if is_filled(self.directory.path(), known)? {
+                    self.sound.extend(file.map(|file| (known.day, file)));
+                } else {
+                    told_damaged(&path);
+                    lost.push(known.day);
+                }
             }
         }
         if !gone.is_empty() {
@@ -307,6 +327,7 @@ impl Index {
         self.catalogue.retreat(&position, days)?;
         for day in days {
             self.days.remove(day);
+            self.sound.remove(day);
             database::remove(&day::path_of(self.directory.path(), *day))?;
         }
         self.tail.go_to(position);

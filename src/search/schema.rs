@@ -4,6 +4,8 @@
 //! pages need no sorting. Texts that repeat are numbers of `words`. Each index ends in the row's number, so that it is in
 //! the same order; those of fields that many rows lack leave these out.
 //!
+//! A field more is a column and an index more, and another `FORM` (`database.rs`): then all files are made anew.
+//!
 //! Three small tables are kept along: `uses` counts the rows of each value, by which a search begins with the rarest of what it
 //! asks for; `minutes` says between which numbers the rows of a minute lie; `pairs` is the workflow graph by the hour.
 

@@ -155,6 +155,24 @@ fn an_older_copy_of_a_day_is_not_taken_for_the_day() {
 }
 
 #[test]
+fn a_day_that_is_replaced_while_the_index_is_kept_is_seen() {
+    let (mut records, mut traffic) = made(9);
+    let last = day_files(&records).pop().unwrap();
+    let older = fs::read(&last).unwrap();
+    let mut index = records.keep();
+    traffic.write(&mut records, 50);
+    catch_up(&mut index);
+    fs::write(last.with_extension("new"), older).unwrap();
+    fs::rename(last.with_extension("new"), &last).unwrap();
+    index.look().unwrap();
+    catch_up(&mut index);
+    records.assert_indexed();
+    // Looking again finds nothing to do.
+    index.look().unwrap();
+    assert_eq!(index.step().unwrap(), Step::UpToDate);
+}
+
+#[test]
 fn records_that_were_taken_back_leave_the_index() {
     let mut records = Records::new();
     records.intent(START, "read");
