@@ -113,7 +113,7 @@ impl Catalogue {
     pub(super) fn advance(&mut self, position: &Position, days: &[u64]) -> Result<(), SearchError> {
         let advanced = self.connection.transaction().and_then(|transaction| {
             for day in days {
-                let sql = "UPDATE days SET to_seq = ?2 WHERE day = ?1";
+                let sql = "UPDATE days SET to_seq = max(to_seq, ?2) WHERE day = ?1";
                 transaction.prepare_cached(sql)?.execute(params![int(*day), int(position.seq)])?;
             }
             set(&transaction, position)?;

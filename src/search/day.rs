@@ -178,9 +178,9 @@ impl Writing<'_> {
             Decision::Refused => schema::REFUSED,
             Decision::Allowed => schema::ALLOWED,
         };
-        let sql = "INSERT INTO calls VALUES
+        let sql = "INSERT OR IGNORE INTO calls VALUES
             (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24)";
-        self.transaction.prepare_cached(sql)?.execute(params![
+        let added = self.transaction.prepare_cached(sql)?.execute(params![
             int(entry.seq),
             int(entry.time_micros),
             decision,
@@ -206,6 +206,10 @@ impl Writing<'_> {
             ended.and_then(|ended| ended.cost.as_deref()),
             ended.map(|ended| int(ended.seq)),
         ])?;
+        if added == 0 {
+            // A number that was used twice: somebody wrote to the segments. What came first stays.
+            return Ok(());
+        }
         let used = [
             (Field::Principal, principal),
             (Field::Domain, domain),

@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 /// Bytes read at once; a line is far shorter.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// At the end of a segment, the names of all others are looked through once in so many reads. The name that the next one has
-/// unless something failed is looked for every time.
+/// At the end of a segment, the names of all others are looked through at once and then once in so many reads. The name that the
+/// next one has unless something failed is looked for every time.
 const READS_PER_LISTING: u32 = 20;
 
 /// How far the records were read.
@@ -97,6 +97,7 @@ impl Tail {
     pub(super) fn go_to(&mut self, position: Position) {
         self.position = position;
         self.file = None;
+        self.reads = 0;
     }
 
     /// Whether the last record before a position still stands where it stood.
@@ -157,6 +158,7 @@ impl Tail {
         self.position.segment = segment;
         self.position.offset = 0;
         self.file = None;
+        self.reads = 0;
     }
 
     /// Fills the buffer from the position on; `None` if the file has not that much.

@@ -214,6 +214,11 @@ fn a_line_that_is_no_record_is_passed_over() {
     records.intent(START, "write");
     records.index();
     assert_eq!(records.found().len(), 2);
+    // One number twice: the record does not verify, and is searched all the same.
+    let twice = fs::read(records.segment()).unwrap();
+    records.write_raw(&twice);
+    records.index();
+    assert_eq!(records.found().len(), 2);
     // Longer than any line, and without an end.
     records.write_raw(&vec![b'x'; 3 * 1024 * 1024]);
     records.write_raw(b"\n");
@@ -260,6 +265,21 @@ fn an_index_that_was_left_behind_goes_on_with_what_is_kept() {
     records.index();
     let tools: Vec<_> = records.found().into_iter().filter_map(|entry| entry.tool).collect();
     assert_eq!(tools.last().map(String::as_str), Some("write"));
+}
+
+#[test]
+fn whoever_reads_until_nothing_is_new_has_everything_of_segments_with_gaps_between() {
+    let mut records = Records::new();
+    for gap in 0..5 {
+        records.seq += gap;
+        records.is_over = true;
+        records.line("recovered", START, json!({"cause": "records_lost"}));
+        records.intent(START, "read");
+    }
+    let mut index = records.keep();
+    while index.step().unwrap() != Step::UpToDate {}
+    drop(index);
+    records.assert_indexed();
 }
 
 #[test]
