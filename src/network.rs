@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 
 use crate::config::problem::At;
 use crate::config::problem::Problems;
@@ -74,6 +75,20 @@ fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The addresses of the network that `text` names, as numbers, IPv4 in IPv6 clothes.
+///
+/// # Errors
+/// It names none; the text says what to write.
+pub fn range(text: &str) -> Result<RangeInclusive<u128>, String> {
+    match Network::parse(text) {
+        Ok(network) => Ok(network.first..=network.first | !network.mask()),
+        Err(Flaw::Form) => {
+            Err("write an address and a prefix length, or one address: `10.0.0.0/8`, `192.0.2.7`".into())
+        }
+        Err(Flaw::Host(meant)) => Err(format!("write `{meant}` for the network, or the address alone")),
     }
 }
 

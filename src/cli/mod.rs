@@ -12,6 +12,7 @@ mod explain;
 mod import;
 mod key_import;
 mod keys;
+mod logs;
 mod past;
 mod reload;
 mod replay;
@@ -58,6 +59,8 @@ enum Command {
     /// Read, verify and prove the record.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Search the record: which requests there were and what became of them, live if asked, or who calls what.
+    Logs(Box<logs::Arguments>),
     /// Decide the calls on record again under a configuration, and say which come out otherwise.
     Replay(replay::Arguments),
     /// Say which rules the calls on record never needed.
@@ -120,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Audit(command) => audit::run(&command),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Keys(command) => keys::run(&command),

@@ -190,6 +190,8 @@ pub struct Audit {
     /// Name of the log, by which checkpoints say what they are of: printable ASCII without spaces and `+`, like
     /// `gateway-1.example/audit`. Absent: one that follows from the key. Changing it needs a restart.
     pub origin: Option<String>,
+    /// Whether the gateway keeps an index beside the record, for `portcullis logs`. Changing it needs a restart.
+    pub index: bool,
 }
 
 impl Default for Audit {
@@ -202,6 +204,7 @@ impl Default for Audit {
             retention_bytes_max: None,
             key_file: None,
             origin: None,
+            index: true,
         }
     }
 }

@@ -69,6 +69,7 @@ use crate::gateway::Keeper;
 use crate::policy;
 use crate::runtime::Parts;
 use crate::runtime::Runtime;
+use crate::search::Indexer;
 use crate::server::attendant::Attendant;
 use crate::server::door::Door;
 use crate::server::door::Lasting;
@@ -355,6 +356,7 @@ impl Prepared {
         let address = self.data.strip_prefix("unix:").unwrap_or(&self.data).to_owned();
         server.add_service(Porter::new(service, address, socket, &self.door, opened));
         let _seconds = reload::Seconds::start(Arc::clone(&self.runtime), Arc::clone(&self.usage));
+        let indexer = self.config.audit.index.then(|| index(Path::new(&self.config.audit.directory))).flatten();
         tracing::info!(data = %self.data, admin = %self.admin, version = env!("CARGO_PKG_VERSION"), "serving");
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
         if let Some(file) = file.filter(|_| left.borrow().is_some()) {
@@ -362,8 +364,15 @@ impl Prepared {
         }
         shutdown::close(&self.runtime, &self.door);
         self.usage.save();
+        drop(indexer);
         Ok(())
     }
+}
+
+/// The thread that keeps the index of the record. Without it, calls are recorded as ever.
+fn index(records: &Path) -> Option<Indexer> {
+    let started = Indexer::start(records);
+    started.inspect_err(|error| tracing::error!(%error, "the record is not indexed: no thread")).ok()
 }
 
 /// What the admin listener asks.

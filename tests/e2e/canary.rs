@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,16 +116,19 @@ impl Stage {
 
     /// Logs, records, metrics and spans.
     async fn kept(&self) -> Vec<(&'static str, String)> {
-        let mut record = String::new();
-        for entry in fs::read_dir(self.gateway.directory.join("audit")).unwrap() {
-            record.push_str(&String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()));
-        }
+        let audit = self.gateway.directory.join("audit");
+        let all = |directory: &Path| {
+            let files = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+            let files = files.filter(|path| path.is_file());
+            files.map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect::<String>()
+        };
         // What was told last has had its time.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let spans = String::from_utf8_lossy(&self.collector.bytes()).into_owned();
         vec![
             ("the log", self.gateway.log()),
-            ("the record", record),
+            ("the record", all(&audit)),
+            ("the index", all(&audit.join("index"))),
             ("the metrics", self.gateway.metrics().await),
             ("the access log", fs::read_to_string(&self.access).unwrap()),
             ("the spans", spans),

@@ -19,6 +19,7 @@ mod http2_ends;
 mod identities;
 mod isolation;
 mod limits;
+mod logs;
 mod messages;
 mod modern;
 mod oauth;
