@@ -35,3 +35,4 @@ mod streams;
 mod tls;
 mod upstream_faults;
 mod vectors;
+mod workspaces;
