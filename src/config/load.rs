@@ -28,6 +28,7 @@ use crate::config::sources::Sources;
 use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
+use crate::config::workspaces;
 
 /// A configuration without mistakes.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ pub fn load_with<T>(
     let sources = Sources::new(files, resolved);
     let (Some(mut config), false) = (config, names_lost) else { return Err(LoadError { sources, problems }) };
 
+    workspaces::join(&mut config, &mut problems);
     directories::anchor(&mut config, &sources);
     let mut unread = Problems::new();
     certificates::read(&mut config, &sources, &mut unread);
@@ -109,6 +111,9 @@ fn loses_names(root: &Node) -> bool {
         table.bad
             || match &table.kind {
                 Kind::Table(entries) if name == "servers" || name == "agents" => entries.values().any(|node| node.bad),
+                Kind::Table(workspaces) if name == "workspaces" => {
+                    workspaces.values().any(|workspace| workspace.bad || loses_names(workspace))
+                }
                 _ => false,
             }
     })

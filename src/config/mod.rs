@@ -9,6 +9,7 @@ pub mod model;
 pub mod problem;
 pub mod secret;
 pub mod sources;
+pub mod workspaces;
 
 mod access;
 pub(crate) mod bounded;

@@ -93,6 +93,29 @@ pub struct Config {
     pub limits: Usage,
     /// Sets of limits, by name: a key, a team and so on may have one (`plan`).
     pub plans: BTreeMap<String, Limits>,
+    /// Workspaces beside `default`, which is all that stands at the top, by name.
+    pub workspaces: BTreeMap<String, Workspace>,
+}
+
+/// `[workspaces.NAME]`: servers, and who may use them, apart from those of every other workspace. The tables are those of the top
+/// level, and what is named in them is looked for in the same workspace. Plans and sets of constraints are shared by all.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workspace {
+    /// MCP servers, by name.
+    pub servers: BTreeMap<String, Server>,
+    /// API keys, by name.
+    pub keys: BTreeMap<String, Key>,
+    /// Teams, by name.
+    pub teams: BTreeMap<String, Team>,
+    /// Organisations, by name.
+    pub organisations: BTreeMap<String, Organisation>,
+    /// Users, by name.
+    pub users: BTreeMap<String, User>,
+    /// Agents, by name.
+    pub agents: BTreeMap<String, Agent>,
+    /// Named bundles of tools, by name.
+    pub toolsets: BTreeMap<String, Toolset>,
 }
 
 /// `[routes]`: which paths lead to which server.
@@ -102,7 +125,7 @@ pub struct Routes {
     /// Paths on which servers are reached. `{server}` is a server's name, `{prefix}` any one segment; a literal
     /// segment beats a placeholder.
     pub templates: Vec<String>,
-    /// Whole paths that lead to one server: `"/mcp" = "github"`.
+    /// Whole paths that lead to one server: `"/mcp" = "github"`, in the caller's workspace.
     pub fixed: BTreeMap<String, String>,
 }
 

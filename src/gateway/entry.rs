@@ -224,6 +224,14 @@ impl Entry {
         std::mem::replace(self, closed)
     }
 
+    /// Notes who calls. What agent a client says it is, is said in the caller's workspace.
+    pub(crate) fn note_caller(&mut self, principal: &Arc<Principal>) {
+        self.principal = Some(Arc::clone(principal));
+        if principal.workspace.is_some() {
+            self.note_report(None);
+        }
+    }
+
     /// Takes over what the message says about itself.
     pub(crate) fn note_message(&mut self, message: &Message) {
         self.kind = Some(message.kind());
@@ -251,7 +259,8 @@ impl Entry {
             return;
         }
         self.client = client.map(Box::from).or(self.client.take());
-        let names = policy.reported(self.report()).join(",");
+        let workspace = self.principal.as_ref().and_then(|principal| principal.workspace.as_deref());
+        let names = policy.reported(workspace, self.report()).join(",");
         self.reported = Some(names).filter(|names| !names.is_empty()).map(Box::from);
     }
 

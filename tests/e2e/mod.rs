@@ -40,3 +40,4 @@ mod tls;
 mod traces;
 mod upstream_faults;
 mod vectors;
+mod workspaces;
