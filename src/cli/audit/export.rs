@@ -48,6 +48,7 @@ pub(super) const COLUMNS: &[&str] = &[
     "era",
     "transport",
     "session",
+    "workspace",
     "principal",
     "credential",
     "user",
