@@ -117,7 +117,8 @@ pub struct Attributes(Vec<KeyValue>);
 impl Attributes {
     /// A text, cut where it is too long.
     pub fn text(&mut self, name: &'static str, text: &str) {
-        let kept = text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default();
+        let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        let kept = text.get(..end.unwrap_or_default()).unwrap_or_default();
         self.0.push(KeyValue::new(name, kept.to_owned()));
     }
 
