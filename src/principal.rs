@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub struct Principal {
     /// Stable identity: `key:NAME`, `oauth:ISSUER:SUBJECT`, or `public`. Sessions are bound to it, so that rotating a key does not cut them.
     pub id: Arc<str>,
+    /// The workspace the caller is in; `None`: `default`. The names below say it too, as the configuration does.
+    pub workspace: Option<Arc<str>>,
     /// Name of the key that was presented; `None` for the public caller.
     pub key: Option<Arc<str>>,
     /// Whether a client's certificate stands for the key, which itself was not shown.
@@ -32,9 +34,10 @@ impl Principal {
         Self { id: "public".into(), ..Self::default() }
     }
 
-    /// The caller who holds the key of this name.
+    /// The caller who holds the key of this qualified name.
     pub fn of_key(name: &str) -> Self {
-        Self { id: format!("key:{name}").into(), key: Some(name.into()), ..Self::default() }
+        let workspace = name.split_once('/').map(|(workspace, _)| workspace.into());
+        Self { id: format!("key:{name}").into(), workspace, key: Some(name.into()), ..Self::default() }
     }
 
     /// The caller whom an issuer's token speaks of.

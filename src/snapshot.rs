@@ -141,6 +141,14 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// The server that a word of a path stands for in a workspace, `None` for `default`. It need not exist.
+    pub fn server(&self, workspace: Option<&str>, word: &str) -> Arc<str> {
+        let name = self.routes.server(workspace, word);
+        self.plans.get(&name).map_or_else(|| Arc::from(&*name), |plan| Arc::clone(plan.name()))
+    }
+}
+
 /// Which configuration a snapshot is made from.
 #[derive(Debug, Clone, Default)]
 pub struct Source {

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -28,7 +29,9 @@ use portcullis::config::model::Server;
 use portcullis::config::model::Team;
 use portcullis::config::model::Toolset;
 use portcullis::config::model::User;
+use portcullis::config::model::Workspace;
 use portcullis::config::problem::Problems;
+use portcullis::config::workspaces;
 use portcullis::mcp::document::Limits;
 use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
@@ -50,6 +53,7 @@ const TOOLSETS: [&str; 2] = ["s", "t"];
 const TOOLS: [&str; 3] = ["x", "y", "yy"];
 pub(crate) const ENTRIES: [&str; 4] = ["x", "y", "y*", "*"];
 pub(crate) const NAMES: [&str; 3] = ["one", "two", "three"];
+const WORKSPACE: &str = "w";
 
 /// Who asks for what. `tool` is none: for a prompt, which comes with the server as such.
 #[derive(Debug)]
@@ -66,21 +70,42 @@ fn the_cascade_decides_as_the_naive_evaluator() {
     let cases = std::env::var("CASCADE_CASES").map_or(CASES, |text| text.parse().unwrap());
     let mut random = Maker(Random(0x9e37_79b9_7f4a_7c15));
     let started = Instant::now();
-    let (mut compared, mut permitted, mut by_toolset) = (0, 0, 0);
+    let (mut compared, mut permitted, mut by_toolset, mut crossed) = (0, 0, 0, 0);
     while compared < cases {
-        let config = random.config();
-        let policy = Policy::compile(&config, &mut Problems::new());
+        let (top, mut own) = (random.config(), random.config());
+        own.policy = top.policy.clone();
+        let policy = Policy::compile(&with_workspace(top.clone(), own.clone()), &mut Problems::new());
         for _ in 0..CALLS_PER_CONFIG {
             let asked = random.asked();
-            let expected = evaluate(&config, &asked);
-            assert_eq!(decide(&policy, &asked), expected, "{asked:?}\n{config:#?}");
+            let is_known = asked.key.is_some() || asked.token.is_some();
+            let caller = random.of(&[None, Some(WORKSPACE)]).filter(|_| is_known);
+            let server = if random.below(8) == 0 { random.of(&[None, Some(WORKSPACE)]) } else { caller };
+            // Each workspace decides as if it were alone, and nobody reaches into another.
+            let config = if caller.is_some() { &own } else { &top };
+            let expected = caller == server && evaluate(config, &asked);
+            assert_eq!(
+                decide_across(&policy, &asked, Report::default(), [caller, server]),
+                expected,
+                "{caller:?} {asked:?}\n{config:#?}"
+            );
             compared += 1;
+            crossed += usize::from(caller != server);
             permitted += usize::from(expected);
             by_toolset += usize::from(expected && asked.toolset.is_some());
         }
         assert!(cases > CASES || started.elapsed() < TIME_MAX, "{compared} cases in {TIME_MAX:?}");
     }
     assert!(permitted > compared / 10 && by_toolset > compared / 250, "{compared} {permitted} {by_toolset}");
+    assert!(crossed > compared / 40, "{crossed}");
+}
+
+/// One configuration of both: the tables of `own` are those of a workspace.
+fn with_workspace(mut top: Config, own: Config) -> Config {
+    let Config { servers, keys, teams, organisations, users, agents, toolsets, .. } = own;
+    let workspace = Workspace { servers, keys, teams, organisations, users, agents, toolsets };
+    top.workspaces.insert(WORKSPACE.into(), workspace);
+    workspaces::join(&mut top, &mut Problems::new());
+    top
 }
 
 /// What is warned of may go, and nothing is decided otherwise. Asked as well is where nothing is warned of: there must be much.
@@ -195,23 +220,38 @@ fn decide(policy: &Policy, asked: &Asked) -> bool {
 
 /// The same for a caller who says what it is.
 pub(crate) fn decide_reported(policy: &Policy, asked: &Asked, report: Report<'_>) -> bool {
+    decide_across(policy, asked, report, [None, None])
+}
+
+/// The same for a caller in one workspace and a server in another, or the same.
+fn decide_across(policy: &Policy, asked: &Asked, report: Report<'_>, [caller, server]: [Option<&str>; 2]) -> bool {
+    let named = |name: &str| workspaces::qualified(caller, name);
+    let shared = |name: &Arc<str>| Arc::from(named(name));
     let principal = match (asked.key, &asked.token) {
-        (Some(key), _) => Principal::of_key(key),
-        (None, Some(token)) => token.clone(),
+        (Some(key), _) => Principal::of_key(&named(key)),
+        (None, Some(token)) => Principal {
+            workspace: caller.map(Into::into),
+            teams: token.teams.iter().map(shared).collect(),
+            organisation: token.organisation.as_ref().map(shared),
+            user: token.user.as_ref().map(shared),
+            agent: token.agent.as_ref().map(shared),
+            ..token.clone()
+        },
         (None, None) => Principal::public(),
     };
-    let subject = Subject { toolset: asked.toolset, report, ..Subject::of(&principal) };
+    let (toolset, server) = (asked.toolset.map(named), workspaces::qualified(server, asked.server));
+    let subject = Subject { toolset: toolset.as_deref(), report, ..Subject::of(&principal) };
     let (method, params) = match asked.tool {
         Some(tool) => ("tools/call", format!(r#"{{"name":"{tool}"}}"#)),
         None => ("prompts/get", r#"{"name":"p"}"#.to_owned()),
     };
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
-    let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
+    let call = Call { server: server.as_str().into(), action: Action::Message(message), opened: Vec::new() };
     let granted = policy.decide(subject, Revision::V2025_11_25, call).is_ok();
-    let view = policy.view(subject, asked.server);
+    let view = policy.view(subject, &server);
     assert_eq!(asked.tool.map_or_else(|| view.gets("p"), |tool| view.lists(tool)), granted, "listed as it is callable");
-    assert!(!granted || policy.reaches(subject, asked.server), "what has a callable tool is within reach");
+    assert!(!granted || policy.reaches(subject, &server), "what has a callable tool is within reach");
     granted
 }
 

@@ -44,7 +44,7 @@ pub struct Request<'a> {
     pub session: Option<&'a str>,
     /// The authenticated caller.
     pub principal: Option<&'a Principal>,
-    /// The server's configured name.
+    /// The server's qualified name: the record has its workspace in a field of its own.
     pub server: Option<&'a str>,
     /// The tool's name as the client wrote it.
     pub tool: Option<&'a str>,

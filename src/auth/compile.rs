@@ -97,7 +97,7 @@ impl Keys {
         }
         let mut owners = Owners { digests: HashMap::with_capacity(config.keys.len()), marks: HashMap::new() };
         for (name, key) in config.keys.iter().take(KEYS_MAX) {
-            let at = keys.key(name);
+            let at = At::entry("keys", name);
             let digest = self.digest(key, &at, problems);
             let mark = mark(key, config, &at, problems);
             // Where one of the two is wrong the other alone must not do.
@@ -166,7 +166,7 @@ impl<'c> Owners<'c> {
         }
         let Some(mark) = mark else { return false };
         let Some(owner) = self.marks.insert(mark.clone(), name) else { return true };
-        let there = At::root().key("keys").key(owner).key("certificate");
+        let there = At::entry("keys", owner).key("certificate");
         self.marks.insert(mark.clone(), owner);
         let message = format!("keys `{owner}` and `{name}` have the same certificate");
         problems.error(&at.key("certificate"), message, format!("a certificate stands for one key: see `{there}`"));

@@ -147,7 +147,7 @@ fn counted(text: &[u8]) -> usize {
     let mut counts = vec![true; text.len()];
     let mut drop = |from: usize, to: usize| counts.iter_mut().take(to).skip(from).for_each(|counts| *counts = false);
     // What goes on as it began: `aaaa`, `1234`, `dcba`.
-    let steps: Vec<i16> = text.windows(2).map(|pair| step(pair)).collect();
+    let steps: Vec<i16> = text.windows(2).map(step).collect();
     let mut begin = 0;
     for end in 1..=steps.len() {
         if end < steps.len() && steps.get(end) == steps.get(begin) {

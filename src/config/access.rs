@@ -36,6 +36,14 @@ pub struct Grants<'c> {
     pub tool_permissions: &'c BTreeMap<String, Vec<String>>,
 }
 
+/// The same, to change what is named.
+pub(crate) struct GrantsMut<'c> {
+    pub(crate) servers: Option<&'c mut Vec<String>>,
+    pub(crate) access_groups: Option<&'c mut Vec<String>>,
+    pub(crate) toolsets: Option<&'c mut Vec<String>>,
+    pub(crate) tool_permissions: &'c mut BTreeMap<String, Vec<String>>,
+}
+
 macro_rules! levels {
     ($($level:ty),*) => {
         $(impl $level {
@@ -46,6 +54,16 @@ macro_rules! levels {
                     access_groups: self.mcp_access_groups.as_deref(),
                     toolsets: self.mcp_toolsets.as_deref(),
                     tool_permissions: &self.mcp_tool_permissions,
+                }
+            }
+
+            /// The same, to change what is named.
+            pub(crate) fn grants_mut(&mut self) -> GrantsMut<'_> {
+                GrantsMut {
+                    servers: self.mcp_servers.as_mut(),
+                    access_groups: self.mcp_access_groups.as_mut(),
+                    toolsets: self.mcp_toolsets.as_mut(),
+                    tool_permissions: &mut self.mcp_tool_permissions,
                 }
             }
         })*

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::workspaces::DEFAULT;
+
 /// How keys begin where nothing else is configured.
 pub const KEY_PREFIX: &str = "ptc";
 
@@ -46,6 +48,8 @@ pub struct Issuer {
     pub audiences: Option<Vec<String>>,
     /// How far the issuer's clock may be from ours.
     pub leeway_seconds: u64,
+    /// The workspace that its callers are in: their users, teams, organisations and agents are those of this workspace.
+    pub workspace: String,
     /// Which claims say what.
     pub claims: Claims,
     /// Scopes that metadata names, for clients to ask for. Those that servers require are named anyway.
@@ -63,6 +67,13 @@ pub struct Issuer {
     pub stale_ms_max: u64,
 }
 
+impl Issuer {
+    /// The workspace that its callers are in; `None`: `default`.
+    pub fn workspace(&self) -> Option<&str> {
+        Some(self.workspace.as_str()).filter(|workspace| *workspace != DEFAULT)
+    }
+}
+
 impl Default for Issuer {
     fn default() -> Self {
         Self {
@@ -71,6 +82,7 @@ impl Default for Issuer {
             algorithms: Algorithm::ALL.to_vec(),
             audiences: None,
             leeway_seconds: 60,
+            workspace: DEFAULT.into(),
             claims: Claims::default(),
             scopes_supported: Vec::new(),
             allowed_networks: Vec::new(),

@@ -17,7 +17,9 @@ use crate::call::Action;
 use crate::call::Call;
 use crate::call::Listen;
 use crate::clock;
+use crate::config::check_server_name;
 use crate::config::model::DenialForm;
+use crate::config::workspaces;
 use crate::failpoint;
 use crate::mcp::batch;
 use crate::mcp::batch::Item;
@@ -133,15 +135,16 @@ pub(crate) async fn handle(
     failpoint!("auth");
     let principal = match authenticate(session, entry, &inbound, active)? {
         Known::Caller(principal) => principal,
-        Known::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
+        Known::Token(token) => Box::pin(verify(&token, entry.target.path(), &inbound.server, active)).await?,
     };
-    entry.principal = Some(Arc::clone(&principal));
+    let server = called(entry.target.path(), &inbound, &principal, active)?;
+    entry.note_caller(&principal);
     // What merely stands where a server's name should may be anything, a key included: not for the record.
-    entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
+    entry.server = check_server_name(workspaces::bare(&server)).is_ok().then(|| Arc::clone(&server));
     entry.lap(Phase::Auth);
 
     failpoint!("rate");
-    let caller = Caller { runtime, active, principal, server: inbound.server.clone() };
+    let caller = Caller { runtime, active, principal, server };
     let at_door = AtDoor::ask(session.req_header(), inbound.verb, &caller)?;
 
     failpoint!("body");
@@ -340,11 +343,11 @@ fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, activ
     let Subject { source, now, .. } = public();
     let certificate = entry.whence.certificate();
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
+    let path = head.uri.path();
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
-        Some(Presented::Key(_)) if !oauth.takes_keys(server) => return Err(Refusal::Key(AuthError::NotTaken)),
         Some(Presented::Key(principal)) => principal,
-        Some(Presented::Token(token)) if oauth.takes_tokens(server) => {
-            match active.tokens.recall(token, &token_shown(server, active, &leads_to(active))) {
+        Some(Presented::Token(token)) if may_take_tokens(path, server, active) => {
+            match active.tokens.recall(token, &token_shown(path, server, active, &leads_to(active))) {
                 Some(caller) => caller.map_err(Refusal::Token)?,
                 None => return Ok(Known::Token(token.into())),
             }
@@ -358,34 +361,60 @@ fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, activ
     Ok(Known::Caller(caller))
 }
 
+/// The server that is called, in the caller's workspace.
+///
+/// # Errors
+/// It does not take what the caller showed.
+fn called(path: &str, inbound: &Inbound, principal: &Principal, active: &Active) -> Result<Arc<str>, Refusal> {
+    let (snapshot, oauth) = (&active.snapshot, &active.snapshot.oauth);
+    let server = match principal.workspace.as_deref() {
+        None => Arc::clone(&inbound.server),
+        workspace => snapshot.server(workspace, snapshot.routes.find(path).ok_or(Refusal::NoRoute)?.word),
+    };
+    match principal.key {
+        Some(_) if !oauth.takes_keys(&server) => Err(Refusal::Key(AuthError::NotTaken)),
+        None if !principal.is_public() && !oauth.takes_tokens(&server) => Err(Refusal::Token(TokenError::NotTaken)),
+        _ => Ok(server),
+    }
+}
+
+/// Whether tokens may be taken on a path, which leads to `server` in the workspace `default`.
+fn may_take_tokens(path: &str, server: &str, active: &Active) -> bool {
+    let (routes, oauth) = (&active.snapshot.routes, &active.snapshot.oauth);
+    oauth.takes_tokens(server) || routes.find(path).is_some_and(|route| oauth.may_take_tokens(route.word, server))
+}
+
 /// Whose token this is; may wait for the keys of its issuer.
-async fn verify(token: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
+async fn verify(token: &str, path: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
     let leads_to = leads_to(active);
-    active.tokens.verify(token, &token_shown(server, active, &leads_to)).await.map_err(Refusal::Token)
+    active.tokens.verify(token, &token_shown(path, server, active, &leads_to)).await.map_err(Refusal::Token)
 }
 
 fn token_shown<'s>(
+    path: &'s str,
     server: &'s str,
     active: &'s Active,
-    leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
+    leads_to: &'s oauth::LeadsTo<'s>,
 ) -> oauth::Shown<'s> {
     let (now, instant) = (clock::now_seconds(), Instant::now());
-    oauth::Shown { oauth: &active.snapshot.oauth, server, leads_to, now, instant }
+    oauth::Shown { oauth: &active.snapshot.oauth, path, server, leads_to, now, instant }
 }
 
-/// Which server a path of ours leads to.
-fn leads_to(active: &Active) -> impl Fn(&str) -> Option<Box<str>> + Sync {
-    |path| active.snapshot.routes.find(path).map(|route| route.server.into())
+/// Which server a path of ours leads to in a workspace.
+fn leads_to(active: &Active) -> impl Fn(&str, Option<&str>) -> Option<Arc<str>> + Sync {
+    |path, workspace| active.snapshot.routes.find(path).map(|route| active.snapshot.server(workspace, route.word))
 }
 
 /// What goes with a challenge where tokens are taken: where a client learns how to log in, and what to ask for.
 fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String> {
     let (path, oauth) = (entry.target.path(), &active.snapshot.oauth);
-    let server = active.snapshot.routes.find(path)?.server;
-    if !oauth.takes_tokens(server) {
+    let routes = &active.snapshot.routes;
+    let word = routes.find(path)?.word;
+    let server = routes.server(None, word);
+    if !oauth.may_take_tokens(word, &server) {
         return None;
     }
-    let scopes = oauth.scopes_of(server).filter(|_| matches!(refusal, Refusal::KeyMissing));
+    let scopes = oauth.scopes_of(word, &server).filter(|_| matches!(refusal, Refusal::KeyMissing));
     let scopes = scopes.map(|scopes| format!(r#", scope="{scopes}""#)).unwrap_or_default();
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
@@ -496,6 +525,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && entry.tool.is_some()
         && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
+    entry.answered_with(as_tool_result.is_none().then_some(wire.code.into()));
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
     // What the gateway does not let out was told when it began, not for each call.
     if let Refusal::Upstream(error) = refusal

@@ -18,6 +18,7 @@ use crate::config::model::Config;
 use crate::config::model::Relay;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::network::Networks;
 use crate::policy::Policy;
 use crate::policy::grants::Groups;
@@ -129,7 +130,7 @@ pub(super) struct Compiler<'c> {
 impl Compiler<'_> {
     fn servers(&mut self, servers: &BTreeMap<String, model::Server>) {
         for (position, (name, server)) in servers.iter().enumerate() {
-            let at = At::root().key("servers").key(name);
+            let at = At::entry("servers", name);
             let lists = self.server_lists(server, &at);
             let public = (server.access == Access::Public).then(|| self.public(&at));
             if server.blocked_resources.is_empty() {
@@ -143,7 +144,8 @@ impl Compiler<'_> {
             };
             self.index.insert(name.as_str().into(), position);
             let restrictions = self.restrictions(server, &at);
-            self.servers.push(ServerRules { name: name.as_str().into(), public, lists, relays, restrictions, at });
+            let (name, workspace) = (name.as_str().into(), workspaces::split(name).0.map(Into::into));
+            self.servers.push(ServerRules { name, workspace, public, lists, relays, restrictions, at });
         }
     }
 
@@ -233,10 +235,10 @@ impl Compiler<'_> {
     }
 
     pub(super) fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {
-        let at = At::root().key("agents").key(name).key("servers");
+        let at = At::entry("agents", name).key("servers");
         let mut matrices = Matrices::default();
         for (server, rules) in &agent.servers {
-            let matrix = self.matrix(server, rules, at.key(server));
+            let matrix = self.matrix(server, rules, at.key(workspaces::bare(server)));
             if let Some(index) = self.index.get(server.as_str()) {
                 matrices.insert(*index, matrix);
             }

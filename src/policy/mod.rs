@@ -1,7 +1,8 @@
 //! May this caller make this call?
 //!
 //! Pure: the answer depends on the compiled configuration and the call alone. Default deny, in this order:
-//! 1. Neither the caller nor the server is turned off, and the server keeps the caller out by none of its restrictions.
+//! 1. Server and caller are in the same workspace, neither is turned off, and the server keeps the caller out by none of its
+//!    restrictions.
 //!    An agent that the caller merely says it is counts here and in 3 and 4, where it can only deny.
 //! 2. What is asked for must be granted: by the cascade of key, team, organisation, user, agent and toolset, in which the first
 //!    that says anything decides, or by a server that is open to everybody. The holder of a key is known by the key's
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::config::problem::At;
+use crate::config::workspaces;
 use crate::mcp::capabilities;
 use crate::mcp::document::Value;
 use crate::mcp::message::Message;
@@ -143,9 +145,10 @@ impl Policy {
         !self.reports.is_empty()
     }
 
-    /// The agents of which rules speak and that a caller says it is, by name.
-    pub fn reported(&self, report: Report<'_>) -> Vec<&str> {
-        self.reports.of(report).iter().map(|agent| &*agent.name).collect()
+    /// The agents of which rules speak and that a caller in this workspace, `None` for `default`, says it is: what they are called
+    /// there.
+    pub fn reported(&self, workspace: Option<&str>, report: Report<'_>) -> Vec<&str> {
+        self.reports.of(workspace, report).iter().map(|agent| workspaces::bare(&agent.name)).collect()
     }
 
     /// What each level of the cascade says of a call, in the order in which they are asked. Empty where none is: the server does not
@@ -217,6 +220,10 @@ impl Policy {
     fn access<'p>(&'p self, subject: Subject<'p>, report: Report<'_>, server: &str) -> Result<Access<'p>, Unreachable> {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
+        // INVARIANT: what is in one workspace is unknown in every other, whatever is granted there: `*` included.
+        if server.workspace.as_deref() != subject.principal.workspace.as_deref() {
+            return Err(Unreachable::Unknown);
+        }
         let Caller { mut cascade, agent, who, own } = self.caller(subject)?;
         let mut toolset = None;
         if let Some(name) = subject.toolset {
@@ -244,7 +251,7 @@ impl Policy {
         let mut reported = Reported::default();
         let mut free = reported.iter_mut();
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
-        for agent in self.reports.of(report) {
+        for agent in self.reports.of(server.workspace.as_deref(), report) {
             if let Some(entry) = server.restrictions.blocks(&agent.name) {
                 let at = server.at.key("blocked_agents").index(entry);
                 return Err(Unreachable::KeptOut(Restriction::AgentBlocked, at));
@@ -272,7 +279,7 @@ impl Policy {
         let caller = match &principal.key {
             Some(name) => {
                 // A key that this configuration no longer has opens nothing, not even what is open to everybody.
-                let removed = || Unreachable::NotGranted(Some(At::root().key("keys").key(name)));
+                let removed = || Unreachable::NotGranted(Some(At::entry("keys", name)));
                 let key = self.keys.get(&**name).ok_or_else(removed)?;
                 if key.disabled {
                     return Err(Unreachable::Disabled(key.at.clone()));
@@ -292,7 +299,7 @@ impl Policy {
                 let claimed = Claimed { levels: &self.levels, principal };
                 // An agent that nobody configured would be less restricted than any that somebody did.
                 if principal.agent.is_some() && claimed.agent().is_none() {
-                    return Err(Unreachable::NotGranted(Some(At::root().key("agents"))));
+                    return Err(Unreachable::NotGranted(Some(At::table(principal.workspace.as_deref(), "agents"))));
                 }
                 let who = Who { user: principal.user.as_deref(), agent: principal.agent.as_deref() };
                 let cascade = Cascade { claimed: Some(claimed), ..none };
@@ -410,7 +417,7 @@ enum Unreachable {
 
 impl Unreachable {
     fn denial(self, server: &str) -> Box<Denial> {
-        let server = shown(server);
+        let server = shown(workspaces::bare(server));
         match self {
             Self::Unknown => Denial::new(DenialKind::ServerUnknown { server }, None),
             Self::NotGranted(at) => Denial::new(DenialKind::ServerNotGranted { server }, at),

@@ -10,6 +10,8 @@ use crate::config::known_agent;
 use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces::bare;
+use crate::config::workspaces::split;
 use crate::policy::hash::NameMap;
 use crate::policy::names::Glob;
 use crate::policy::rules::AgentRules;
@@ -72,8 +74,8 @@ impl Reports {
         let mut count = 0;
         for name in heeded {
             let own = config.agents.get(name).map(|agent| agent.reported_as.as_slice()).unwrap_or_default();
-            let at = At::root().key("agents").key(name).key("reported_as");
-            let patterns = if own.is_empty() { table(name) } else { written(own, &at, problems) };
+            let at = At::entry("agents", name).key("reported_as");
+            let patterns = if own.is_empty() { table(bare(name)) } else { written(own, &at, problems) };
             count += patterns.len();
             if count > REPORT_PATTERNS_MAX {
                 let help = "`*` stands for any text: `my-agent/*`";
@@ -93,8 +95,8 @@ impl Reports {
         self.0.is_empty()
     }
 
-    /// The agents that a caller says it is, in the order of their names.
-    pub(super) fn of(&self, report: Report<'_>) -> Vec<&Reported> {
+    /// The agents of a workspace, `None` for `default`, that a caller says it is, in the order of their names.
+    pub(super) fn of(&self, workspace: Option<&str>, report: Report<'_>) -> Vec<&Reported> {
         if self.0.is_empty() || report == Report::default() {
             return Vec::new();
         }
@@ -103,7 +105,7 @@ impl Reports {
         let user_agent = report.user_agent.map(comparable);
         let fits = |text: Option<&str>, pattern: &Pattern| text.is_some_and(|text| pattern.fits(text));
         let is_it = |agent: &&Reported| {
-            let mut patterns = agent.patterns.iter();
+            let mut patterns = agent.patterns.iter().filter(|_| split(&agent.name).0 == workspace);
             patterns.any(|pattern| fits(client, pattern) || fits(user_agent.as_deref(), pattern))
         };
         self.0.iter().filter(is_it).collect()
@@ -156,7 +158,7 @@ mod tests {
 
     fn names(reports: &Reports, user_agent: Option<&str>, client: Option<&str>) -> Vec<String> {
         let report = Report { user_agent: user_agent.map(str::as_bytes), client };
-        reports.of(report).iter().map(|agent| agent.name.to_string()).collect()
+        reports.of(None, report).iter().map(|agent| agent.name.to_string()).collect()
     }
 
     fn config() -> Config {

@@ -32,6 +32,8 @@ pub(super) type ServerIndex = usize;
 pub(super) struct ServerRules {
     /// Its name.
     pub(super) name: Box<str>,
+    /// The workspace whose callers may reach it; `None`: `default`.
+    pub(super) workspace: Option<Box<str>>,
     /// Why everybody may reach it, if so.
     pub(super) public: Option<Arc<Reason>>,
     /// Which of its tools, resources and prompts may be named.

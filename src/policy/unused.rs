@@ -14,6 +14,7 @@ use crate::config::model::Grants;
 use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::policy::Policy;
 use crate::policy::level::Cascade;
 use crate::policy::names::Names;
@@ -39,7 +40,11 @@ impl Policy {
 
     /// Whether what the configuration says of a key, restrictions aside, lets it reach a server.
     fn lets_reach(&self, key: &str, server: ServerIndex) -> bool {
-        let is_public = self.servers.get(server).is_some_and(|server| server.public.is_some());
+        let Some(server_rules) = self.servers.get(server) else { return false };
+        if server_rules.workspace.as_deref() != workspaces::split(key).0 {
+            return false;
+        }
+        let is_public = server_rules.public.is_some();
         is_public
             || self.keys.get(key).is_some_and(|key| {
                 let cascade =
@@ -61,9 +66,8 @@ type Belonging<'c> = (&'static str, &'c str, Grants<'c>);
 impl<'c> Search<'c> {
     /// Names that are allowed and blocked.
     fn lists(&mut self) {
-        let root = At::root();
         for (rules, (name, server)) in self.policy.servers.iter().zip(&self.config.servers) {
-            let at = root.key("servers").key(name);
+            let at = At::entry("servers", name);
             self.swallowed(server.allowed_tools.as_deref(), &rules.lists.tools.blocked, &at, "allowed_tools", &at);
             self.swallowed(
                 server.allowed_prompts.as_deref(),
@@ -79,8 +83,8 @@ impl<'c> Search<'c> {
                 let Some(index) = self.policy.index.get(server.as_str()) else { continue };
                 let own = rules.matrices.get(index).map(|matrix| &matrix.lists);
                 let of_server = self.policy.servers.get(*index).map(|server| &server.lists);
-                let at = root.key("agents").key(name).key("servers").key(server);
-                let lists = [(own, at.clone()), (of_server, root.key("servers").key(server))];
+                let at = At::entry("agents", name).key("servers").key(workspaces::bare(server));
+                let lists = [(own, at.clone()), (of_server, At::entry("servers", server))];
                 for (lists, blocked_at) in lists.iter().filter_map(|(lists, at)| Some((lists.as_ref()?, at))) {
                     let (tools, prompts) = (&lists.tools.blocked, &lists.prompts.blocked);
                     self.swallowed(written.allowed_tools.as_deref(), tools, &at, "allowed_tools", blocked_at);
@@ -125,7 +129,7 @@ impl<'c> Search<'c> {
             } else {
                 BELONGS_TO_NOBODY
             };
-            let at = At::root().key(table).key(name).key(key);
+            let at = At::entry(table, name).key(key);
             self.problems.warning(&at, "what is granted here has no effect", help);
         }
     }
@@ -157,7 +161,7 @@ impl<'c> Search<'c> {
         // Whoever reports itself as an agent is denied what that is denied, with whatever key.
         let agents = self.config.agents.iter().filter(|(_, agent)| agent.reported_as.is_empty());
         for (name, agent) in agents.filter(|(_, agent)| !agent.servers.is_empty()) {
-            let at = At::root().key("agents").key(name).key("servers");
+            let at = At::entry("agents", name).key("servers");
             let Some(keys) = keys.get(name.as_str()) else {
                 self.problems.warning(&at, "what the agent may do has no effect", BELONGS_TO_NOBODY);
                 continue;
@@ -165,6 +169,7 @@ impl<'c> Search<'c> {
             for server in agent.servers.keys() {
                 let Some(index) = self.policy.index.get(server.as_str()) else { continue };
                 if !keys.iter().any(|key| self.policy.lets_reach(key, *index)) {
+                    let server = workspaces::bare(server);
                     let message = format!("no key of the agent reaches `{server}`, so this has no effect");
                     self.problems.warning(&at.key(server), message, "grant the server to one, or remove this");
                 }
@@ -178,7 +183,7 @@ impl<'c> Search<'c> {
         for name in self.config.keys.iter().filter(|(_, key)| !key.disabled && servers > 0).map(|(name, _)| name) {
             if !(0..servers).any(|server| self.policy.lets_reach(name, server)) {
                 let help = "give it `mcp_servers`, or a team, organisation, user or agent that grants a server";
-                self.problems.warning(&At::root().key("keys").key(name), "the key reaches no server", help);
+                self.problems.warning(&At::entry("keys", name), "the key reaches no server", help);
             }
         }
     }

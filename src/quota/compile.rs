@@ -13,6 +13,7 @@ use crate::config::model::Money;
 use crate::principal::Principal;
 use crate::quota::rules::Rule;
 use crate::quota::rules::Subject;
+use crate::quota::words;
 use crate::quota::words::Level;
 
 type Rules = HashMap<Arc<str>, Arc<Rule>>;
@@ -143,7 +144,7 @@ fn rules<'c, T>(
 fn server(name: &str, server: &model::Server) -> Option<Server> {
     let subject = Subject { level: Level::Server, name: name.into() };
     let tool = |(tool, entry): (&String, &model::ServerTool)| {
-        let subject = Subject { level: Level::Tool, name: format!("{name}/{tool}").into() };
+        let subject = Subject { level: Level::Tool, name: words::tool_name(name, tool).into() };
         Some((tool.as_str().into(), Arc::new(Rule::new(subject, &(&entry.limits).into(), &NONE, None)?)))
     };
     let compiled = Server {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::model;
 use crate::config::problem::At;
+use crate::config::workspaces::bare;
 use crate::quota::gcra::Rate;
 use crate::quota::words;
 use crate::quota::words::Level;
@@ -121,15 +122,15 @@ impl Rule {
         }
         let table = match self.subject.level {
             Level::Caller => return root.key("limits").key("each_caller").key(limit.word()),
-            Level::Key => root.key("keys").key(name),
-            Level::Team => root.key("teams").key(name),
-            Level::Organisation => root.key("organisations").key(name),
-            Level::User => root.key("users").key(name),
-            Level::Agent => root.key("agents").key(name),
-            Level::Server => root.key("servers").key(name),
+            Level::Key => At::entry("keys", name),
+            Level::Team => At::entry("teams", name),
+            Level::Organisation => At::entry("organisations", name),
+            Level::User => At::entry("users", name),
+            Level::Agent => At::entry("agents", name),
+            Level::Server => At::entry("servers", name),
             Level::Tool => {
-                let (server, tool) = name.split_once('/').unwrap_or((name, ""));
-                root.key("servers").key(server).key("tools").key(tool)
+                let (server, tool) = words::split_tool(name);
+                At::entry("servers", server).key("tools").key(tool)
             }
         };
         // What holds for single servers is in no plan, and in the words of those who come from elsewhere.
@@ -139,7 +140,7 @@ impl Rule {
     /// The same for a call to this server.
     pub(super) fn at_of(&self, limit: Limit, server: &str) -> At {
         let at = self.at(limit);
-        if limit == Limit::McpPerMinute { at.key(server) } else { at }
+        if limit == Limit::McpPerMinute { at.key(bare(server)) } else { at }
     }
 
     /// How much a limit allows, in whole units or in millionths of money, for metrics; `None` where there is none.

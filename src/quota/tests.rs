@@ -13,6 +13,7 @@ use crate::quota::Rates;
 use crate::quota::Rule;
 use crate::quota::State;
 use crate::quota::Use;
+use crate::quota::words;
 
 /// Noon of a day in the middle of March 2026, in seconds.
 const NOON: u64 = 1_773_576_000;
@@ -222,6 +223,18 @@ fn what_is_written_of_a_state_is_what_must_survive() {
         assert_eq!(read.used(limit, now), state.used(limit, now), "{limit:?}");
     }
     assert!(!read.is_over(now) && read.is_over(now + 31 * 24 * HOUR * 1_000_000));
+}
+
+#[test]
+fn no_tool_of_a_server_is_one_of_another_workspaces() {
+    let names = [("acme", "a/x"), ("acme/a", "x"), ("acme/a", "x/y"), ("acme", "/a/x"), ("acme/a", "/x"), ("a", "")];
+    let mut written: Vec<String> = names.iter().map(|(server, tool)| words::tool_name(server, tool)).collect();
+    for (name, expected) in written.iter().zip(names) {
+        assert_eq!(words::split_tool(name), expected);
+    }
+    written.sort();
+    written.dedup();
+    assert_eq!(written.len(), names.len());
 }
 
 proptest! {

@@ -51,6 +51,19 @@ pub enum Limit {
 /// How many limits there are.
 const LIMITS: usize = Limit::ALL.len();
 
+/// The name of a server's tool among all subjects. Tools may have `/` in their names, so one of a server of another workspace
+/// (`acme/github`) begins with it: no server's name is empty.
+pub(super) fn tool_name(server: &str, tool: &str) -> String {
+    if server.contains('/') { format!("/{server}/{tool}") } else { format!("{server}/{tool}") }
+}
+
+/// The server and the tool that such a name stands for.
+pub(super) fn split_tool(name: &str) -> (&str, &str) {
+    let (name, slashes) = name.strip_prefix('/').map_or((name, 0), |name| (name, 1));
+    let end = name.match_indices('/').nth(slashes).map_or(name.len(), |(end, _)| end);
+    (name.get(..end).unwrap_or_default(), name.get(end + 1..).unwrap_or_default())
+}
+
 /// The reason for a refusal, for each level and limit.
 pub const REASONS: [&str; Level::ALL.len() * LIMITS] = reasons();
 
