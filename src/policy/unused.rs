@@ -158,7 +158,9 @@ impl<'c> Search<'c> {
         for (name, key) in &self.config.keys {
             key.agent.iter().for_each(|agent| keys.entry(agent).or_default().push(name));
         }
-        for (name, agent) in self.config.agents.iter().filter(|(_, agent)| !agent.servers.is_empty()) {
+        // Whoever reports itself as an agent is denied what that is denied, with whatever key.
+        let agents = self.config.agents.iter().filter(|(_, agent)| agent.reported_as.is_empty());
+        for (name, agent) in agents.filter(|(_, agent)| !agent.servers.is_empty()) {
             let at = At::entry("agents", name).key("servers");
             let Some(keys) = keys.get(name.as_str()) else {
                 self.problems.warning(&at, "what the agent may do has no effect", BELONGS_TO_NOBODY);
