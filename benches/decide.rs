@@ -25,8 +25,8 @@ use cases::rules;
 use cases::rules::Scale;
 
 fn main() {
-    compile();
     first();
+    compile();
     println!(
         "\nbudgets: 300 ns without constraints, 1,000 ns with three, 2,000 ns for a refusal and for one read before"
     );

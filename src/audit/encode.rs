@@ -4,6 +4,7 @@
 //! docs/audit.md lists them and a test holds it against what is written here. Unknown values are left out.
 
 use crate::audit::coalesce::Coalesced;
+use crate::audit::evidence::Removal;
 use crate::audit::line::Line;
 use crate::audit::record::Certificate;
 use crate::audit::record::Digested;
@@ -177,6 +178,13 @@ pub(super) fn recovery(line: &mut Line<'_>, recovery: &Recovery<'_>) {
     line.number("lost_results", recovery.lost.results);
     line.number("lost_refusals", recovery.lost.refusals);
     number(line, "unavailable_us", recovery.unavailable_micros);
+}
+
+/// Which segments are about to be removed.
+pub(super) fn removal(line: &mut Line<'_>, removal: &Removal) {
+    line.number("last_seq", removal.last_seq());
+    line.number("leaves", removal.leaves());
+    line.number("removed_bytes", removal.bytes);
 }
 
 fn decision(line: &mut Line<'_>, decision: &'static str, reason: &'static str, rule: Option<&At>) {

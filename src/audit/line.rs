@@ -295,6 +295,13 @@ fn push_number(buffer: &mut Vec<u8>, mut number: u64, digits_min: usize) {
     buffer.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
+/// A time as it stands in records. Texts of times sort like times.
+pub fn time_text(micros: u64) -> String {
+    let mut text = Vec::new();
+    push_time(&mut text, micros);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 fn push_time(buffer: &mut Vec<u8>, micros: u64) {
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);

@@ -1,4 +1,4 @@
-//! `portcullis keys`: API keys for callers, and the key that seals session ids.
+//! `portcullis keys`: API keys for callers, and those that seal session ids and sign the record.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,8 @@ pub(super) enum Command {
     Import(Import),
     /// Make a key for `seal.keys`, which seals session ids.
     Seal,
+    /// Make a key for `audit.key_file`, which signs checkpoints of the record.
+    Audit,
 }
 
 /// The key to make.
@@ -63,7 +65,9 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Create(create) => print_key(create),
         Command::Import(import) => key_import::run(import),
-        Command::Seal => super::print(seal::key_text(&seal::generate_key().map_err(Failure::new)?).expose()),
+        Command::Seal | Command::Audit => {
+            super::print(seal::key_text(&seal::generate_key().map_err(Failure::new)?).expose())
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
+use crate::config::record_checks;
 use crate::config::shape;
 use crate::config::shape::Shape;
 use crate::config::sources::Sources;
@@ -93,6 +94,7 @@ pub fn load_with<T>(
     unread.iter().for_each(|problem| problems.add(sources.redacted_problem(problem)));
     check_names(&config, &mut problems);
     limit_checks::check(&config, &mut problems);
+    record_checks::check(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);
     let problems = joined(problems, &later, &sources);

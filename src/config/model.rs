@@ -69,7 +69,7 @@ pub struct Config {
     pub state: State,
     /// The record of every request.
     pub audit: Audit,
-    /// The gateway's own log, on standard error.
+    /// The gateway's own log, on standard error, and the access log.
     pub log: Log,
     /// What the process itself may touch.
     pub sandbox: Sandbox,
@@ -201,11 +201,34 @@ pub struct Audit {
     pub level: AuditLevel,
     /// Bytes after which a new segment is begun. Changing it needs a restart.
     pub segment_bytes_max: u64,
+    /// Days for which records are kept; older segments are removed, which is put on record. Absent: for ever. Changing it
+    /// needs a restart.
+    pub retention_days: Option<u64>,
+    /// Bytes of segments above which the oldest are removed, which is put on record. Absent: none are. Changing it needs a
+    /// restart.
+    pub retention_bytes_max: Option<u64>,
+    /// File with the key that signs checkpoints: 32 bytes in base64. Absent: one is made in the state directory. Changing it
+    /// needs a restart.
+    pub key_file: Option<String>,
+    /// Name of the log, by which checkpoints say what they are of: printable ASCII without spaces and `+`, like
+    /// `gateway-1.example/audit`. Absent: one that follows from the key. Changing it needs a restart.
+    pub origin: Option<String>,
+    /// Whether the gateway keeps an index beside the record, for `portcullis logs`. Changing it needs a restart.
+    pub index: bool,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024 }
+        Self {
+            directory: "audit".into(),
+            level: AuditLevel::Written,
+            segment_bytes_max: 64 * 1024 * 1024,
+            retention_days: None,
+            retention_bytes_max: None,
+            key_file: None,
+            origin: None,
+            index: true,
+        }
     }
 }
 
@@ -222,12 +245,21 @@ pub enum AuditLevel {
     Queued,
 }
 
-/// `[log]`: the gateway's own log, on standard error.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+/// `[log]`: the gateway's own log, on standard error, and the access log.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// Form of a log line. Changing it needs a restart.
     pub format: LogFormat,
+    /// Where one JSON line for each request goes, in the words of its record: `"off"`, `"stdout"`, `"stderr"`, or an absolute
+    /// path. A file that is moved away is begun anew within a second. Changing it needs a restart.
+    pub access: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), access: "off".into() }
+    }
 }
 
 /// `[sandbox]`: what the process itself may touch.

@@ -140,6 +140,20 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
             check_server(config, server, &trail.key("tools").key(bare(server)), problems);
         }
     }
+    check_restrictions(config, problems);
+    for (name, agent) in &config.agents {
+        let trail = Trail::Entry("agents", name);
+        check_name(bare(name), "an agent", &trail, problems);
+        check_grants(config, &groups, agent.grants(), &trail, problems);
+        for server in agent.servers.keys() {
+            check_server(config, server, &trail.key("servers").key(bare(server)), problems);
+        }
+    }
+    check_issuers(config, problems);
+}
+
+/// Whom servers let in and keep out must be there, or be known without being configured.
+fn check_restrictions(config: &Config, problems: &mut Problems) {
     for (name, server) in &config.servers {
         let trail = Trail::Entry("servers", name);
         for (index, user) in server.allowed_users.iter().flatten().enumerate() {
@@ -154,15 +168,6 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
             exists_at("agent", agent, &config.agents, &trail.key("blocked_agents").index(index), problems);
         }
     }
-    for (name, agent) in &config.agents {
-        let trail = Trail::Entry("agents", name);
-        check_name(bare(name), "an agent", &trail, problems);
-        check_grants(config, &groups, agent.grants(), &trail, problems);
-        for server in agent.servers.keys() {
-            check_server(config, server, &trail.key("servers").key(bare(server)), problems);
-        }
-    }
-    check_issuers(config, problems);
 }
 
 /// The workspace that an issuer's callers are in must be there.

@@ -36,12 +36,14 @@ use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
 use crate::telemetry::metrics::Transport;
+use crate::telemetry::observers::Observers;
 use crate::transport::buffers::Holder;
 use crate::transport::route::Door;
 use crate::upstream::Failure;
 
 use super::refusal::Refusal;
 use super::shadow::Diverging;
+use super::trace::Trace;
 use super::whence::Whence;
 
 /// What is known about one request, for record and metrics.
@@ -82,6 +84,8 @@ pub(crate) struct Entry {
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
     pub(crate) reserved: Option<Box<Reservation>>,
+    /// For those who are told of the request at its end; `None` where nobody is.
+    pub(crate) trace: Option<Box<Trace>>,
     sent: Option<Digested>,
     pub(crate) received: Digester,
     /// What the request and its answer take of the process's account of bytes.
@@ -144,6 +148,7 @@ impl Entry {
         entry.http_method = head.method.clone();
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        entry.trace = Trace::of_head(&runtime.observers, head);
         entry.note_report(None);
         entry
     }
@@ -163,6 +168,7 @@ impl Entry {
         entry.revision = self.revision;
         entry.upstream_session.clone_from(&self.upstream_session);
         entry.door = self.door;
+        entry.trace = self.trace.as_ref().map(|trace| trace.child());
         entry
     }
 
@@ -196,6 +202,7 @@ impl Entry {
             was_handed: AtomicBool::new(false),
             is_own: false,
             reserved: None,
+            trace: None,
             sent: None,
             received: Digester::default(),
             body: runtime.buffers.holder(),
@@ -232,7 +239,17 @@ impl Entry {
         self.rpc_method = message.method().map(Box::from);
         self.tool = message.tool().map(Box::from);
         self.named = Named::by(message);
+        if let Some(trace) = &mut self.trace {
+            trace.note(message);
+        }
         self.note_report(message.client_name());
+    }
+
+    /// The answer is the JSON-RPC error with this code, if it is one.
+    pub(crate) fn answered_with(&mut self, code: Option<i64>) {
+        if let Some(trace) = &mut self.trace {
+            trace.error_code = code;
+        }
     }
 
     /// Notes which agent the client says it is; a message may add its word to that of the headers.
@@ -371,7 +388,20 @@ impl Entry {
         self.server.as_ref().and_then(|server| self.active.meters.get(server))
     }
 
-    fn request(&self) -> audit::Request<'_> {
+    /// The origin of the endpoint that was asked, while it is configured.
+    #[cfg(feature = "otlp")]
+    pub(super) fn origin(&self) -> Option<&str> {
+        let upstream = self.active.fleet.get(self.server.as_ref()?)?;
+        let endpoint = upstream.endpoints().iter().find(|endpoint| Some(endpoint.id()) == self.endpoint)?;
+        Some(endpoint.origin())
+    }
+
+    /// Who is told of the request when it has ended.
+    pub(super) fn observers(&self) -> &Observers {
+        &self.runtime.observers
+    }
+
+    pub(super) fn request(&self) -> audit::Request<'_> {
         audit::Request {
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
@@ -422,16 +452,19 @@ impl Entry {
             status: self.status,
             phases: self.phases(),
         };
-        if self.principal.is_none() {
+        let seq = if self.principal.is_none() {
             self.runtime.audit.refused_before_auth(&self.request(), &refusal, clock::now_micros());
+            None
         } else {
             // A loss is counted by the log itself, and recorded once it can write again.
-            let _ = self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros());
-        }
+            self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros()).ok()
+        };
+        self.tell(audit::Ended::Refused(seq, &refusal));
         self.observe(Outcome::Refused);
     }
 
     fn result(&self, receipt: audit::Receipt, ending: Ending, reason: Option<&'static str>, cost: Option<Money>) {
+        let intent = receipt.seq();
         let received = self.received.so_far();
         let outcome = audit::Outcome {
             reason,
@@ -450,6 +483,7 @@ impl Entry {
             meter.cost(cost);
         }
         self.runtime.audit.result(receipt, &outcome, clock::now_micros());
+        self.tell(audit::Ended::Passed(intent, &outcome));
         self.observe(metric_outcome(ending));
     }
 

@@ -250,12 +250,13 @@ impl Exchange<'_> {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
+        #[cfg(feature = "otlp")]
+        self.entry.tell_server(&mut headers);
         let sent = {
             let dispatch = Dispatch { headers, path, handed: &self.entry.was_handed };
-            let modern = self.conversation.is_modern();
             // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
             let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
-            let mut sent = std::pin::pin!(self.client.watched(modern, sending));
+            let mut sent = std::pin::pin!(self.client.watched(self.conversation.is_modern(), sending));
             let asks = Asks {
                 runtime: self.runtime,
                 subject: self.entry.subject(&self.principal),
@@ -325,6 +326,7 @@ impl Exchange<'_> {
             Verdict::Refuse(reason) | Verdict::Drop(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Pass(_) | Verdict::Decline(_) => return Err(Refusal::Answer("answer_kind")),
         };
+        self.entry.answered_with(verdict.error_code);
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
         self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers })
@@ -365,7 +367,7 @@ impl Exchange<'_> {
     }
 
     /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
-    fn error_in_own_words(&self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
+    fn error_in_own_words(&mut self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
         let id = self.entry.id.as_deref();
         let error_of = |body| {
             let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
@@ -375,12 +377,13 @@ impl Exchange<'_> {
         let Some(message) = error_of(body) else { return Ok(None) };
         let screened = response_filter::screened_error(&message, &self.judge(self.active)).map_err(Refusal::Answer)?;
         let Some(message) = screened.map_or(Some(message), error_of) else { return Ok(None) };
-        let body = message.error().and_then(|error| {
+        let told = message.error().and_then(|error| {
             let code = error.get("code")?.raw_text().parse().ok()?;
             let data = error.get("data").map(Value::raw_text);
-            Some(error::error_body(id, code, error.get("message")?.text()?, data))
+            Some((code, error::error_body(id, code, error.get("message")?.text()?, data)))
         });
-        Ok(body)
+        self.entry.answered_with(told.as_ref().map(|(code, _)| i64::from(*code)));
+        Ok(told.map(|(_, body)| body))
     }
 
     /// Reads an answer's body whole, within the server's limits.

@@ -525,6 +525,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && entry.tool.is_some()
         && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
+    entry.answered_with(as_tool_result.is_none().then_some(wire.code.into()));
     let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
     // What the gateway does not let out was told when it began, not for each call.
     if let Refusal::Upstream(error) = refusal

@@ -21,8 +21,12 @@ mod refusal;
 mod reply;
 mod response_filter;
 mod shadow;
+#[cfg(feature = "otlp")]
+mod spans;
 mod sse;
 mod stream;
+mod tell;
+mod trace;
 mod wellknown;
 mod whence;
 

@@ -126,8 +126,13 @@ impl Upstream {
 
     /// Whether some endpoint would be asked now.
     pub fn is_up(&self) -> bool {
-        let mut endpoints = self.endpoints().iter();
-        endpoints.any(|endpoint| endpoint.is_healthy() && self.circuit(endpoint) != Circuit::Open)
+        self.endpoints_up() > 0
+    }
+
+    /// How many endpoints can be used.
+    pub fn endpoints_up(&self) -> usize {
+        let is_up = |endpoint: &&Arc<Endpoint>| endpoint.is_healthy() && self.circuit(endpoint) != Circuit::Open;
+        self.endpoints().iter().filter(is_up).count()
     }
 
     /// The endpoint for a call, and the call's place among those that are pending. If no endpoint is healthy, one is tried

@@ -1,6 +1,7 @@
 //! A real gateway process, a scripted MCP server behind it, and a client that writes raw bytes.
 
 mod access;
+mod access_log;
 mod batches;
 mod browsers;
 mod canary;
@@ -8,6 +9,7 @@ mod commands;
 mod deploy;
 mod edge;
 mod edge_auth;
+mod evidence;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod first_light;
@@ -17,6 +19,7 @@ mod http2_ends;
 mod identities;
 mod isolation;
 mod limits;
+mod logs;
 mod messages;
 mod modern;
 mod oauth;
@@ -33,6 +36,8 @@ mod sse;
 mod sse_differential;
 mod streams;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream_faults;
 mod vectors;
 mod workspaces;

@@ -170,7 +170,7 @@ async fn a_batch_that_is_refused_as_a_whole_is_one_request() {
 
 #[tokio::test]
 async fn a_session_of_an_http_sse_client_counts_while_it_stands_and_after() {
-    let stage = Stage::with("limits.concurrent_streams_max = 1\nlimits.sessions_per_hour_max = 2", "").await;
+    let stage = Stage::with("limits.concurrent_streams_max = 1\nlimits.sessions_per_hour_max = 3", "").await;
     let get = format!(
         "GET /mcp/a/sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-API-Key: {}\r\n\r\n",
         stage.key.key
@@ -188,6 +188,10 @@ async fn a_session_of_an_http_sse_client_counts_while_it_stands_and_after() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+    let mut last = Connection::open(stage.gateway.data).await;
+    last.write(&get).await;
+    last.read_until("event: endpoint").await;
+    // Of two limits, the one that lasts longer is told: three sessions have begun.
     assert!(refused(&client::send(stage.gateway.data, &get).await, &Value::Null) > 1_000);
     let reasons: Vec<_> = stage.gateway.records().iter().map(|record| record["reason"].clone()).collect();
     assert_eq!(reasons.iter().filter(|reason| **reason == "key_concurrent_streams_max").count(), 6);
