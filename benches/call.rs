@@ -142,7 +142,7 @@ fn request(key: &str) -> String {
 }
 
 fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> String {
-    let made = portcullis::auth::key::generate().unwrap();
+    let made = portcullis::auth::key::generate("ptc").unwrap();
     let (admin, digest) = (free_address(), made.digest);
     let config = format!(
         r#"

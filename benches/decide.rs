@@ -25,6 +25,7 @@ use cases::rules;
 use cases::rules::Scale;
 
 fn main() {
+    first();
     compile();
     println!(
         "\nbudgets: 300 ns without constraints, 1,000 ns with three, 2,000 ns for a refusal and for one read before"
@@ -58,6 +59,34 @@ fn compile() {
     let started = Instant::now();
     black_box(Policy::compile_reusing(&config, Some(&policy), &mut problems));
     println!("compile, patterns reused {:>7.1} ms", started.elapsed().as_secs_f64() * 1e3);
+}
+
+/// What the policy weighs, and what the first decision of each key takes: whatever is made once for a caller or for a server is
+/// made there. Budgets: 300 MB for the whole process, 50 µs.
+fn first() {
+    let config: Config = toml::from_str(&LARGE.config()).unwrap();
+    let before = resident();
+    let policy = Policy::compile(&config, &mut Problems::new());
+    let of_policy = resident() - before;
+    println!("resident, the policy     {of_policy:>7.1} MB of {:.1}", resident());
+    let mut calls = LARGE.calls("execute_query");
+    let mut times: Vec<u128> = (0..LARGE.keys)
+        .map(|_| {
+            let started = Instant::now();
+            decide::decide_next(&policy, &mut calls, true);
+            started.elapsed().as_nanos()
+        })
+        .collect();
+    times.sort_unstable();
+    let at = |percent: usize| times[times.len() * percent / 100];
+    println!("first decision of a key  {:>7} ns at p50, {} at p99, {} at most", at(50), at(99), times[times.len() - 1]);
+}
+
+/// Memory of this process, in MB.
+fn resident() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096.0 / 1e6
 }
 
 fn read_and_decide() -> Case {

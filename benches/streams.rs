@@ -342,7 +342,7 @@ fn nanos() -> u128 {
 }
 
 fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> String {
-    let made = portcullis::auth::key::generate().unwrap();
+    let made = portcullis::auth::key::generate("ptc").unwrap();
     let (admin, digest) = (free_address(), made.digest);
     let config = format!(
         r#"

@@ -14,6 +14,7 @@ pub mod snapshot;
 
 pub mod audit;
 pub mod auth;
+pub mod search;
 pub mod transport;
 pub mod upstream;
 

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 
 use crate::config::problem::At;
 use crate::config::problem::Problems;
@@ -77,6 +78,20 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// The addresses of the network that `text` names, as numbers, IPv4 in IPv6 clothes.
+///
+/// # Errors
+/// It names none; the text says what to write.
+pub fn range(text: &str) -> Result<RangeInclusive<u128>, String> {
+    match Network::parse(text) {
+        Ok(network) => Ok(network.first..=network.first | !network.mask()),
+        Err(Flaw::Form) => {
+            Err("write an address and a prefix length, or one address: `10.0.0.0/8`, `192.0.2.7`".into())
+        }
+        Err(Flaw::Host(meant)) => Err(format!("write `{meant}` for the network, or the address alone")),
+    }
+}
+
 /// A list of networks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Networks(Vec<Network>);
@@ -105,6 +120,11 @@ impl Networks {
             }
         }
         Self(networks)
+    }
+
+    /// The one network that has every address.
+    pub fn everywhere() -> Self {
+        Self(vec![Network { first: 0, bits: 0 }])
     }
 
     /// Whether an address is in one of them.
@@ -155,6 +175,10 @@ mod tests {
             assert_eq!(networks(&[network]).contains(address.parse().unwrap()), expected, "{network} {address}");
         }
         assert!(networks(&["::1", "10.0.0.0/8"]).contains("10.0.0.1".parse().unwrap()));
+        let everywhere = Networks::everywhere();
+        assert!(
+            ["127.0.0.1", "::1", "203.0.113.9"].iter().all(|address| everywhere.contains(address.parse().unwrap()))
+        );
         assert!(networks(&[]).is_empty() && !networks(&[]).contains("10.0.0.1".parse().unwrap()));
     }
 

@@ -85,7 +85,7 @@ impl Snapshot {
     pub fn compile(config: &Config, source: &Source, previous: Option<&Self>, problems: &mut Problems) -> Self {
         let listen = &config.listen;
         check_limits(config, problems);
-        Self {
+        let snapshot = Self {
             revision: source.revision,
             revision_text: source.revision.to_string().into(),
             sha256: source.sha256.clone(),
@@ -134,7 +134,18 @@ impl Snapshot {
                 .map(|(name, server)| (name.as_str().into(), spelled_out(server.allowed_tools.as_deref())))
                 .collect(),
             public: Arc::new(Principal::public()),
-        }
+        };
+        // Only of what is otherwise right can be told what has no effect.
+        snapshot.policy.check_unused(config, problems);
+        snapshot
+    }
+}
+
+impl Snapshot {
+    /// The server that a word of a path stands for in a workspace, `None` for `default`. It need not exist.
+    pub fn server(&self, workspace: Option<&str>, word: &str) -> Arc<str> {
+        let name = self.routes.server(workspace, word);
+        self.plans.get(&name).map_or_else(|| Arc::from(&*name), |plan| Arc::clone(plan.name()))
     }
 }
 

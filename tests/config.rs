@@ -18,6 +18,7 @@ use portcullis::config;
 use portcullis::config::model::Config;
 use portcullis::config::model::Transport;
 use portcullis::config::model::UpstreamAuthType;
+use portcullis::config::problem::At;
 use portcullis::config::problem::Problems;
 use portcullis::config::problem::Severity;
 use portcullis::snapshot::Snapshot;
@@ -202,6 +203,10 @@ fn follow<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
 
 /// Every key of the model, as `servers.*.endpoints[].url`.
 fn keys_of_schema(schema: &Value, path: &str, root: &Value, keys: &mut BTreeSet<String>) {
+    // The tables of a workspace are those of the top level.
+    if path == ".workspaces.*" {
+        return;
+    }
     let schema = follow(schema, root);
     for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{key}");
@@ -224,6 +229,7 @@ fn keys_of_file(value: &Value, schema: &Value, path: &str, root: &Value, found: 
             for (key, value) in entries {
                 let property = schema["properties"].get(key);
                 let path = property.map_or(format!("{path}.*"), |_| format!("{path}.{key}"));
+                let path = path.strip_prefix(".workspaces.*").map_or(path.clone(), String::from);
                 if let Some(default) = property.and_then(|property| property.get("default"))
                     && default != value
                     && !value.is_object()
@@ -349,6 +355,42 @@ fn references_are_replaced_and_directories_start_at_their_file() {
     assert_eq!(config.servers["b"].headers["X-Key"].expose(), "k below");
     assert_eq!(Path::new(&config.state.directory), directory.join("sub/h.example/state"));
     assert_eq!(Path::new(&config.audit.directory), directory.join("audit"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_workspace_is_read_as_the_top_level_is_and_may_stand_in_several_files() {
+    let directory = directory("workspaces");
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    let main = "include = [\"more.toml\"]\n[workspaces.acme.servers.a]\nurl = \"https://${env:HOST}/\"\n\
+                auth = { type = \"bearer\", secret = \"${file:token}\" }\n";
+    write("portcullis.toml", main);
+    write(
+        "more.toml",
+        "[servers.a]\nurl = \"http://h/\"\n[workspaces.acme.servers.b]\nurl = \"http://h/\"\nalias = \"c\"\n",
+    );
+    write("token", "hidden-token\n");
+    let variables = |name: &str| (name == "HOST").then(|| "h.example".into());
+    let load = || config::load_with(&directory.join("portcullis.toml"), &variables, |_, _| ());
+    let (loaded, ()) = load().unwrap();
+    let servers = &loaded.config.servers;
+    assert_eq!(servers.keys().collect::<Vec<_>>(), ["a", "acme/a", "acme/b"]);
+    assert_eq!(servers["acme/a"].url.as_deref(), Some("https://h.example/"));
+    assert_eq!(servers["acme/a"].auth.secret.as_ref().unwrap().expose(), "hidden-token");
+    assert_eq!(servers["acme/b"].alias.as_deref(), Some("acme/c"));
+    let place = loaded.sources.locate(&At::entry("servers", "acme/b").key("alias")).unwrap();
+    assert!(place.to_string().ends_with("more.toml:5:9"), "{place}");
+    // An entry stands in one file; and what is secret at the top level is secret here.
+    write(
+        "more.toml",
+        "[workspaces.acme.servers.a]\nurl = \"http://h/\"\nauth = { tipe = 1, secret = \"hidden-token\" }\n",
+    );
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("`workspaces.acme.servers.a` is defined twice") && !error.contains("hidden"), "{error}");
+    write("more.toml", "");
+    write("portcullis.toml", "[workspaces.acme.servers.a]\nauth = { tipe = 1, secret = \"hidden-token\" }\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("unknown key `tipe`") && error.contains("****") && !error.contains("hidden"), "{error}");
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
@@ -483,7 +525,8 @@ fn a_damaged_file_is_never_a_panic_and_never_shows_a_secret() {
         .replace("${env:EXAMPLE_TOKEN}", CANARY)
         .replace("\"acme\"", &format!("\"{CANARY}\""))
         .replace("${file:seal.key}", CANARY);
-    assert_eq!(text.matches(CANARY).count(), 3);
+    text += &format!("[workspaces.canary.servers.a.headers]\nX-Key = \"{CANARY}\"\n");
+    assert_eq!(text.matches(CANARY).count(), 4);
     let directory = directory("damaged");
     let path = directory.join("a.toml");
     let mut state = 1_u64;

@@ -21,11 +21,13 @@ use portcullis::config::check_names;
 use portcullis::config::model::Config;
 use portcullis::config::problem::Problems;
 use portcullis::config::problem::Severity;
+use portcullis::config::workspaces;
 use portcullis::mcp::document::Limits;
 use portcullis::mcp::message::Message;
 use portcullis::mcp::revision::Revision;
 use portcullis::policy::Policy;
 use portcullis::principal::Principal;
+use portcullis::principal::Report;
 use portcullis::principal::Subject;
 use serde::Deserialize;
 
@@ -36,6 +38,9 @@ struct Case {
     /// Whether keys are compiled too; most cases leave their digests out.
     #[serde(default)]
     auth: bool,
+    /// Whether rules that can never matter are told too: most cases ask for callers that no issuer could vouch for.
+    #[serde(default)]
+    unused: bool,
     #[serde(default)]
     problems: Vec<String>,
     config: Config,
@@ -47,6 +52,8 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
+    /// That of the caller, in which all names are meant.
+    workspace: Option<String>,
     /// Absent: the caller shows no key.
     key: Option<String>,
     /// What a token says of its bearer.
@@ -57,6 +64,8 @@ struct Asked {
     agent: Option<String>,
     source: Option<IpAddr>,
     toolset: Option<String>,
+    /// What the client says it is in its `User-Agent`.
+    reported_as: Option<String>,
     #[serde(default)]
     now: u64,
     server: String,
@@ -95,15 +104,19 @@ fn files() -> Vec<PathBuf> {
 /// What is not as the file says.
 fn check(file: &Path) -> Vec<String> {
     let name = file.file_name().unwrap().to_string_lossy();
-    let case: Case = match toml::from_str(&std::fs::read_to_string(file).unwrap()) {
+    let mut case: Case = match toml::from_str(&std::fs::read_to_string(file).unwrap()) {
         Ok(case) => case,
         Err(error) => return vec![format!("{name}: {error}")],
     };
     let mut problems = Problems::new();
+    workspaces::join(&mut case.config, &mut problems);
     check_names(&case.config, &mut problems);
     let policy = Policy::compile(&case.config, &mut problems);
     if case.auth {
         Keys::compile(&case.config, &mut problems);
+    }
+    if case.unused {
+        policy.check_unused(&case.config, &mut problems);
     }
     let found: Vec<String> = problems
         .iter()
@@ -130,9 +143,11 @@ fn check(file: &Path) -> Vec<String> {
 
 fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     let Some(action) = action(asked) else { return ("unreadable".to_owned(), None) };
-    let shared = |name: &String| name.as_str().into();
+    let workspace = asked.workspace.as_deref();
+    let qualified = |name: &String| workspaces::qualified(workspace, name);
+    let shared = |name: &String| qualified(name).into();
     let principal = match &asked.key {
-        Some(key) => Principal::of_key(key),
+        Some(key) => Principal::of_key(&qualified(key)),
         None if asked.user.is_none()
             && asked.teams.is_empty()
             && asked.organisation.is_none()
@@ -142,6 +157,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
         }
         None => Principal {
             id: "token".into(),
+            workspace: workspace.map(Into::into),
             key: None,
             teams: asked.teams.iter().map(shared).collect(),
             organisation: asked.organisation.as_ref().map(shared),
@@ -150,11 +166,13 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
             ..Principal::default()
         },
     };
-    let subject =
-        Subject { principal: &principal, source: asked.source, toolset: asked.toolset.as_deref(), now: asked.now };
+    let (toolset, server) = (asked.toolset.as_ref().map(qualified), qualified(&asked.server));
+    let report = Report { user_agent: asked.reported_as.as_deref().map(str::as_bytes), client: None };
+    let (source, toolset, now) = (asked.source, toolset.as_deref(), asked.now);
+    let subject = Subject { principal: &principal, source, toolset, report, now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
-    let call = Call { server: asked.server.as_str().into(), action, opened: Vec::new(), task_tool: None };
-    let view = policy.view(subject, &asked.server);
+    let call = Call { server: server.as_str().into(), action, opened: Vec::new(), task_tool: None };
+    let view = policy.view(subject, &server);
     let target = call.message().and_then(|message| message.target());
     let listed = match call.message().and_then(|message| message.method()) {
         Some("tools/call") => target.map(|tool| view.lists(tool)),

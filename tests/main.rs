@@ -13,6 +13,7 @@ mod e2e;
 mod reference_cascade;
 mod reference_minted;
 mod reference_policy;
+mod reference_reports;
 #[cfg(feature = "fuzzing")]
 mod replay;
 mod support;

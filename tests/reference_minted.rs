@@ -29,8 +29,8 @@ use crate::reference_policy::Asked;
 use crate::reference_policy::ENTRIES;
 use crate::reference_policy::KEYS;
 use crate::reference_policy::Of;
-use crate::reference_policy::Random;
 use crate::reference_policy::SERVERS;
+use crate::support::random::Random;
 
 const CONFIGS: usize = 1_500;
 const CALLS_PER_CONFIG: usize = 50;

@@ -29,6 +29,8 @@ use portcullis::policy::Policy;
 use portcullis::principal::Principal;
 use portcullis::principal::Subject;
 
+use crate::support::random::Random;
+
 const CONFIGS: usize = 2_500;
 const CALLS_PER_CONFIG: usize = 50;
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -386,27 +388,9 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped.collect::<String>())
 }
 
-/// A seeded xorshift generator.
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-
     pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
-    }
-
-    pub(crate) fn of<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn some(&mut self, from: &[&str], most: usize) -> Vec<String> {
-        (0..self.below(most + 1)).map(|_| self.of(from).to_owned()).collect()
     }
 
     fn maybe(&mut self, from: &[&str], most: usize) -> Option<Vec<String>> {

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["call", "network", "seal", "telemetry"],
     &["session", "policy", "quota"],
     &["disk", "net"],
-    &["transport", "auth", "upstream", "audit"],
+    &["transport", "auth", "upstream", "audit", "search"],
     &["snapshot"],
     &["runtime"],
     &["gateway", "admin"],
@@ -65,10 +65,11 @@ const FOUNDATIONS: &[&str] = &[
 /// What the gateway relies on was read and measured in this one version.
 const PINGORA_PINNED: &str = "=0.9.1";
 
-/// Packages in Cargo.lock. Pingora alone brings about 240; the rest was counted when it was added (353 in all, of which the
-/// eleven that `listenfd` brings for other systems are never built, and four are for man pages and completions). The
-/// margin is for updates that split a crate. A new dependency raises this number in the commit that gives its reason.
-const PACKAGES_MAX: usize = 365;
+/// Packages in Cargo.lock. Pingora alone brings about 240; the rest was counted when it was added (375 in all, of which the
+/// eleven that `listenfd` brings for other systems are never built, four are for man pages and completions, six are SQLite and what
+/// speaks to it, and 15 are built with
+/// the feature `otlp` alone). The margin is for updates that split a crate. A new dependency raises this number in the commit that gives its reason.
+const PACKAGES_MAX: usize = 388;
 
 /// Never in the tree: a second TLS implementation or provider, and regular expressions that backtrack.
 const BANNED_CRATES: &[&str] = &[

@@ -64,6 +64,7 @@ impl Kept {
             http_method: Some("POST"),
             target: Some(b"/mcp/database"),
             user_agent: Some(b"an-agent/1.0 (linux)"),
+            reported_agent: None,
             rpc_method: Some("tools/call"),
             revision: Some(Revision::V2025_11_25),
             transport: Some("streamable-http"),

@@ -14,6 +14,7 @@ mod tests;
 use std::io;
 use std::thread::JoinHandle;
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 pub use crate::admin::address::AdminAddress;
@@ -30,15 +31,49 @@ pub struct Probes {
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
 }
 
-/// Whether the gateway can take calls: it can if all of it is as it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether the gateway can take calls: it can if everything that counts is as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// A configuration is in force.
-    pub config_loaded: bool,
-    /// The record can be written.
-    pub audit_available: bool,
-    /// The gateway is going down.
-    pub draining: bool,
+    /// What was looked at, in the order in which it is told.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that should be as it is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What should be: `audit_available`, `server/github`.
+    pub name: String,
+    /// Whether it is.
+    pub ok: bool,
+    /// Whether calls are to go elsewhere while it is not. A server that is down is down for every gateway.
+    pub counts: bool,
+    /// More about it, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Check {
+    /// Something without which the gateway is not ready.
+    pub fn counting(name: impl Into<String>, ok: bool) -> Self {
+        Self { name: name.into(), ok, counts: true, detail: None }
+    }
+
+    /// Something that is good to know.
+    pub fn informing(name: impl Into<String>, ok: bool) -> Self {
+        Self { counts: false, ..Self::counting(name, ok) }
+    }
+
+    /// With more about it.
+    pub fn with(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+impl Readiness {
+    /// Whether calls may come.
+    pub fn is_ready(&self) -> bool {
+        self.checks.iter().all(|check| check.ok || !check.counts)
+    }
 }
 
 /// The admin listener could not be started.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -20,9 +21,10 @@ use http::StatusCode;
 use http::Uri;
 use http::header;
 use http::uri::Authority;
+use serde::Serialize;
 
+use crate::admin::Check;
 use crate::admin::Probes;
-use crate::admin::Readiness;
 use crate::admin::address::is_loopback;
 
 /// Version 0.0.4 of the text format.
@@ -44,21 +46,44 @@ async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     ([(header::CONTENT_TYPE, METRICS_TYPE)], (probes.metrics)()).into_response()
 }
 
-async fn readyz(State(probes): State<Arc<Probes>>, uri: Uri) -> Response {
-    let Readiness { config_loaded, audit_available, draining } = (probes.readiness)();
-    let checks = [("config_loaded", config_loaded), ("audit_available", audit_available), ("not_draining", !draining)];
-    let ready = checks.iter().all(|(_, holds)| *holds);
-    let mut text = String::new();
-    if uri.query().is_some_and(|query| query.split('&').any(is_verbose)) {
-        for (name, holds) in checks {
-            let (mark, word) = if holds { ('+', "ok") } else { ('-', "failed") };
-            let _ = writeln!(text, "[{mark}] {name} {word}");
-        }
+async fn readyz(State(probes): State<Arc<Probes>>, headers: HeaderMap, uri: Uri) -> Response {
+    let readiness = (probes.readiness)();
+    let (status, verdict) = if readiness.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    };
+    let is_verbose = uri.query().is_some_and(|query| query.split('&').any(is_verbose));
+    if wants_json(&headers) {
+        let checks = is_verbose.then_some(readiness.checks.as_slice());
+        return (status, Json(ReadinessTold { ready: readiness.is_ready(), checks })).into_response();
     }
-    let (status, verdict) =
-        if ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
+    let mut text = String::new();
+    for Check { name, ok, counts, detail } in readiness.checks.iter().filter(|_| is_verbose) {
+        let (mark, word) = if *ok { ('+', "ok") } else { ('-', "failed") };
+        let _ = write!(text, "[{mark}] {name} {word}");
+        if let Some(detail) = detail {
+            let _ = write!(text, ": {detail}");
+        }
+        text.push_str(if *ok || *counts { "\n" } else { " (does not count)\n" });
+    }
     text.push_str(verdict);
     (status, text).into_response()
+}
+
+/// Readiness as programs read it.
+#[derive(Serialize)]
+struct ReadinessTold<'r> {
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<&'r [Check]>,
+}
+
+/// Whether the caller asks for JSON by name.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let mut ranges = accepted.flat_map(|accept| accept.split(','));
+    ranges.any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn is_verbose(pair: &str) -> bool {

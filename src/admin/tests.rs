@@ -15,19 +15,33 @@ use std::time::Duration;
 
 use super::*;
 
-const READY: Readiness = Readiness { config_loaded: true, audit_available: true, draining: false };
+fn ready() -> Readiness {
+    let checks = vec![
+        Check::counting("config_loaded", true).with("revision 3"),
+        Check::counting("audit_available", true),
+        Check::informing("server/a", true),
+    ];
+    Readiness { checks }
+}
+
+/// The same with one thing amiss.
+fn ready_but_for(name: &str) -> Readiness {
+    let mut readiness = ready();
+    readiness.checks.iter_mut().filter(|check| check.name == name).for_each(|check| check.ok = false);
+    readiness
+}
 
 fn probes(readiness: &Arc<Mutex<Readiness>>) -> Probes {
     let readiness = Arc::clone(readiness);
     Probes {
         metrics: Box::new(|| "portcullis_streams 3\n".into()),
-        readiness: Box::new(move || *readiness.lock().unwrap()),
+        readiness: Box::new(move || readiness.lock().unwrap().clone()),
     }
 }
 
 /// A listener on a port of the system's choice, whose gateway is ready until the test says otherwise.
 fn started() -> (Admin, SocketAddr, Arc<Mutex<Readiness>>) {
-    let readiness = Arc::new(Mutex::new(READY));
+    let readiness = Arc::new(Mutex::new(ready()));
     let admin = start(&check_address("127.0.0.1:0").unwrap(), probes(&readiness)).unwrap();
     let AdminAddress::Tcp(address) = *admin.address() else { panic!("a port was asked for") };
     (admin, address, readiness)
@@ -74,17 +88,53 @@ fn metrics_and_life_are_told() {
 fn each_thing_that_is_amiss_makes_the_gateway_unready() {
     let (_admin, address, readiness) = started();
     assert!(get(address, "/readyz").ends_with("\r\n\r\nready\n"));
-    for (state, line) in [
-        (Readiness { config_loaded: false, ..READY }, "[-] config_loaded failed\n"),
-        (Readiness { audit_available: false, ..READY }, "[-] audit_available failed\n"),
-        (Readiness { draining: true, ..READY }, "[-] not_draining failed\n"),
+    for (name, line) in [
+        ("config_loaded", "[-] config_loaded failed: revision 3\n"),
+        ("audit_available", "[-] audit_available failed\n"),
     ] {
-        *readiness.lock().unwrap() = state;
+        *readiness.lock().unwrap() = ready_but_for(name);
         let answer = get(address, "/readyz?verbose");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(line), "{answer}");
         assert_eq!(answer.matches("[+]").count(), 2, "{answer}");
         assert!(get(address, "/readyz").ends_with("\r\n\r\nnot ready\n"));
         assert!(get(address, "/livez").starts_with("HTTP/1.1 200 "), "a gateway that is not ready is alive");
+    }
+}
+
+#[test]
+fn what_does_not_count_is_told_and_changes_nothing() {
+    let (_admin, address, readiness) = started();
+    *readiness.lock().unwrap() = ready_but_for("server/a");
+    let answer = get(address, "/readyz?verbose=1");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("[-] server/a failed (does not count)\nready\n"),
+        "{answer}"
+    );
+    assert!(get(address, "/readyz").ends_with("\r\n\r\nready\n"));
+}
+
+#[test]
+fn readiness_is_told_as_json_to_who_asks_for_it() {
+    let (_admin, address, readiness) = started();
+    let json = |target: &str, accept: &str| {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let answer = ask(address, &request);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    };
+    *readiness.lock().unwrap() = ready_but_for("audit_available");
+    let (head, body) = json("/readyz?verbose", "text/html, Application/JSON;q=0.9");
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("content-type: application/json\r\n"), "{head}");
+    let expected = serde_json::json!({ "ready": false, "checks": [
+        { "name": "config_loaded", "ok": true, "counts": true, "detail": "revision 3" },
+        { "name": "audit_available", "ok": false, "counts": true },
+        { "name": "server/a", "ok": true, "counts": false },
+    ] });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
+    assert_eq!(json("/readyz", "application/json").1, r#"{"ready":false}"#);
+    for other in ["*/*", "text/plain", "application/jsonl"] {
+        assert_eq!(json("/readyz", other).1, "not ready\n", "{other}");
     }
 }
 
@@ -178,7 +228,7 @@ fn an_address_in_use_is_named() {
 #[test]
 fn a_unix_socket_serves_its_group_and_goes_away() {
     let path = directory("serves").join("admin.sock");
-    let readiness = Arc::new(Mutex::new(READY));
+    let readiness = Arc::new(Mutex::new(ready()));
     let address = check_address(&format!("unix:{}", path.display())).unwrap();
     let admin = start(&address, probes(&readiness)).unwrap();
     assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
@@ -197,7 +247,7 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
     let directory = directory("stale");
     let path = directory.join("admin.sock");
     let address = AdminAddress::Unix(path.clone());
-    let readiness = Arc::new(Mutex::new(READY));
+    let readiness = Arc::new(Mutex::new(ready()));
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a socket stays behind its process");
     let admin = start(&address, probes(&readiness)).unwrap();

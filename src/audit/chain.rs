@@ -22,6 +22,10 @@ use sha2::Sha256;
 pub(super) const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Name of the kind that may skip numbers and may say how much of the segment before it counts.
 pub(super) const RECOVERED: &str = "recovered";
+/// Bytes of a kind's name.
+const KIND_BYTES_MAX: usize = 32;
+/// Bytes of a time.
+const TIME_BYTES: usize = 27;
 
 /// The end of a chain: what the next line refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +39,6 @@ pub(super) struct Tip {
 impl Tip {
     /// Before the first record.
     pub(super) const START: Self = Self { seq: 0, hash: [0; 32] };
-}
-
-/// What an unbroken chain holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Verified {
-    /// Segments read.
-    pub segments: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Number of the last record.
-    pub last_seq: u64,
 }
 
 /// The first place at which a chain does not hold.
@@ -108,10 +101,73 @@ impl<'l> Head<'l> {
     }
 }
 
+/// What a canonical line begins with. Reading it takes no JSON reader, and so says less: that a line is an object after
+/// all, its own digest in the next line vouches for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lead<'l> {
+    pub(super) seq: u64,
+    prev: &'l [u8],
+    pub(super) kind: &'l [u8],
+    /// What follows the kind's quotation mark.
+    rest: &'l [u8],
+}
+
+impl<'l> Lead<'l> {
+    pub(super) fn read(line: &'l [u8]) -> Option<Self> {
+        let printable = line.iter().fold(true, |all, byte| all & matches!(byte, 0x20..=0x7e));
+        let rest = line.strip_prefix(b"{\"seq\":").filter(|_| printable && line.ends_with(b"}"))?;
+        let (seq, rest) = number(rest)?;
+        let (prev, rest) = rest.strip_prefix(b",\"prev\":\"")?.split_at_checked(64)?;
+        let rest = rest.strip_prefix(b"\",\"kind\":\"")?;
+        let (kind, rest) = rest.split_at_checked(rest.iter().take(KIND_BYTES_MAX).position(|byte| *byte == b'"')?)?;
+        Some(Self { seq, prev, kind, rest })
+    }
+
+    /// When the record was made, as it stands there.
+    pub(super) fn time(&self) -> Option<&'l [u8]> {
+        self.rest.strip_prefix(b"\",\"time\":\"")?.split_at_checked(TIME_BYTES).map(|(time, _)| time)
+    }
+
+    /// Number of the intent of a result.
+    pub(super) fn intent(&self) -> Option<u64> {
+        let rest = self.rest.strip_prefix(b"\",\"time\":\"")?.get(TIME_BYTES..)?;
+        number(rest.strip_prefix(b"\",\"intent\":")?).map(|(intent, _)| intent)
+    }
+
+    /// Whether numbers may be missing before it.
+    pub(super) fn may_skip(&self) -> bool {
+        self.kind == RECOVERED.as_bytes()
+    }
+
+    /// Where the chain stands after this line, if it continues `tip`.
+    pub(super) fn follow(&self, tip: Tip, line: &[u8]) -> Result<Tip, Flaw> {
+        if !is_hex_of(self.prev, &tip.hash) {
+            return Err(Flaw::WrongPrev);
+        }
+        self.counts_on(tip)?;
+        Ok(Tip { seq: self.seq, hash: Sha256::digest(line).into() })
+    }
+
+    /// Whether its number follows that of `tip`.
+    pub(super) fn counts_on(&self, tip: Tip) -> Result<(), Flaw> {
+        let follows = tip.seq.checked_add(1) == Some(self.seq) || (self.may_skip() && self.seq > tip.seq);
+        if follows { Ok(()) } else { Err(Flaw::WrongSeq) }
+    }
+}
+
+/// A number without leading zeros, and what follows it.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(digits)?;
+    let number =
+        digits.iter().try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    (!digits.is_empty() && (digits.len() == 1 || !digits.starts_with(b"0"))).then_some((number, rest))
+}
+
 /// Where the chain stands after `line` (without its newline), if it continues `tip`.
 pub(super) fn follow(tip: Tip, line: &[u8]) -> Result<Tip, Flaw> {
     let head = Head::read(line).ok_or(Flaw::NotARecord)?;
-    if !is_hex_of(head.prev, &tip.hash) {
+    if !is_hex_of(head.prev.as_bytes(), &tip.hash) {
         return Err(Flaw::WrongPrev);
     }
     if tip.seq.checked_add(1) != Some(head.seq) && !(head.kind == RECOVERED && head.seq > tip.seq) {
@@ -120,8 +176,8 @@ pub(super) fn follow(tip: Tip, line: &[u8]) -> Result<Tip, Flaw> {
     Ok(Tip { seq: head.seq, hash: Sha256::digest(line).into() })
 }
 
-fn is_hex_of(text: &str, bytes: &[u8; 32]) -> bool {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+fn is_hex_of(text: &[u8], bytes: &[u8; 32]) -> bool {
+    let (pairs, rest) = text.as_chunks::<2>();
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -144,8 +200,15 @@ pub(super) struct Lines {
 impl Lines {
     /// The lines within the first `bytes` bytes of a file.
     pub(super) fn open(path: &Path, bytes: u64) -> io::Result<Self> {
-        let reader = BufReader::with_capacity(256 * 1024, File::open(path)?).take(0);
-        Ok(Self { reader, line: Vec::new(), left: bytes })
+        Self::open_at(path, 0, bytes)
+    }
+
+    /// The same, of which the first begins at `start`.
+    pub(super) fn open_at(path: &Path, start: u64, bytes: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(start))?;
+        let reader = BufReader::with_capacity(256 * 1024, file).take(0);
+        Ok(Self { reader, line: Vec::new(), left: bytes.saturating_sub(start) })
     }
 
     /// The next line with its newline, if it has one; at most [`LINE_BYTES_MAX`] bytes of it. `None` at the end.
@@ -221,40 +284,4 @@ pub(super) fn whole_bytes(segment: &Path) -> io::Result<u64> {
         None if start == 0 => Ok(0),
         None => Err(io::Error::new(io::ErrorKind::InvalidData, "the segment's last line does not end")),
     }
-}
-
-/// Reads every line of every segment in `directory` and follows the chain from its beginning.
-///
-/// A pure reader: it changes nothing and takes no lock. Beside a running gateway the last line may be on its way.
-pub fn verify_chain(directory: &Path) -> Result<Verified, Break> {
-    let segments = segments(directory)?;
-    let mut verified = Verified::default();
-    let mut tip = Tip::START;
-    for (position, segment) in segments.iter().enumerate() {
-        let bytes = counted_bytes(segment, segments.get(position + 1));
-        let (end, records) = verify_segment(segment, bytes, tip)?;
-        tip = end;
-        verified.segments += 1;
-        verified.records += records;
-        verified.last_seq = tip.seq;
-    }
-    Ok(verified)
-}
-
-fn verify_segment(segment: &Path, bytes: io::Result<u64>, mut tip: Tip) -> Result<(Tip, u64), Break> {
-    let broken = |line, flaw| Break { file: segment.to_owned(), line, flaw };
-    let mut lines = bytes.and_then(|bytes| Lines::open(segment, bytes)).map_err(|error| broken(0, error.into()))?;
-    let mut records = 0;
-    while let Some(line) = lines.next().map_err(|error| broken(records + 1, error.into()))? {
-        tip = line
-            .strip_suffix(b"\n")
-            .ok_or(Flaw::Torn)
-            .and_then(|line| follow(tip, line))
-            .map_err(|flaw| broken(records + 1, flaw))?;
-        if records == 0 && first_seq(segment) != Some(tip.seq) {
-            return Err(broken(1, Flaw::WrongName));
-        }
-        records += 1;
-    }
-    Ok((tip, records))
 }

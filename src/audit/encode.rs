@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::audit::coalesce::Coalesced;
+use crate::audit::evidence::Removal;
 use crate::audit::line::Line;
 use crate::audit::record::Certificate;
 use crate::audit::record::Digested;
@@ -18,9 +19,11 @@ use crate::audit::segments::Cut;
 use crate::audit::tally::Counts;
 use crate::audit::uri;
 use crate::config::problem::At;
+use crate::config::workspaces;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
 use crate::principal::Link;
+use crate::principal::Minted;
 
 /// Bytes kept of a short word such as a method or a revision.
 const WORD_BYTES_MAX: usize = 64;
@@ -70,20 +73,25 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     revision(line, request.revision);
     text(line, "transport", request.transport, WORD_BYTES_MAX);
     session(line, request.session);
+    // Who is not known is where callers are who show nothing.
+    let workspace = request.principal.and_then(|principal| principal.workspace.as_deref());
+    line.word("workspace", workspace.unwrap_or(workspaces::DEFAULT));
     if let Some(principal) = request.principal {
         line.text("principal", principal.id.as_bytes(), NAME_BYTES_MAX);
         line.word("credential", principal.credential());
-        text(line, "user", principal.user.as_deref(), NAME_BYTES_MAX);
+        name(line, "user", principal.user.as_deref());
         if !principal.teams.is_empty() {
-            line.texts("teams", &principal.teams, TEAMS_MAX, NAME_BYTES_MAX);
+            let teams = principal.teams.iter().map(|team| workspaces::bare(team));
+            line.texts("teams", teams, TEAMS_MAX, NAME_BYTES_MAX);
         }
-        text(line, "organisation", principal.organisation.as_deref(), NAME_BYTES_MAX);
-        text(line, "agent", principal.agent.as_deref(), NAME_BYTES_MAX);
+        name(line, "organisation", principal.organisation.as_deref());
+        name(line, "agent", principal.agent.as_deref());
         if let Some(minted) = &principal.minted {
-            line.texts("chain", &minted.chain(), CHAIN_MAX, TEXT_BYTES_MAX);
+            chain(line, "chain", minted);
         }
     }
-    text(line, "server", request.server, NAME_BYTES_MAX);
+    text(line, "reported_agent", request.reported_agent, NAME_BYTES_MAX);
+    name(line, "server", request.server);
     text(line, "tool", request.tool, NAME_BYTES_MAX);
     text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);
     text(line, "prompt", request.prompt, NAME_BYTES_MAX);
@@ -101,7 +109,8 @@ fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>)
     let Some(certificate) = certificate else { return };
     line.text("client_cert_subject", certificate.subject.as_bytes(), TEXT_BYTES_MAX);
     if !certificate.names.is_empty() {
-        line.texts("client_cert_names", certificate.names, CERTIFICATE_NAMES_MAX, TEXT_BYTES_MAX);
+        let names = certificate.names.iter().map(String::as_str);
+        line.texts("client_cert_names", names, CERTIFICATE_NAMES_MAX, TEXT_BYTES_MAX);
     }
     line.hex("client_cert_sha256", certificate.sha256);
 }
@@ -111,7 +120,7 @@ pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
     decision(line, ALLOWED, permission.reason, permission.rule);
     digested(line, "sent_sha256", "sent_bytes", permission.sent);
     if let Some(minted) = permission.minted {
-        line.texts("minted", &minted.chain(), CHAIN_MAX, TEXT_BYTES_MAX);
+        chain(line, "minted", minted);
         line.time("minted_until", minted.expires.saturating_mul(1_000_000));
         if let Some(link) = minted.last() {
             minted_link(line, link);
@@ -119,18 +128,25 @@ pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
     }
 }
 
+/// Everybody in a minted key.
+fn chain(line: &mut Line<'_>, name: &str, minted: &Minted) {
+    line.texts(name, minted.chain().iter().map(String::as_str), CHAIN_MAX, TEXT_BYTES_MAX);
+}
+
 /// What is left to a minted key by its last link.
 fn minted_link(line: &mut Line<'_>, link: &Link) {
     if let Some(servers) = &link.servers {
+        let servers = servers.iter().map(|server| workspaces::bare(server));
         line.texts("minted_servers", servers, MINTED_MAX, NAME_BYTES_MAX);
     }
     if !link.tools.is_empty() {
         let of_server = |(server, tools): &(Arc<str>, Vec<Arc<str>>)| {
+            let server = workspaces::bare(server);
             let none = tools.is_empty().then(|| format!("{server}/"));
             none.into_iter().chain(tools.iter().map(move |tool| format!("{server}/{tool}"))).collect::<Vec<_>>()
         };
         let tools: Vec<String> = link.tools.iter().flat_map(of_server).take(MINTED_MAX).collect();
-        line.texts("minted_tools", &tools, MINTED_MAX, TEXT_BYTES_MAX);
+        line.texts("minted_tools", tools.iter().map(String::as_str), MINTED_MAX, TEXT_BYTES_MAX);
     }
 }
 
@@ -204,6 +220,13 @@ pub(super) fn recovery(line: &mut Line<'_>, recovery: &Recovery<'_>) {
     number(line, "unavailable_us", recovery.unavailable_micros);
 }
 
+/// Which segments are about to be removed.
+pub(super) fn removal(line: &mut Line<'_>, removal: &Removal) {
+    line.number("last_seq", removal.last_seq());
+    line.number("leaves", removal.leaves());
+    line.number("removed_bytes", removal.bytes);
+}
+
 fn decision(line: &mut Line<'_>, decision: &'static str, reason: &'static str, rule: Option<&At>) {
     line.word("decision", decision);
     line.text("reason", reason.as_bytes(), WORD_BYTES_MAX);
@@ -216,6 +239,11 @@ fn text(line: &mut Line<'_>, name: &str, text: Option<&str>, bytes_max: usize) {
     if let Some(text) = text {
         line.text(name, text.as_bytes(), bytes_max);
     }
+}
+
+/// What a qualified name is called in its workspace.
+fn name(line: &mut Line<'_>, field: &str, name: Option<&str>) {
+    text(line, field, name.map(workspaces::bare), NAME_BYTES_MAX);
 }
 
 fn number(line: &mut Line<'_>, name: &str, number: Option<u64>) {

@@ -95,15 +95,21 @@ impl<'b> Line<'b> {
     }
 
     /// A list of such texts, at most `count_max` of them.
-    pub(super) fn texts(&mut self, name: &str, texts: &[impl AsRef<str>], count_max: usize, bytes_max: usize) {
+    pub(super) fn texts<'t>(
+        &mut self,
+        name: &str,
+        texts: impl Iterator<Item = &'t str>,
+        count_max: usize,
+        bytes_max: usize,
+    ) {
         self.name(name);
         self.buffer.push(b'[');
-        for (position, text) in texts.iter().take(count_max).enumerate() {
+        for (position, text) in texts.take(count_max).enumerate() {
             if position > 0 {
                 self.buffer.push(b',');
             }
             self.buffer.push(b'"');
-            push_text(self.buffer, text.as_ref().as_bytes(), bytes_max);
+            push_text(self.buffer, text.as_bytes(), bytes_max);
             self.buffer.push(b'"');
         }
         self.buffer.push(b']');
@@ -287,6 +293,13 @@ fn push_number(buffer: &mut Vec<u8>, mut number: u64, digits_min: usize) {
         used += 1;
     }
     buffer.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// A time as it stands in records. Texts of times sort like times.
+pub fn time_text(micros: u64) -> String {
+    let mut text = Vec::new();
+    push_time(&mut text, micros);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn push_time(buffer: &mut Vec<u8>, micros: u64) {

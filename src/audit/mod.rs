@@ -4,11 +4,14 @@
 //! afterwards, or a refusal. Each line names the digest of the line before it. A log that cannot take a record says
 //! so before anything is sent. Fields are listed in docs/audit.md.
 
+mod access;
 mod beside;
 mod chain;
 mod coalesce;
 mod encode;
+pub mod evidence;
 mod line;
+mod notarize;
 mod record;
 mod recover;
 mod segments;
@@ -28,13 +31,20 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use crate::audit::access::Ended;
+pub use crate::audit::access::access_line;
 pub use crate::audit::chain::Break;
 pub use crate::audit::chain::Flaw;
-pub use crate::audit::chain::Verified;
-pub use crate::audit::chain::verify_chain;
 use crate::audit::coalesce::Coalesced;
 use crate::audit::coalesce::Coalescer;
 use crate::audit::encode::Recovery;
+use crate::audit::evidence::Notary;
+use crate::audit::evidence::Signing;
+use crate::audit::evidence::SigningError;
+pub use crate::audit::evidence::Verified;
+pub use crate::audit::evidence::verify_chain;
+pub use crate::audit::line::time_text;
+use crate::audit::notarize::Notarizing;
 pub use crate::audit::record::Certificate;
 pub use crate::audit::record::Digested;
 pub use crate::audit::record::Digester;
@@ -52,6 +62,8 @@ use crate::audit::segments::Segments;
 use crate::audit::tally::Counts;
 use crate::audit::tally::Kind;
 pub use crate::audit::tally::Stats;
+pub use crate::audit::uri::concealed;
+use crate::audit::writer::Appended;
 pub use crate::audit::writer::Unavailable;
 use crate::audit::writer::Writer;
 use crate::clock;
@@ -84,6 +96,19 @@ pub struct Settings {
     pub refusal_bytes_per_hour_max: u64,
     /// How long after a failed attempt to begin a segment the next one is made.
     pub retry_ms: u64,
+    /// What signs checkpoints; without it there are none.
+    pub signing: Option<Signing>,
+    /// Which segments are removed in time.
+    pub retention: Retention,
+}
+
+/// How much of the record is kept. Only whole segments are removed, and never the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Days for which a record is kept at least.
+    pub days: Option<u64>,
+    /// Bytes of segments above which the oldest go.
+    pub bytes_max: Option<u64>,
 }
 
 impl Settings {
@@ -97,6 +122,8 @@ impl Settings {
             pending_max: PENDING_MAX,
             refusal_bytes_per_hour_max: REFUSAL_BYTES_PER_HOUR_MAX,
             retry_ms: 1_000,
+            signing: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -112,6 +139,9 @@ pub enum OpenError {
         "the audit chain is broken: {0} (help: the segment was changed or damaged; keep it, and begin a new audit directory)"
     )]
     Broken(#[from] Break),
+    /// The log is not the one that was signed, or nothing can be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// A file, or the log's thread, could not be made or changed.
     #[error("the audit log `{}` cannot be written to: {error}", .path.display())]
     Io {
@@ -142,6 +172,7 @@ pub struct Log {
     writer: Arc<Writer>,
     coalescer: Mutex<Coalescer>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    notarizing: Mutex<Option<Notarizing>>,
 }
 
 impl Log {
@@ -174,6 +205,8 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let path = settings.directory;
         let failed = |error| OpenError::Io { path: path.clone(), error };
+        let notary = settings.signing.map(|signing| Notary::open(&path, signing)).transpose()?;
+        let (notary, torn) = notary.unzip();
         let mut segments = Segments::new(directory, create, settings.segment_bytes_max, found.last);
         segments.prepare(found.tip.seq + 1).map_err(failed)?;
         let writer = Writer::new(settings.level, settings.queue_records_max, found.tip, found.sharing, segments);
@@ -182,12 +215,18 @@ impl Log {
             let recovery = Recovery { cause: "torn_tail", cut: Some(cut), ..Recovery::default() };
             writer.begin(now_micros, &recovery).map_err(failed)?;
         }
+        if let Some(torn) = torn.flatten() {
+            let recovery = Recovery { cause: "torn_checkpoint", cut: Some(&torn), ..Recovery::default() };
+            writer.begin(now_micros, &recovery).map_err(failed)?;
+        }
         let shared = Arc::clone(&writer);
         let retry = Duration::from_millis(settings.retry_ms);
         let thread =
             thread::Builder::new().name("audit".into()).spawn(move || worker::run(&shared, retry)).map_err(failed)?;
+        let notarizing = notary.map(|notary| Notarizing::start(notary, Arc::clone(&writer), settings.retention));
+        let notarizing = Mutex::new(notarizing.transpose().map_err(failed)?);
         let coalescer = Coalescer::new(settings.pending_max, settings.refusal_bytes_per_hour_max);
-        Ok(Self { writer, coalescer: Mutex::new(coalescer), thread: Mutex::new(Some(thread)) })
+        Ok(Self { writer, coalescer: Mutex::new(coalescer), thread: Mutex::new(Some(thread)), notarizing })
     }
 
     /// Puts on record that a request is about to go upstream; only then may it.
@@ -218,10 +257,10 @@ impl Log {
         let _ = self.writer.append(Kind::Result, now_micros, |line| encode::outcome(line, receipt.seq, outcome));
     }
 
-    /// Puts on record that an authenticated caller's request was refused, and says under which number. What cannot be written is counted
-    /// like a result.
+    /// Puts on record that an authenticated caller's request was refused, and tells the record's number. What cannot be
+    /// written is counted like a result.
     pub fn refused(&self, request: &Request<'_>, refusal: &Refusal<'_>, now_micros: u64) -> Result<u64, Unavailable> {
-        self.write_refusal(request, refusal, now_micros).map(|(seq, _)| seq)
+        self.write_refusal(request, refusal, now_micros).map(|appended| appended.seq)
     }
 
     /// Puts on record that a request was refused before its caller was known: the first of its address prefix, reason
@@ -232,8 +271,8 @@ impl Log {
         self.write_counts(&mut coalescer, due.counted, now_micros);
         if !due.full {
             self.writer.tally.coalesce();
-        } else if let Ok((_, bytes)) = self.write_refusal(request, refusal, now_micros) {
-            coalescer.spend(bytes);
+        } else if let Ok(appended) = self.write_refusal(request, refusal, now_micros) {
+            coalescer.spend(appended.bytes);
         }
     }
 
@@ -286,20 +325,21 @@ impl Log {
         // A thread that panicked has said so itself.
         let _ = thread.join();
         self.writer.close();
+        if let Some(notarizing) = self.notarizing.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            notarizing.end();
+        }
     }
 
-    /// The number of the record, and its bytes.
     fn write_refusal(
         &self,
         request: &Request<'_>,
         refusal: &Refusal<'_>,
         now_micros: u64,
-    ) -> Result<(u64, u64), Unavailable> {
-        let appended = self.writer.append(Kind::Refused, now_micros, |line| {
+    ) -> Result<Appended, Unavailable> {
+        self.writer.append(Kind::Refused, now_micros, |line| {
             encode::request(line, request);
             encode::refusal(line, refusal);
-        })?;
-        Ok((appended.seq, appended.bytes))
+        })
     }
 
     fn write_counts(&self, coalescer: &mut Coalescer, counted: Vec<Coalesced>, now_micros: u64) {

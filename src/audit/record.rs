@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub target: Option<&'a [u8]>,
     /// The `User-Agent` header as received.
     pub user_agent: Option<&'a [u8]>,
+    /// The agents of which rules speak and that the client says it is, with commas between them.
+    pub reported_agent: Option<&'a str>,
     /// The JSON-RPC method.
     pub rpc_method: Option<&'a str>,
     /// The protocol revision the request is judged under; the record adds its era.
@@ -43,7 +45,7 @@ pub struct Request<'a> {
     pub session: Option<&'a str>,
     /// The authenticated caller.
     pub principal: Option<&'a Principal>,
-    /// The server's configured name.
+    /// The server's qualified name: the record has its workspace in a field of its own.
     pub server: Option<&'a str>,
     /// The tool's name as the client wrote it.
     pub tool: Option<&'a str>,

@@ -14,6 +14,7 @@ use crate::audit::chain::Break;
 use crate::audit::chain::Flaw;
 use crate::audit::chain::Lines;
 use crate::audit::chain::Tip;
+use crate::audit::evidence;
 use crate::audit::segments::Cut;
 use crate::audit::writer::Sharing;
 use crate::disk::append::AppendFile;
@@ -52,7 +53,7 @@ pub(super) fn recover(directory: &Path) -> Result<Found, OpenError> {
         // Nothing in it became a record, so the chain ends in the segment before.
         fs::remove_file(&segment).map_err(failed)?;
     }
-    Ok(Found { tip: Tip::START, last: None, cut, sharing: Sharing::No })
+    Ok(Found { tip: evidence::start(directory)?, last: None, cut, sharing: Sharing::No })
 }
 
 /// Finds the chain's end beside the process that writes it, which vouches for it.
@@ -109,9 +110,9 @@ fn end_of_segment(segment: &PathBuf, before: Option<&PathBuf>) -> Result<End, Br
     }
 }
 
-/// The end of the chain before a segment.
+/// The end of the chain before a segment. Before the first it is what retention left of it.
 fn start_of(segment: &PathBuf, before: Option<&PathBuf>) -> Result<Tip, Break> {
-    let Some(before) = before else { return Ok(Tip::START) };
+    let Some(before) = before else { return evidence::start(segment.parent().unwrap_or(Path::new("."))) };
     let broken = |flaw| Break { file: before.clone(), line: 0, flaw };
     let end = chain::counted_bytes(before, Some(segment)).and_then(|bytes| chain::end_of(before, bytes));
     match end {

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Refused,
     /// Something happened to the log itself.
     Recovered,
+    /// Its first segments are about to be removed.
+    Removed,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
             Self::Result => "result",
             Self::Refused => "refused",
             Self::Recovered => chain::RECOVERED,
+            Self::Removed => "removed",
         }
     }
 }
@@ -48,7 +51,7 @@ impl Counts {
             Kind::Intent => self.intents += 1,
             Kind::Result => self.results += 1,
             Kind::Refused => self.refusals += 1,
-            Kind::Recovered => self.recoveries += 1,
+            Kind::Recovered | Kind::Removed => self.recoveries += 1,
         }
     }
 

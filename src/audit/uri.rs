@@ -11,7 +11,7 @@ const HIDDEN: char = '…';
 const QUERY_NAME_BYTES_MAX: usize = 32;
 
 /// The URI without what may be a secret.
-pub(super) fn concealed(uri: &str) -> Cow<'_, str> {
+pub fn concealed(uri: &str) -> Cow<'_, str> {
     if !uri.contains(['@', '?', '#']) {
         return Cow::Borrowed(uri);
     }

@@ -331,6 +331,16 @@ impl Writer {
         Ok(())
     }
 
+    /// The last record that is kept as the level says. Nothing up to it is ever cut off.
+    pub(super) fn kept(&self) -> Tip {
+        self.state().kept
+    }
+
+    /// Whether no other process writes to the directory.
+    pub(super) fn is_alone(&self) -> bool {
+        self.state().sharing == Sharing::No
+    }
+
     /// Takes no more intents and lets the thread end when everything is written.
     pub(super) fn stop(&self) {
         self.state().stopping = true;

@@ -10,7 +10,14 @@ pub fn challenge(shown: Option<AuthError>) -> &'static str {
     match shown {
         None => r#"Bearer realm="portcullis""#,
         Some(
-            AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Revoked | AuthError::Source,
+            AuthError::Unknown
+            | AuthError::Disabled
+            | AuthError::Expired
+            | AuthError::Revoked
+            | AuthError::Source
+            | AuthError::Certificate
+            | AuthError::CertificateExpired
+            | AuthError::CertificateAmbiguous,
         ) => r#"Bearer realm="portcullis", error="invalid_token", error_description="the key is not valid""#,
         Some(AuthError::Malformed) => {
             r#"Bearer realm="portcullis", error="invalid_request", error_description="show one key as a Bearer token""#

@@ -1,7 +1,7 @@
 //! Which keys and key headers does the configuration name?
 //!
-//! Every mistake is reported at its place: a digest that is none, a digest given to two keys, a header that cannot
-//! carry a key because it means something else.
+//! Every mistake is reported at its place: a digest that is none, a digest or certificate given to two keys, a header that
+//! cannot carry a key because it means something else.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -14,17 +14,21 @@ use crate::auth::Entry;
 use crate::auth::Keys;
 use crate::auth::Minter;
 use crate::auth::Terms;
+use crate::auth::certificate::Certificates;
+use crate::auth::certificate::Mark;
 use crate::auth::key;
+use crate::auth::key::Beginnings;
 use crate::auth::key::Digest;
+use crate::auth::key::Form;
 use crate::auth::presented::BUILT_IN;
 use crate::clock;
+use crate::config::model::ClientAuth;
 use crate::config::model::Config;
 use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::network::Networks;
 use crate::policy::Minting;
-use crate::principal::Binding;
 use crate::principal::Principal;
 
 /// Keys of one configuration.
@@ -68,58 +72,128 @@ impl Keys {
         let key_headers = key_headers(&config.auth.key_headers, problems);
         let mut credential_headers = vec![header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
         credential_headers.extend(key_headers.iter().cloned());
-        let (by_digest, minters) = entries(config, problems);
-        Self { by_digest, key_headers, credential_headers, minters, nobody: [Entry::nobody()] }
-    }
-}
-
-type Entries = (HashMap<[u8; 8], Vec<Entry>>, HashMap<Binding, Minter>);
-
-fn entries(config: &Config, problems: &mut Problems) -> Entries {
-    let mut minters = HashMap::new();
-    let keys = At::root().key("keys");
-    if config.keys.len() > KEYS_MAX {
-        let help = "remove keys that are no longer used";
-        problems.error(&keys, format!("{} keys, and at most {KEYS_MAX} are possible", config.keys.len()), help);
-    }
-    let mut owners: HashMap<Digest, &str> = HashMap::with_capacity(config.keys.len());
-    let mut entries: HashMap<[u8; 8], Vec<Entry>> = HashMap::with_capacity(config.keys.len());
-    for (name, key) in config.keys.iter().take(KEYS_MAX) {
-        let at = keys.key(name);
-        let Some(digest) = digest(key, &at, problems) else { continue };
-        if let Some(owner) = owners.get(&digest) {
-            let help = "make a key for each caller with `portcullis keys create`";
-            problems.error(&at.key("digest"), format!("keys `{owner}` and `{name}` have the same digest"), help);
-            continue;
+        let prefix = &config.auth.key_prefix;
+        if !key::is_prefix(prefix) {
+            let help = "use 2 to 24 letters, digits and `_`, a letter first and no `_` at the end";
+            let at = At::root().key("auth").key("key_prefix");
+            problems.error(&at, format!("keys cannot begin with `{prefix}`"), help);
         }
-        owners.insert(digest, name);
-        if let Some(bucket) = key::bucket(&digest) {
-            let (principal, terms) = (Arc::new(principal(name, key, config)), terms(key, &at, problems));
+        let mut keys = Self {
+            by_digest: HashMap::with_capacity(config.keys.len()),
+            certificates: Certificates::default(),
+            has_imported: false,
+            beginnings: Beginnings::of(prefix),
+            key_headers,
+            credential_headers,
+            minters: HashMap::new(),
+            nobody: [Entry::nobody()],
+        };
+        keys.add_all(config, problems);
+        keys
+    }
+
+    fn add_all(&mut self, config: &Config, problems: &mut Problems) {
+        let keys = At::root().key("keys");
+        if config.keys.len() > KEYS_MAX {
+            let help = "remove keys that are no longer used";
+            problems.error(&keys, format!("{} keys, and at most {KEYS_MAX} are possible", config.keys.len()), help);
+        }
+        let mut owners = Owners { digests: HashMap::with_capacity(config.keys.len()), marks: HashMap::new() };
+        for (name, key) in config.keys.iter().take(KEYS_MAX) {
+            let at = At::entry("keys", name);
+            let digest = self.digest(key, &at, problems);
+            let mark = mark(key, config, &at, problems);
+            // Where one of the two is wrong the other alone must not do.
+            let is_lost = digest.is_none() && !key.digest.is_empty() || mark.is_none() && key.certificate.is_named();
+            if is_lost || !owners.take(name, digest, mark.as_ref(), &at, problems) {
+                continue;
+            }
+            let by_certificate = digest.is_none();
+            let principal = Arc::new(Principal { by_certificate, ..principal(name, key, config) });
+            let terms = terms(key, &at, problems);
             // What is wrong with it is reported where policy is compiled.
             if let Some(minting) = Minting::compile(key, &at, &mut Problems::new()) {
                 let minter = Minter { principal: Arc::clone(&principal), terms: terms.clone(), minting };
-                minters.insert(minter.minting.binding, minter);
+                self.minters.insert(minter.minting.binding, minter);
             }
-            entries.entry(bucket).or_default().push(Entry { digest, principal, terms });
+            let (digest, form) = digest.unwrap_or(([0; 32], Form::Own));
+            let mut entry = Entry { digest, form, bound_to: None, principal, terms };
+            match mark {
+                Some(mark) if by_certificate => self.certificates.add(mark, entry),
+                mark => {
+                    entry.bound_to = mark;
+                    self.has_imported |= form == Form::Any;
+                    let Some(bucket) = key::bucket(&digest).filter(|_| !by_certificate) else { continue };
+                    self.by_digest.entry(bucket).or_default().push(entry);
+                }
+            }
         }
     }
-    (entries, minters)
+
+    fn digest(&self, key: &Key, at: &At, problems: &mut Problems) -> Option<(Digest, Form)> {
+        let parsed = key::parse_digest(&key.digest);
+        if parsed.is_some() {
+            return parsed;
+        }
+        let help = "`portcullis keys create` prints the key, which is shown once, and the digest that belongs here";
+        if key.digest.is_empty() {
+            if !key.certificate.is_named() {
+                problems.error(at, "the key has neither a `digest` nor a `certificate`", help);
+            }
+        } else if self.beginnings.begin(key.digest.trim_start()) || key::public_id(key.digest.trim()).is_some() {
+            problems.error(&at.key("digest"), "this is a key, not its digest: take it for leaked", help);
+        } else {
+            problems.error(&at.key("digest"), "this is not a key's digest", help);
+        }
+        None
+    }
 }
 
-fn digest(key: &Key, at: &At, problems: &mut Problems) -> Option<Digest> {
-    let parsed = key::parse_digest(&key.digest);
-    if parsed.is_some() {
-        return parsed;
+/// Which keys have what: two with the same are one too many.
+struct Owners<'c> {
+    digests: HashMap<Digest, &'c str>,
+    marks: HashMap<Mark, &'c str>,
+}
+
+impl<'c> Owners<'c> {
+    /// Notes what a key is known by; `false`, with a problem reported, if another key is known by the same. Keys that are shown
+    /// may be bound to one certificate together.
+    fn take(
+        &mut self,
+        name: &'c str,
+        digest: Option<(Digest, Form)>,
+        mark: Option<&Mark>,
+        at: &At,
+        problems: &mut Problems,
+    ) -> bool {
+        if let Some((digest, _)) = digest {
+            let Some(owner) = self.digests.insert(digest, name) else { return true };
+            self.digests.insert(digest, owner);
+            let help = "make a key for each caller with `portcullis keys create`";
+            problems.error(&at.key("digest"), format!("keys `{owner}` and `{name}` have the same digest"), help);
+            return false;
+        }
+        let Some(mark) = mark else { return false };
+        let Some(owner) = self.marks.insert(mark.clone(), name) else { return true };
+        let there = At::entry("keys", owner).key("certificate");
+        self.marks.insert(mark.clone(), owner);
+        let message = format!("keys `{owner}` and `{name}` have the same certificate");
+        problems.error(&at.key("certificate"), message, format!("a certificate stands for one key: see `{there}`"));
+        false
     }
-    let help = "`portcullis keys create` prints the key, which is shown once, and the digest that belongs here";
-    if key.digest.is_empty() {
-        problems.error(at, "the key has no `digest`", help);
-    } else if key.digest.trim_start().starts_with(key::PREFIX) {
-        problems.error(&at.key("digest"), "this is a key, not its digest: take it for leaked", help);
-    } else {
-        problems.error(&at.key("digest"), "this is not a key's digest", help);
+}
+
+/// The certificate that a key names, if it does. Without a listener that verifies certificates it would be anybody's.
+fn mark(key: &Key, config: &Config, at: &At, problems: &mut Problems) -> Option<Mark> {
+    if !key.certificate.is_named() {
+        return None;
     }
-    None
+    let at = at.key("certificate");
+    if config.listen.tls.client_auth == ClientAuth::None {
+        let help = "set `client_auth` and `client_ca_file` in `[listen.tls]`, or remove this";
+        problems.error(&at, "nothing verifies certificates of clients", help);
+    }
+    Mark::compile(&key.certificate, &at, problems)
 }
 
 fn terms(key: &Key, at: &At, problems: &mut Problems) -> Terms {

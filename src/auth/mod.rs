@@ -1,15 +1,18 @@
 //! Who calls?
 //!
-//! A caller shows an API key in a header; what is stored is its digest. Or it shows a token of an issuer's: see [`oauth`]. Whatever
-//! is shown must be right: a wrong key, two different keys or a key in the query refuse the request even where no key is needed.
+//! A caller shows an API key in a header; what is stored is its digest. Or it shows a token of an issuer's: see [`oauth`]. Or it
+//! shows neither, and the certificate of its connection stands for a key. Whatever is shown must be right: a wrong key, two
+//! different keys or a key in the query refuse the request even where no key is needed.
 //! [`Keys`] is compiled from the configuration and never changes; all lines of all these headers are judged together.
 
+mod certificate;
 mod challenge;
 pub mod child;
 mod compile;
 pub mod key;
 pub mod oauth;
 mod presented;
+pub mod strength;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +24,20 @@ use http::HeaderMap;
 use http::HeaderName;
 use subtle::ConstantTimeEq;
 
+use crate::auth::certificate::Certificates;
+use crate::auth::certificate::Mark;
+use crate::auth::key::Beginnings;
 use crate::auth::key::Digest;
+use crate::auth::key::Form;
+use crate::auth::key::KEY_BYTES_MAX;
 use crate::auth::presented::Credential;
 use crate::network::Networks;
 use crate::policy::Minting;
 use crate::principal::Binding;
 use crate::principal::Principal;
 
+pub use crate::auth::certificate::CERTIFICATE_TEXT_MAX;
+pub use crate::auth::certificate::Certificate;
 pub use crate::auth::challenge::challenge;
 pub use crate::auth::challenge::token_challenge;
 pub use crate::auth::compile::KEY_HEADERS_MAX;
@@ -41,6 +51,12 @@ pub use crate::auth::presented::AuthError;
 pub struct Keys {
     /// By the first bytes of the digest: the rest is compared in constant time.
     by_digest: HashMap<[u8; 8], Vec<Entry>>,
+    /// Keys that certificates alone stand for.
+    certificates: Certificates,
+    /// Whether any was imported, and so may look like anything.
+    has_imported: bool,
+    /// How keys of ours may begin.
+    beginnings: Beginnings,
     /// Headers whose whole value is a key.
     key_headers: Vec<HeaderName>,
     /// Headers that never go upstream.
@@ -53,6 +69,9 @@ pub struct Keys {
 
 struct Entry {
     digest: Digest,
+    form: Form,
+    /// The certificate without which the key is none.
+    bound_to: Option<Mark>,
     principal: Arc<Principal>,
     terms: Terms,
 }
@@ -89,7 +108,7 @@ impl Terms {
 /// What a caller showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented<'s> {
-    /// The key of this caller.
+    /// The key of this caller, or a certificate that stands for it.
     Key(Arc<Principal>),
     /// A key that another key minted, not opened yet.
     Child(&'s str),
@@ -104,6 +123,8 @@ pub struct Shown<'s> {
     pub headers: &'s HeaderMap,
     /// The query of its target.
     pub query: Option<&'s str>,
+    /// The certificate of its connection, if it has one. It was verified.
+    pub certificate: Option<Certificate<'s>>,
     /// The caller's address, where it has one and it is known.
     pub source: Option<IpAddr>,
     /// Seconds since 1970-01-01 UTC.
@@ -111,24 +132,39 @@ pub struct Shown<'s> {
 }
 
 impl Keys {
-    /// Who shows this, `None` if nothing was shown.
+    /// Who shows this, `None` if nothing was shown. A certificate counts where no key or token is shown.
     ///
     /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
     /// token, or the minted key, is right is not known yet.
     pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
-        if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers)) {
+        if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers, &self.beginnings)) {
             return Err(AuthError::InQuery);
         }
-        match presented::credential_of(shown.headers, &self.key_headers)? {
-            None => Ok(None),
-            Some(Credential::Token(token)) => Ok(Some(Presented::Token(token))),
-            Some(Credential::Child(child)) => Ok(Some(Presented::Child(child))),
-            Some(Credential::Key(key)) => {
-                let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
-                entry.terms.allow(shown.source, shown.now)?;
-                Ok(Some(Presented::Key(Arc::clone(&entry.principal))))
-            }
-        }
+        let key = match presented::credential_of(shown.headers, &self.key_headers, &self.beginnings)? {
+            None => return Ok(self.certified(&shown)?.map(Presented::Key)),
+            Some(Credential::Child(child)) => return Ok(Some(Presented::Child(child))),
+            // An imported key may have a dot in it.
+            Some(Credential::Token(token)) if !self.is_imported(token) => return Ok(Some(Presented::Token(token))),
+            Some(Credential::Key(key) | Credential::Token(key)) => key,
+        };
+        let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
+        entry.terms.allow(shown.source, shown.now)?;
+        let Some(mark) = &entry.bound_to else { return Ok(Some(Presented::Key(Arc::clone(&entry.principal)))) };
+        let certificate =
+            shown.certificate.filter(|certificate| mark.fits(certificate)).ok_or(AuthError::Certificate)?;
+        entry.until(certificate.ends, shown.now).map(|principal| Some(Presented::Key(principal)))
+    }
+
+    /// The caller for whom the certificate of a connection stands; `None`: for nobody.
+    fn certified(&self, shown: &Shown<'_>) -> Result<Option<Arc<Principal>>, AuthError> {
+        let Some(certificate) = shown.certificate.filter(|_| !self.certificates.is_empty()) else { return Ok(None) };
+        let Some(entry) = self.certificates.find(&certificate)? else { return Ok(None) };
+        entry.terms.allow(shown.source, shown.now)?;
+        entry.until(certificate.ends, shown.now).map(Some)
+    }
+
+    fn is_imported(&self, text: &str) -> bool {
+        self.has_imported && text.len() <= KEY_BYTES_MAX && self.entry_of(text).is_some()
     }
 
     /// Whether the key of this name may be used from here now.
@@ -136,7 +172,7 @@ impl Keys {
     /// # Errors
     /// It may not; [`AuthError::Unknown`] if there is no such key.
     pub fn check_terms(&self, name: &str, source: Option<IpAddr>, now: u64) -> Result<(), AuthError> {
-        let mut entries = self.by_digest.values().flatten();
+        let mut entries = self.by_digest.values().flatten().chain(self.certificates.entries());
         let entry = entries.find(|entry| entry.principal.key.as_deref() == Some(name)).ok_or(AuthError::Unknown)?;
         entry.terms.allow(source, now)
     }
@@ -157,10 +193,13 @@ impl Keys {
         &self.credential_headers
     }
 
-    /// The entry whose key this is. A key that cannot be one of ours is told apart without a look-up: that its
-    /// checksum is wrong is no secret. From there on a known and an unknown key cost the same.
+    /// The entry whose key this is. A key that cannot be one is told apart without a look-up: that its checksum is wrong is no
+    /// secret. From there on a known and an unknown key cost the same.
     fn entry_of(&self, key: &str) -> Option<&Entry> {
-        key::public_id(key)?;
+        let is_own = key::public_id(key).is_some();
+        if !is_own && !self.has_imported {
+            return None;
+        }
         let shown = key::digest_of(key);
         let stored = key::bucket(&shown).and_then(|bucket| self.by_digest.get(&bucket));
         let candidates = stored.map_or(self.nobody.as_slice(), Vec::as_slice);
@@ -170,13 +209,31 @@ impl Keys {
                 found = Some(entry);
             }
         }
-        found.filter(|entry| entry.principal.key.is_some())
+        found.filter(|entry| entry.principal.key.is_some() && (is_own || entry.form == Form::Any))
     }
 }
 
 impl Entry {
     /// An entry that is nobody's: nobody knows a text of this digest, and it would not be taken for a key's if they did.
     fn nobody() -> Self {
-        Self { digest: [0; 32], principal: Arc::new(Principal::public()), terms: Terms::default() }
+        Self {
+            digest: [0; 32],
+            form: Form::Own,
+            bound_to: None,
+            principal: Arc::new(Principal::public()),
+            terms: Terms::default(),
+        }
+    }
+
+    /// The caller, for as long as its certificate is good: connections and streams may outlast it.
+    fn until(&self, ends: u64, now: u64) -> Result<Arc<Principal>, AuthError> {
+        if now >= ends {
+            return Err(AuthError::CertificateExpired);
+        }
+        let ends_before = self.principal.expires.is_some_and(|expires| expires <= ends);
+        Ok(match ends_before {
+            true => Arc::clone(&self.principal),
+            false => Arc::new(Principal { expires: Some(ends), ..(*self.principal).clone() }),
+        })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `Authorization: Bearer`, `X-API-Key`, `API-Key` and the configured headers are read together, every line of them.
 //! The same key twice is one key; two different ones are an attempt to be judged as one caller and seen as another.
-//! A token comes in `Authorization` alone, and with nothing beside it: a text with a dot, which no key has.
+//! A token comes in `Authorization` alone, and with nothing beside it: a text with a dot, which no key of ours has.
 //! A key in the query is refused whatever the headers say: queries end up in logs and histories.
 
 use http::HeaderMap;
@@ -13,6 +13,7 @@ use http::header;
 use crate::auth::child;
 use crate::auth::child::CHILD_BYTES_MAX;
 use crate::auth::key;
+use crate::auth::key::Beginnings;
 use crate::auth::oauth::TOKEN_BYTES_MAX;
 
 /// Headers whose whole value is a key, in every configuration.
@@ -42,6 +43,15 @@ pub enum AuthError {
     /// A key shown from an address that it may not be used from.
     #[error("the key may not be used from here")]
     Source,
+    /// A key without the certificate that it is bound to.
+    #[error("the key is bound to a certificate that was not shown")]
+    Certificate,
+    /// A certificate whose time is over, on a connection from before.
+    #[error("the client's certificate has expired")]
+    CertificateExpired,
+    /// A certificate that stands for two keys.
+    #[error("the client's certificate stands for more than one key")]
+    CertificateAmbiguous,
     /// Two different keys.
     #[error("two different keys are shown")]
     Conflicting,
@@ -74,6 +84,9 @@ impl AuthError {
             AuthError::Expired => "key_expired",
             AuthError::Revoked => "key_revoked",
             AuthError::Source => "key_source",
+            AuthError::Certificate => "key_certificate",
+            AuthError::CertificateExpired => "certificate_expired",
+            AuthError::CertificateAmbiguous => "certificate_ambiguous",
             AuthError::Conflicting => "keys_conflicting",
             AuthError::InQuery => "key_in_query",
             AuthError::NotTaken => "key_not_taken",
@@ -85,8 +98,9 @@ impl AuthError {
 pub(super) fn credential_of<'h>(
     headers: &'h HeaderMap,
     key_headers: &[HeaderName],
+    beginnings: &Beginnings,
 ) -> Result<Option<Credential<'h>>, AuthError> {
-    let bearers = headers.get_all(header::AUTHORIZATION).into_iter().map(bearer);
+    let bearers = headers.get_all(header::AUTHORIZATION).into_iter().map(|value| bearer(value, beginnings));
     let plain = key_headers.iter().flat_map(|name| headers.get_all(name)).map(readable);
     let mut shown: Option<Credential<'_>> = None;
     let mut conflicting = false;
@@ -100,13 +114,17 @@ pub(super) fn credential_of<'h>(
 }
 
 /// The token of an `Authorization` line of the Bearer scheme.
-fn bearer(value: &HeaderValue) -> Result<Credential<'_>, AuthError> {
+fn bearer<'h>(value: &'h HeaderValue, beginnings: &Beginnings) -> Result<Credential<'h>, AuthError> {
     let value = value.to_str().map_err(|_| AuthError::Malformed)?;
     let (scheme, token) = value.split_once(' ').ok_or(AuthError::Malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(AuthError::Malformed);
     }
-    if is_token(token.trim_start()) { token_of(token, TOKEN_BYTES_MAX).map(Credential::Token) } else { key_of(token) }
+    if is_token(token.trim_start(), beginnings) {
+        token_of(token, TOKEN_BYTES_MAX).map(Credential::Token)
+    } else {
+        key_of(token)
+    }
 }
 
 fn key_of(text: &str) -> Result<Credential<'_>, AuthError> {
@@ -117,8 +135,8 @@ fn key_of(text: &str) -> Result<Credential<'_>, AuthError> {
 }
 
 /// Whether a text is of the form of an issuer's tokens. A text with our prefix never is.
-fn is_token(text: &str) -> bool {
-    !text.starts_with(key::PREFIX) && text.contains('.')
+fn is_token(text: &str, beginnings: &Beginnings) -> bool {
+    !beginnings.begin(text) && text.contains('.')
 }
 
 /// The key of a line that holds nothing else.
@@ -135,26 +153,27 @@ fn token_of(text: &str, bytes_max: usize) -> Result<&str, AuthError> {
 }
 
 /// Whether `query` holds a key, told by a parameter's name or by how its value begins.
-pub(super) fn is_key_in_query(query: &str, key_headers: &[HeaderName]) -> bool {
+pub(super) fn is_key_in_query(query: &str, key_headers: &[HeaderName], beginnings: &Beginnings) -> bool {
     query.split(['&', ';']).any(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decoded(name);
         let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
         QUERY_NAMES.iter().any(|known| plain.eq_ignore_ascii_case(known))
             || key_headers.iter().any(|header| name.eq_ignore_ascii_case(header.as_str()))
-            || looks_like_a_key(&name)
-            || looks_like_a_key(&decoded(value))
+            || looks_like_a_key(&name, beginnings)
+            || looks_like_a_key(&decoded(value), beginnings)
     })
 }
 
-fn looks_like_a_key(text: &str) -> bool {
+fn looks_like_a_key(text: &str, beginnings: &Beginnings) -> bool {
     let text = text.trim_start();
     let text = match text.split_at_checked("bearer".len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
         _ => text,
     };
     // Every token begins with a header in JSON, which begins so in base64url.
-    text.starts_with(key::PREFIX) || text.starts_with("eyJ") && text.matches('.').count() == 2
+    let is_token = text.starts_with("eyJ") && text.matches('.').count() == 2;
+    is_token || beginnings.begin(text) || key::public_id(text.trim_end()).is_some()
 }
 
 /// `text` without its percent-encoding; what is not UTF-8 afterwards is replaced, as no key contains it.

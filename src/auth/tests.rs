@@ -5,6 +5,8 @@ use http::HeaderName;
 use http::HeaderValue;
 
 use crate::auth::AuthError;
+use crate::auth::CERTIFICATE_TEXT_MAX;
+use crate::auth::Certificate;
 use crate::auth::KEY_HEADERS_MAX;
 use crate::auth::KEYS_MAX;
 use crate::auth::Keys;
@@ -14,8 +16,10 @@ use crate::auth::challenge;
 use crate::auth::child::CHILD_BYTES_MAX;
 use crate::auth::key;
 use crate::auth::key::KEY_BYTES_MAX;
+use crate::config::model::ClientAuth;
 use crate::config::model::Config;
 use crate::config::model::Key;
+use crate::config::model::KeyCertificate;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
 
@@ -54,7 +58,7 @@ fn keys() -> Keys {
 
 /// Shown from nowhere, at the beginning of 1970.
 fn plain<'s>(headers: &'s HeaderMap, query: Option<&'s str>) -> Shown<'s> {
-    Shown { headers, query, source: None, now: 0 }
+    Shown { headers, query, certificate: None, source: None, now: 0 }
 }
 
 /// The caller's id, or the token that was shown.
@@ -83,7 +87,7 @@ fn shown(lines: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, 
 
 #[test]
 fn a_new_key_is_well_formed_unlike_any_other_and_kept_as_its_digest() {
-    let (a, b) = (key::generate().unwrap(), key::generate().unwrap());
+    let (a, b) = (key::generate("ptc").unwrap(), key::generate("ptc").unwrap());
     let text = a.key.expose();
     assert_ne!(text, b.key.expose());
     assert_eq!((text.len(), key::public_id(text)), (62, Some(a.id.as_str())));
@@ -107,7 +111,8 @@ fn a_mistyped_key_has_no_id() {
     }
     let rechecked = |body: &str| key::public_id(&with_checksum(body)).is_some();
     assert!(rechecked(ONE));
-    assert!(!rechecked(&ONE.replace("ptc_", "ptd_")) && !rechecked(&ONE.replace('A', "+")));
+    assert!(rechecked(&ONE.replace("ptc_", "acme_mcp_")) && !rechecked(&ONE.replace('A', "+")));
+    assert!(!rechecked(&ONE.replace("ptc_", "p_")) && !rechecked(&ONE.replace("ptc_", "a-b_")));
     assert!(!rechecked(&ONE.replace("0_", "0-")) && !rechecked(&ONE.replacen('0', "Z", 1)));
     assert!(!rechecked(&format!("{}é", &ONE[..54])));
 }
@@ -278,7 +283,22 @@ fn problems(digests: &[&str], key_headers: &[&str]) -> Vec<(Severity, String)> {
 #[test]
 fn a_digest_that_is_none_is_reported_at_its_key_and_not_repeated() {
     let digest = key::digest("abc");
-    let bad = ["", "pk1_", "pk2_ungWv48", &digest[..46], &format!("{digest}A"), &digest.replace('-', "+"), ONE];
+    let imported = key::imported_digest("abc");
+    let bad = [
+        "",
+        "pk1_",
+        "pk2_ungWv48",
+        "sha256:",
+        &digest[..46],
+        &format!("{digest}A"),
+        &digest.replace('-', "+"),
+        &imported[7..],
+        &imported[..70],
+        &format!("{imported}0"),
+        &imported.replace('a', "g"),
+        ONE,
+        &with_checksum(&ONE.replace("ptc_", "acme_")),
+    ];
     for text in bad {
         let found = problems(&[text], &[]);
         assert_eq!(found.len(), 1, "{text}");
@@ -286,13 +306,16 @@ fn a_digest_that_is_none_is_reported_at_its_key_and_not_repeated() {
         assert!(text.len() < 5 || !found[0].1.contains(text), "{found:?}");
     }
     assert_eq!(problems(&[&digest], &[]), []);
+    assert_eq!(problems(&[&imported], &[]), []);
 }
 
 #[test]
 fn a_digest_given_to_two_keys_is_reported() {
     let digest = key::digest("abc");
     let expected = "keys.k1.digest: keys `k0` and `k1` have the same digest".to_owned();
-    assert_eq!(problems(&[&digest, &digest], &[]), [(Severity::Error, expected)]);
+    assert_eq!(problems(&[&digest, &digest], &[]), [(Severity::Error, expected.clone())]);
+    let same = key::imported_digest("abc").to_uppercase().replace("SHA256", "sha256");
+    assert_eq!(problems(&[&digest, &same], &[]), [(Severity::Error, expected)], "in whichever form it is written");
 }
 
 #[test]
@@ -384,7 +407,7 @@ fn a_key_is_used_within_its_terms_only() {
         assert!(!problems.has_errors());
         let headers =
             HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
-        let shown = Shown { headers: &headers, query: None, source: from.parse().ok(), now };
+        let shown = Shown { source: from.parse().ok(), now, ..plain(&headers, None) };
         keys.authenticate(shown).map(|caller| caller.is_some())
     };
     assert_eq!(shown(&config, here, at_the_end - 1), Ok(true));
@@ -395,4 +418,224 @@ fn a_key_is_used_within_its_terms_only() {
     }
     config.keys.get_mut("k").unwrap().disabled = true;
     assert_eq!(shown(&config, here, 0), Err(AuthError::Disabled));
+}
+
+#[test]
+fn an_imported_key_of_any_form_is_known_by_its_digest_and_no_other() {
+    let imported = "sk-9aXq3TzL0vBn7KdWc2RyHg";
+    let digests = [key::digest(&with_checksum(ONE)), key::imported_digest(imported)];
+    assert_eq!(caller_among(&digests, imported), Ok(Some("key:k1".to_owned())));
+    assert_eq!(caller_among(&digests, &with_checksum(ONE)), Ok(Some("key:k0".to_owned())));
+    for other in [&imported[1..], "sk-9aXq3TzL0vBn7KdWc2RyHG", &with_checksum(TWO), &ONE.replace("A", "B")] {
+        assert_eq!(caller_among(&digests, other), Err(AuthError::Unknown), "{other}");
+    }
+    // The digest of a key of ours in the form of the others finds it; a mistyped key stays one.
+    assert_eq!(
+        caller_among(&[key::imported_digest(&with_checksum(ONE))], &with_checksum(ONE)),
+        Ok(Some("key:k0".into()))
+    );
+    let odd = key::digest("neither form");
+    assert_eq!(caller_among(&[odd, digests[1].clone()], "neither"), Err(AuthError::Unknown));
+}
+
+#[test]
+fn a_digest_of_ours_is_no_way_in_for_a_key_of_another_form() {
+    let digests = [key::digest("abcdefghijk"), key::imported_digest("sk-9aXq3TzL0vBn7KdWc2RyHg")];
+    assert_eq!(caller_among(&digests, "abcdefghijk"), Err(AuthError::Unknown));
+}
+
+/// Keys of one configuration.
+fn compiled(config: &Config) -> (Keys, Vec<String>) {
+    let mut problems = Problems::new();
+    let keys = Keys::compile(config, &mut problems);
+    (keys, problems.iter().map(|problem| format!("{}: {}", problem.at, problem.message)).collect())
+}
+
+#[test]
+fn an_imported_key_with_a_dot_is_a_key_and_what_nobody_has_a_token() {
+    let mut config = Config::default();
+    let dotted = "SG.9aXq3TzL0vBn7KdWc2RyHg.zzT4";
+    config.keys.insert("k".into(), Key { digest: key::imported_digest(dotted), ..Key::default() });
+    let (keys, _) = compiled(&config);
+    for (value, expected) in [(dotted, "key:k"), ("SG.other.key", "token:SG.other.key")] {
+        let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("Bearer {value}").parse().unwrap())]);
+        assert_eq!(
+            keys.authenticate(plain(&headers, None)).map(|shown| shown.map(named)),
+            Ok(Some(expected.to_owned()))
+        );
+    }
+}
+
+#[test]
+fn new_keys_begin_as_configured_and_old_ones_stay_valid() {
+    let (old, new) = (with_checksum(ONE), key::generate("acme_mcp").unwrap());
+    assert!(new.key.expose().starts_with("acme_mcp_") && new.key.expose().len() == 67);
+    let mut config = Config::default();
+    config.auth.key_prefix = "acme_mcp".into();
+    config.keys.insert("old".into(), Key { digest: key::digest(&old), ..Key::default() });
+    config.keys.insert("new".into(), Key { digest: new.digest.clone(), ..Key::default() });
+    let (keys, problems) = compiled(&config);
+    assert!(problems.is_empty(), "{problems:?}");
+    for (text, name) in [(old.as_str(), "key:old"), (new.key.expose(), "key:new")] {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), text.parse().unwrap())]);
+        assert_eq!(keys.authenticate(plain(&headers, None)).map(|shown| shown.map(named)), Ok(Some(name.to_owned())));
+        let query = format!("q={text}");
+        assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some(&query))), Err(AuthError::InQuery));
+    }
+    assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some("q=acme_mcp_x"))), Err(AuthError::InQuery));
+    for bad in ["", "a", "1ab", "a-b", "ab_", "pk1", "a b", "größe", &"a".repeat(key::PREFIX_MAX + 1)] {
+        config.auth.key_prefix = bad.into();
+        assert_eq!(compiled(&config).1.len(), 1, "{bad}");
+    }
+    config.auth.key_prefix = "a".repeat(key::PREFIX_MAX);
+    assert!(compiled(&config).1.is_empty());
+}
+
+/// Keys known by certificates: `ci` by a URI, `web` by a host, `mail` by an address, `old` by its subject, `one` by its digest;
+/// `bound` is the key ONE with the certificate of `ci`.
+fn certified() -> Config {
+    let mut config = Config::default();
+    config.listen.tls.client_auth = ClientAuth::Request;
+    let marks = [
+        ("ci", KeyCertificate { uri: Some("spiffe://example.com/ci".into()), ..KeyCertificate::default() }),
+        ("web", KeyCertificate { dns: Some("Web.Example".into()), ..KeyCertificate::default() }),
+        ("mail", KeyCertificate { email: Some("ana@example.com".into()), ..KeyCertificate::default() }),
+        ("old", KeyCertificate { subject: Some("O=Example, CN=old".into()), ..KeyCertificate::default() }),
+        ("one", KeyCertificate { sha256: Some("AB:".repeat(31) + "AB"), ..KeyCertificate::default() }),
+    ];
+    for (name, certificate) in marks {
+        config.keys.insert(name.into(), Key { certificate, ..Key::default() });
+    }
+    let digest = key::digest(&with_checksum(ONE));
+    let bound = Key { digest, certificate: config.keys["ci"].certificate.clone(), ..Key::default() };
+    config.keys.insert("bound".into(), bound);
+    config
+}
+
+/// Who comes with this certificate, and the key if one is shown.
+fn coming(subject: Option<&str>, names: &[&str], sha256: u8, key: Option<&str>) -> Result<Option<String>, AuthError> {
+    let (keys, problems) = compiled(&certified());
+    assert!(problems.is_empty(), "{problems:?}");
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        headers.insert("x-api-key", with_checksum(key).parse().unwrap());
+    }
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certificate = Certificate { subject, names: &names, sha256: &[sha256; 32], ends: 1000 };
+    let shown = Shown { certificate: Some(certificate), ..plain(&headers, None) };
+    let known = keys.authenticate(shown)?;
+    if let Some(Presented::Key(principal)) = &known {
+        assert_eq!(principal.credential(), if key.is_some() { "key" } else { "certificate" });
+        assert_eq!(principal.expires, Some(1000), "streams end with the certificate");
+    }
+    Ok(known.map(named))
+}
+
+#[test]
+fn a_certificate_stands_for_the_key_that_names_it_letter_for_letter() {
+    let known = |name: &str| Ok(Some(format!("key:{name}")));
+    assert_eq!(coming(None, &["uri:spiffe://example.com/ci"], 0, None), known("ci"));
+    assert_eq!(coming(None, &["ip:192.0.2.1", "dns:WEB.example"], 0, None), known("web"));
+    assert_eq!(coming(None, &["email:ana@example.com"], 0, None), known("mail"));
+    assert_eq!(coming(Some("O=Example, CN=old"), &[], 0, None), known("old"));
+    assert_eq!(coming(None, &[], 0xab, None), known("one"));
+    for names in [
+        &["uri:spiffe://example.com/CI"][..],
+        &["uri:spiffe://example.com/ci/"],
+        &["dns:spiffe://example.com/ci"],
+        &["dns:a.web.example"],
+        &["dns:*.example"],
+        &["uri:ana@example.com"],
+        &[],
+    ] {
+        assert_eq!(coming(Some("CN=old"), names, 0, None), Ok(None), "{names:?}");
+    }
+    assert_eq!(
+        coming(None, &["dns:web.example", "uri:spiffe://example.com/ci"], 0, None),
+        Err(AuthError::CertificateAmbiguous)
+    );
+    assert_eq!(coming(None, &["dns:web.example"], 0xab, None), Err(AuthError::CertificateAmbiguous));
+}
+
+#[test]
+fn a_key_bound_to_a_certificate_needs_both_and_a_shown_key_wins() {
+    let known = Ok(Some("key:bound".to_owned()));
+    assert_eq!(coming(None, &["uri:spiffe://example.com/ci"], 0, Some(ONE)), known);
+    assert_eq!(coming(None, &["dns:web.example"], 0, Some(ONE)), Err(AuthError::Certificate));
+    assert_eq!(coming(None, &["dns:web.example"], 0, Some(TWO)), Err(AuthError::Unknown));
+    let (keys, _) = compiled(&certified());
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
+    assert_eq!(keys.authenticate(plain(&headers, None)), Err(AuthError::Certificate));
+    assert_eq!(keys.check_terms("ci", None, 0), Ok(()));
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_good_for_nothing_and_terms_hold() {
+    let mut config = certified();
+    let names = ["uri:spiffe://example.com/ci".to_owned()];
+    let coming = |config: &Config, now: u64| {
+        let certificate = Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000 };
+        let (keys, headers) = (compiled(config).0, HeaderMap::new());
+        keys.authenticate(Shown { certificate: Some(certificate), now, ..plain(&headers, None) })
+            .map(|known| known.is_some())
+    };
+    assert_eq!(coming(&config, 999), Ok(true));
+    assert_eq!(coming(&config, 1000), Err(AuthError::CertificateExpired));
+    config.keys.get_mut("ci").unwrap().expires = Some("1970-01-01T00:00:10Z".into());
+    assert_eq!((coming(&config, 9), coming(&config, 10)), (Ok(true), Err(AuthError::Expired)));
+    config.keys.get_mut("ci").unwrap().disabled = true;
+    assert_eq!(coming(&config, 9), Err(AuthError::Disabled));
+}
+
+#[test]
+fn what_is_wrong_with_certificates_of_keys_is_told() {
+    let found = |change: fn(&mut Config)| {
+        let mut config = certified();
+        change(&mut config);
+        compiled(&config).1
+    };
+    let same = found(|config| {
+        let certificate = config.keys["ci"].certificate.clone();
+        config.keys.insert("zz".into(), Key { certificate, ..Key::default() });
+    });
+    assert_eq!(same, ["keys.zz.certificate: keys `ci` and `zz` have the same certificate"]);
+    let unverified = found(|config| {
+        config.keys.retain(|name, _| name == "ci");
+        config.listen.tls.client_auth = ClientAuth::None;
+    });
+    assert_eq!(unverified, ["keys.ci.certificate: nothing verifies certificates of clients"]);
+    let two = found(|config| config.keys.get_mut("ci").unwrap().certificate.dns = Some("a.example".into()));
+    assert_eq!(two, ["keys.ci.certificate: a key has one certificate, known by one thing"]);
+    let long = "x".repeat(CERTIFICATE_TEXT_MAX + 1);
+    let text = |kind: &str, text: &str| {
+        let mut config = Config::default();
+        config.listen.tls.client_auth = ClientAuth::Require;
+        let text = Some(text.to_owned());
+        let certificate = match kind {
+            "uri" => KeyCertificate { uri: text, ..KeyCertificate::default() },
+            "dns" => KeyCertificate { dns: text, ..KeyCertificate::default() },
+            "email" => KeyCertificate { email: text, ..KeyCertificate::default() },
+            "subject" => KeyCertificate { subject: text, ..KeyCertificate::default() },
+            _ => KeyCertificate { sha256: text, ..KeyCertificate::default() },
+        };
+        config.keys.insert("k".into(), Key { certificate, ..Key::default() });
+        compiled(&config).1.len()
+    };
+    for (kind, bad) in [
+        ("uri", "no uri"),
+        ("uri", "spiffe"),
+        ("uri", ""),
+        ("dns", "*.example"),
+        ("dns", "a b"),
+        ("email", "ana"),
+        ("subject", "CN=cut…"),
+        ("subject", " CN=x"),
+        ("subject", &long),
+        ("sha256", "abcd"),
+        ("sha256", &"g".repeat(64)),
+    ] {
+        assert_eq!(text(kind, bad), 1, "{kind} {bad}");
+    }
+    assert_eq!(text("subject", &long[1..]), 0);
+    assert_eq!(text("dns", "xn--bcher-kva.example"), 0);
 }

@@ -13,11 +13,14 @@ use crate::call::Call;
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::problem::At;
+use crate::config::workspaces;
+use crate::config::workspaces::DEFAULT;
 use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::revision::Revision;
 use crate::policy::Consulted;
 use crate::principal::Principal;
+use crate::principal::Report;
 use crate::principal::Subject;
 use crate::snapshot::Snapshot;
 
@@ -28,6 +31,9 @@ use super::Failure;
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Asked {
+    /// The workspace of the caller, in which all names are meant; absent: `default`.
+    #[arg(long)]
+    workspace: Option<String>,
     /// Name of the key that calls; absent: a caller without a key.
     #[arg(long)]
     key: Option<String>,
@@ -46,6 +52,9 @@ pub(super) struct Asked {
     /// The agent that calls with a token.
     #[arg(long, conflicts_with = "key")]
     agent: Option<String>,
+    /// What the client says it is, as `clientInfo.name` or `User-Agent`.
+    #[arg(long, value_name = "TEXT")]
+    reported_as: Option<String>,
     /// The address that the call comes from.
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -109,6 +118,8 @@ pub(super) struct Answer {
     pub(super) rule: Option<At>,
     /// What each level of the cascade says.
     pub(super) consulted: Vec<Consulted>,
+    /// The agents of which rules speak and that the client says it is.
+    pub(super) reported: Vec<String>,
 }
 
 impl Asked {
@@ -117,62 +128,77 @@ impl Asked {
     /// # Errors
     /// There is no such key, or such a call would be refused unread.
     pub(super) fn decide(&self, loaded: &Loaded, snapshot: &Snapshot) -> Result<Answer, Failure> {
-        let principal = self.principal(loaded)?;
+        let workspace = self.workspace.as_deref().filter(|workspace| *workspace != DEFAULT);
+        if let Some(unknown) = workspace.filter(|workspace| !loaded.config.workspaces.contains_key(*workspace)) {
+            let known: Vec<&str> = loaded.config.workspaces.keys().map(String::as_str).collect();
+            let message = format!("no workspace is named `{unknown}`; there are: {DEFAULT} {}", known.join(" "));
+            return Err(Failure::new(message));
+        }
+        let principal = self.principal(loaded, workspace)?;
+        // Who shows nothing is in `default`, whatever is asked.
+        let workspace = principal.workspace.as_deref();
+        let qualified = |name: &String| workspaces::qualified(workspace, name);
         let now = match &self.at {
             Some(text) => {
                 clock::seconds_of(text).ok_or_else(|| wrong(format!("`{text}` is not a time of RFC 3339")))?
             }
             None => clock::now_seconds(),
         };
-        let subject = Subject { principal: &principal, source: self.source, toolset: self.toolset.as_deref(), now };
-        if let Some(key) = &self.key
-            && let Err(error) = snapshot.keys.check_terms(key, self.source, now)
+        let said = self.reported_as.as_deref();
+        let report = Report { user_agent: said.map(str::as_bytes), client: said };
+        let (source, toolset) = (self.source, self.toolset.as_ref().map(qualified));
+        let subject = Subject { principal: &principal, source, toolset: toolset.as_deref(), report, now };
+        let reported = snapshot.policy.reported(workspace, report).into_iter().map(String::from).collect::<Vec<_>>();
+        if let Some(key) = self.key.as_ref().map(qualified)
+            && let Err(error) = snapshot.keys.check_terms(&key, self.source, now)
         {
-            let rule = At::root().key("keys").key(key);
+            let rule = At::entry("keys", &key);
             let (reason, text) = (error.name(), format!("{error} ({rule})"));
-            return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted: Vec::new() });
+            let consulted = Vec::new();
+            return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted, reported });
         }
-        let call = Call {
-            server: self.server.as_str().into(),
-            action: Action::Message(self.message()?),
-            opened: Vec::new(),
-            task_tool: None,
-        };
+        let server = snapshot.server(workspace, &self.server);
+        let call = Call { server, action: Action::Message(self.message()?), opened: Vec::new(), task_tool: None };
         let consulted = snapshot.policy.consult(subject, &call);
         Ok(match snapshot.policy.decide(subject, Revision::V2025_11_25, call) {
             Ok(permitted) => {
                 let reason = permitted.reason();
                 let (text, rule) = (reason.to_string(), reason.at().cloned());
-                Answer { permitted: true, reason: reason.name(), text, rule, consulted }
+                Answer { permitted: true, reason: reason.name(), text, rule, consulted, reported }
             }
             Err(denied) => {
                 let denial = &denied.denial;
                 let (text, rule) = (denial.to_string(), denial.at().cloned());
-                Answer { permitted: false, reason: denial.name(), text, rule, consulted }
+                Answer { permitted: false, reason: denial.name(), text, rule, consulted, reported }
             }
         })
     }
 
-    fn principal(&self, loaded: &Loaded) -> Result<Principal, Failure> {
+    fn principal(&self, loaded: &Loaded, workspace: Option<&str>) -> Result<Principal, Failure> {
+        let qualified = |name: &String| workspaces::qualified(workspace, name);
         if let Some(name) = &self.key {
-            let Some(key) = loaded.config.keys.get(name) else {
-                let known: Vec<&str> = loaded.config.keys.keys().map(String::as_str).collect();
+            let keys = &loaded.config.keys;
+            let qualified = qualified(name);
+            let Some(key) = keys.get(&qualified) else {
+                let here = keys.keys().map(|name| workspaces::split(name)).filter(|(at, _)| *at == workspace);
+                let known: Vec<&str> = here.map(|(_, name)| name).collect();
                 return Err(Failure::new(format!("no key is named `{name}`; there are: {}", known.join(", "))));
             };
-            return Ok(auth::principal(name, key, &loaded.config));
+            return Ok(auth::principal(&qualified, key, &loaded.config));
         }
         let is_nobody = self.user.is_none() && self.teams.is_empty() && self.scopes.is_empty();
         if is_nobody && self.organisation.is_none() && self.agent.is_none() {
             return Ok(Principal::public());
         }
-        let shared = |name: &String| name.as_str().into();
+        let shared = |name: &String| qualified(name).into();
         Ok(Principal {
+            workspace: workspace.map(Into::into),
             id: "token".into(),
             teams: self.teams.iter().map(shared).collect(),
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),
             agent: self.agent.as_ref().map(shared),
-            scopes: self.scopes.iter().map(shared).collect(),
+            scopes: self.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             ..Principal::default()
         })
     }

@@ -14,6 +14,7 @@ use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::config::model::Grants;
 use crate::config::problem::At;
+use crate::config::workspaces::bare;
 use crate::policy;
 use crate::server;
 
@@ -95,7 +96,8 @@ impl Seen {
         }
         let Some(by) = &decided.granted_by else { return };
         self.granted.entry(by.to_string()).or_default().insert((server.clone(), named.clone()));
-        let by_a_list_of_servers = by.steps().len() == 3 && !by.to_string().ends_with(']');
+        // `keys.NAME.mcp_servers`, or that in a workspace.
+        let by_a_list_of_servers = matches!(by.steps().len(), 3 | 5) && !by.to_string().ends_with(']');
         if let Named::Tool(tool) = named
             && by_a_list_of_servers
             && !decided.now.is_of_arguments()
@@ -116,9 +118,9 @@ struct Rules<'r> {
 impl<'r> Rules<'r> {
     /// Every entry by which a level grants something, and every key.
     fn grants(&mut self) {
-        let (root, config) = (At::root(), self.config);
+        let config = self.config;
         for (name, key) in &config.keys {
-            let at = root.key("keys").key(name);
+            let at = At::entry("keys", name);
             if !self.seen.callers.contains(name) {
                 self.add("key that called nothing", at, String::new());
                 continue;
@@ -130,7 +132,7 @@ impl<'r> Rules<'r> {
         let users = config.users.iter().map(|(name, level)| ("users", name, level.grants()));
         let agents = config.agents.iter().map(|(name, level)| ("agents", name, level.grants()));
         for (table, name, grants) in teams.chain(organisations).chain(users).chain(agents) {
-            self.level(&root.key(table).key(name), grants);
+            self.level(&At::entry(table, name), grants);
         }
     }
 
@@ -141,24 +143,24 @@ impl<'r> Rules<'r> {
         for (index, name) in grants.servers.unwrap_or_default().iter().enumerate() {
             let is_used = if name == "*" { !by_list.is_empty() } else { by_list.contains(name.as_str()) };
             if !is_used {
-                self.add("grant", at.key("mcp_servers").index(index), name.clone());
+                self.add("grant", at.key("mcp_servers").index(index), bare(name).to_owned());
             }
         }
         for (index, group) in grants.access_groups.unwrap_or_default().iter().enumerate() {
             let is_in =
                 |server: &&str| self.config.servers.get(*server).is_some_and(|s| s.access_groups.contains(group));
             if !by_list.iter().any(is_in) {
-                self.add("grant", at.key("mcp_access_groups").index(index), group.clone());
+                self.add("grant", at.key("mcp_access_groups").index(index), bare(group).to_owned());
             }
         }
         for (index, toolset) in grants.toolsets.unwrap_or_default().iter().enumerate() {
             let at = at.key("mcp_toolsets").index(index);
             if self.granted_at(&at).next().is_none() {
-                self.add("grant", at, toolset.clone());
+                self.add("grant", at, bare(toolset).to_owned());
             }
         }
         for (server, tools) in grants.tool_permissions {
-            let at = at.key("mcp_tool_permissions").key(server);
+            let at = at.key("mcp_tool_permissions").key(bare(server));
             for (index, entry) in tools.iter().enumerate() {
                 let is_about = |named: &Named| matches!(named, Named::Tool(tool) if policy::is_about(entry, tool));
                 if !self.granted_at(&at).any(|(_, named)| is_about(named)) {
@@ -170,18 +172,19 @@ impl<'r> Rules<'r> {
 
     /// Every entry of a list of tools and prompts, and every constraint.
     fn lists(&mut self) {
-        let (root, config) = (At::root(), self.config);
+        let config = self.config;
         for (name, server) in &config.servers {
-            let at = root.key("servers").key(name);
+            let at = At::entry("servers", name);
             let of = (name.as_str(), None);
             self.allowed(&at, "allowed_tools", server.allowed_tools.as_deref(), of);
             self.allowed(&at, "allowed_prompts", server.allowed_prompts.as_deref(), of);
             self.refusing(&at, "blocked_tools", &server.blocked_tools);
             self.refusing(&at, "blocked_prompts", &server.blocked_prompts);
+            self.refusing(&at, "blocked_agents", &server.blocked_agents);
         }
         for (agent, settings) in &config.agents {
             for (name, matrix) in &settings.servers {
-                let at = root.key("agents").key(agent).key("servers").key(name);
+                let at = At::entry("agents", agent).key("servers").key(bare(name));
                 let of = (name.as_str(), Some(agent.as_str()));
                 self.allowed(&at, "allowed_tools", matrix.allowed_tools.as_deref(), of);
                 self.allowed(&at, "allowed_prompts", matrix.allowed_prompts.as_deref(), of);

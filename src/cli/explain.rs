@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     config: PathBuf,
     #[command(flatten)]
     asked: Asked,
-    /// Print one JSON object: `decision`, `reason`, `text`, `rule`, `place`, `levels`.
+    /// Print one JSON object: `decision`, `reason`, `text`, `rule`, `place`, `levels`, `reported`.
     #[arg(long)]
     json: bool,
 }
@@ -44,7 +44,7 @@ fn render(as_json: bool, loaded: &Loaded, answer: &Answer) -> String {
     if as_json {
         let levels: Vec<Value> = answer.consulted.iter().map(|consulted| level_json(loaded, consulted)).collect();
         let (reason, text) = (answer.reason, &answer.text);
-        return json!({ "decision": decision, "reason": reason, "text": text, "rule": rule, "place": place_of_rule, "levels": levels })
+        return json!({ "decision": decision, "reason": reason, "text": text, "rule": rule, "place": place_of_rule, "levels": levels, "reported": answer.reported })
             .to_string();
     }
     let mut text = format!("{decision}: {} ({})", answer.text, answer.reason);
@@ -53,6 +53,9 @@ fn render(as_json: bool, loaded: &Loaded, answer: &Answer) -> String {
     }
     if let Some(place) = place_of_rule {
         text.push_str(&format!("\n  place: {place}"));
+    }
+    if !answer.reported.is_empty() {
+        text.push_str(&format!("\n  says it is: {} (which can only deny)", answer.reported.join(", ")));
     }
     if !answer.consulted.is_empty() {
         text.push_str("\n  levels, in the order in which they are asked:");

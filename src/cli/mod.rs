@@ -4,12 +4,15 @@
 //! something that came out otherwise than expected (`test`) or recorded (`replay`).
 
 mod asked;
+mod audit;
 mod check;
 mod coverage;
 pub mod demo;
 mod explain;
 mod import;
+mod key_import;
 mod keys;
+mod logs;
 mod past;
 mod reload;
 mod replay;
@@ -53,11 +56,16 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Decide the calls in files of cases, and say which come out otherwise than expected.
     Test(test::Arguments),
+    /// Read, verify and prove the record.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Search the record: which requests there were and what became of them, live if asked, or who calls what.
+    Logs(Box<logs::Arguments>),
     /// Decide the calls on record again under a configuration, and say which come out otherwise.
     Replay(replay::Arguments),
     /// Say which rules the calls on record never needed.
     Coverage(coverage::Arguments),
-    /// Make keys.
+    /// Make keys, or bring some along.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Turn an `mcpServers` JSON file into TOML, on standard output.
@@ -114,6 +122,8 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Audit(command) => audit::run(&command),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Keys(command) => keys::run(&command),

@@ -22,12 +22,14 @@ use crate::call::Call;
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::problem::At;
+use crate::config::workspaces;
 use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::revision::Revision;
 use crate::policy::DenialKind;
 use crate::policy::NAMES;
 use crate::principal::Principal;
+use crate::principal::Report;
 use crate::principal::Subject;
 use crate::snapshot::Snapshot;
 
@@ -56,6 +58,8 @@ struct Line<'l> {
     #[serde(borrow)]
     time: Cow<'l, str>,
     #[serde(default, borrow)]
+    workspace: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
     principal: Option<Cow<'l, str>>,
     #[serde(default, borrow)]
     user: Option<Cow<'l, str>>,
@@ -65,6 +69,8 @@ struct Line<'l> {
     organisation: Option<Cow<'l, str>>,
     #[serde(default, borrow)]
     agent: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    user_agent: Option<Cow<'l, str>>,
     #[serde(default)]
     source: Option<IpAddr>,
     #[serde(default, borrow)]
@@ -92,7 +98,7 @@ pub(super) struct Decided {
     pub(super) seq: u64,
     /// Who called: `key:ci`.
     pub(super) principal: String,
-    /// What was asked of which server: `github/create_issue`, `github (tools/list)`.
+    /// What was asked of which server: `github/create_issue`, `github (tools/list)`, `acme/github (tools/list)` of a workspace.
     pub(super) what: String,
     pub(super) server: String,
     /// What the call named.
@@ -232,19 +238,19 @@ fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {
 
 impl Line<'_> {
     fn decide_again(&self, loaded: &Loaded, snapshot: &Snapshot, at: u64) -> Option<Decided> {
-        let (id, server) = (self.principal.as_deref()?, self.server.as_deref()?);
+        let (id, server) = (self.principal.as_deref()?, self.qualified(self.server.as_deref()?));
         let permitted = self.kind == "intent";
         let then = Verdict {
             permitted,
             reason: self.reason.as_deref().unwrap_or_default().to_owned(),
             rule: self.rule.as_deref().map(str::to_owned),
         };
-        let call = Call { server: server.into(), action: self.action()?, opened: Vec::new(), task_tool: None };
+        let call = Call { server: server.as_str().into(), action: self.action()?, opened: Vec::new(), task_tool: None };
         let mut decided = Decided {
             seq: self.seq,
             principal: id.to_owned(),
-            what: self.what(server),
-            server: server.to_owned(),
+            what: self.what(&server),
+            server,
             named: self.named(),
             agent: None,
             then,
@@ -258,11 +264,12 @@ impl Line<'_> {
             Err(now) => return Some(Decided { now, ..decided }),
         };
         decided.agent = principal.agent.as_deref().map(str::to_owned);
-        let subject = Subject { principal: &principal, source: self.source, toolset: None, now: at };
+        let report = Report { user_agent: self.user_agent.as_deref().map(str::as_bytes), client: None };
+        let subject = Subject { principal: &principal, source: self.source, toolset: None, report, now: at };
         if let Some(key) = &principal.key
             && let Err(error) = snapshot.keys.check_terms(key, self.source, at)
         {
-            let at = At::root().key("keys").key(key);
+            let at = At::entry("keys", key);
             decided.now = Verdict::of(false, error.name(), Some(&at));
             decided.now_at = Some(at);
             return Some(decided);
@@ -293,6 +300,15 @@ impl Line<'_> {
         Some(decided)
     }
 
+    /// The caller's workspace; `None`: `default`, which is also what a record of before there were others means.
+    fn workspace(&self) -> Option<&str> {
+        self.workspace.as_deref().filter(|workspace| *workspace != workspaces::DEFAULT)
+    }
+
+    fn qualified(&self, name: &str) -> String {
+        workspaces::qualified(self.workspace(), name)
+    }
+
     /// Who called, as the configuration knows them.
     fn caller(&self, id: &str, loaded: &Loaded) -> Option<Result<Principal, Verdict>> {
         if id == "public" {
@@ -304,14 +320,15 @@ impl Line<'_> {
         }
         if let Some(name) = id.strip_prefix("key:") {
             let Some(key) = loaded.config.keys.get(name) else {
-                return Some(Err(Verdict::of(false, "key_unknown", Some(&At::root().key("keys").key(name)))));
+                return Some(Err(Verdict::of(false, "key_unknown", Some(&At::entry("keys", name)))));
             };
             return Some(Ok(auth::principal(name, key, &loaded.config)));
         }
         id.strip_prefix("oauth:")?;
-        let shared = |text: &Cow<'_, str>| text.as_ref().into();
+        let shared = |text: &Cow<'_, str>| self.qualified(text).into();
         Some(Ok(Principal {
             id: id.into(),
+            workspace: self.workspace().map(Into::into),
             teams: self.teams.iter().map(shared).collect(),
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),

@@ -3,19 +3,14 @@
 //! Each level of the cascade (key, team, organisation, user, agent) has the same four keys; what they mean together is up to
 //! `policy`. As plain as the rest of the [`model`](crate::config::model), which names them all.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
-use schemars::Schema;
-use schemars::SchemaGenerator;
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
-use serde::de::Visitor;
 
 use crate::config::limits::Limits;
+use crate::config::number::Number;
 
 /// How the levels of the cascade are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
@@ -41,6 +36,14 @@ pub struct Grants<'c> {
     pub tool_permissions: &'c BTreeMap<String, Vec<String>>,
 }
 
+/// The same, to change what is named.
+pub(crate) struct GrantsMut<'c> {
+    pub(crate) servers: Option<&'c mut Vec<String>>,
+    pub(crate) access_groups: Option<&'c mut Vec<String>>,
+    pub(crate) toolsets: Option<&'c mut Vec<String>>,
+    pub(crate) tool_permissions: &'c mut BTreeMap<String, Vec<String>>,
+}
+
 macro_rules! levels {
     ($($level:ty),*) => {
         $(impl $level {
@@ -53,6 +56,16 @@ macro_rules! levels {
                     tool_permissions: &self.mcp_tool_permissions,
                 }
             }
+
+            /// The same, to change what is named.
+            pub(crate) fn grants_mut(&mut self) -> GrantsMut<'_> {
+                GrantsMut {
+                    servers: self.mcp_servers.as_mut(),
+                    access_groups: self.mcp_access_groups.as_mut(),
+                    toolsets: self.mcp_toolsets.as_mut(),
+                    tool_permissions: &mut self.mcp_tool_permissions,
+                }
+            }
         })*
     };
 }
@@ -63,8 +76,10 @@ levels!(Key, Team, Organisation, User, Agent);
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Key {
-    /// The key's digest, as `portcullis keys create` prints it. The key itself is nowhere.
+    /// The key's digest, as `portcullis keys create` and `keys import` print it. The key itself is nowhere.
     pub digest: String,
+    /// The client certificate that stands for the key: `{ uri = "spiffe://example.com/ci" }`. Beside a `digest`, both are needed.
+    pub certificate: KeyCertificate,
     /// Servers that may be reached: names, or `["*"]`. A list answers for every server: who is not on it is denied. Absent:
     /// says nothing, and the next level is asked.
     pub mcp_servers: Option<Vec<String>>,
@@ -99,6 +114,32 @@ pub struct Key {
     pub plan: Option<String>,
     /// What the key may use.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
+}
+
+/// `[keys.NAME.certificate]`: a client certificate, by one thing that stands in it, letter for letter. Whoever verifies it is in
+/// `[listen.tls]`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyCertificate {
+    /// A URI among its alternative names: `"spiffe://example.com/ci"`.
+    pub uri: Option<String>,
+    /// A host among them; the letters' case does not count.
+    pub dns: Option<String>,
+    /// An e-mail address among them.
+    pub email: Option<String>,
+    /// Whom it was issued to, as records have it in `client_cert_subject`: `"O=example, CN=ci"`.
+    pub subject: Option<String>,
+    /// SHA-256 of the whole certificate, in hex.
+    pub sha256: Option<String>,
+}
+
+impl KeyCertificate {
+    /// Whether it names anything.
+    pub fn is_named(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// `[keys.NAME.children]`: what the keys may be that a key mints.
@@ -141,6 +182,8 @@ pub struct Team {
     pub plan: Option<String>,
     /// What the keys and users of the team may use together.
     pub limits: Limits,
+    /// Calls a minute to single servers, by server's name: so many at once, then one each time its share of the minute is over.
+    pub mcp_rpm_limit: BTreeMap<String, u32>,
 }
 
 /// `[organisations.NAME]`: an organisation.
@@ -208,6 +251,10 @@ pub struct Agent {
     /// Tools that may be called, by server, `*` matching any text. Answers for every tool of the server, but grants no server
     /// that the same level's list leaves out.
     pub mcp_tool_permissions: BTreeMap<String, Vec<String>>,
+    /// What it says it is in `User-Agent` or `clientInfo.name`, letters' case aside, `*` matching any text: `["my-agent/*"]`. A known
+    /// agent's name stands for all it is known by. Who merely reports itself so is denied what the agent is denied by `disabled`, by
+    /// `blocked_agents` and by its matrix, and is granted nothing.
+    pub reported_as: Vec<String>,
     /// Turns the agent off: its streams and calls under way end within a second.
     pub disabled: bool,
     /// A plan whose limits hold where `limits` says nothing.
@@ -284,50 +331,4 @@ pub struct Constraint {
     pub description: String,
     /// What a client is told when this refuses its call, whether or not explanations are on.
     pub message: Option<String>,
-}
-
-/// A number: `10`, `0.5`, or a text of any length: `"10.000000000000000001"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number(pub String);
-
-impl JsonSchema for Number {
-    fn schema_name() -> Cow<'static, str> {
-        "Number".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "type": ["number", "string"], "description": "A number, or its text." })
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor)
-    }
-}
-
-struct NumberVisitor;
-
-impl Visitor<'_> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or its text")
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-        Ok(Number(value.to_string()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Number, E> {
-        Ok(Number(value.to_owned()))
-    }
 }

@@ -15,7 +15,7 @@ use crate::config::sources::Sources;
 /// Reads every such file; a relative path starts at the file it stands in.
 pub(crate) fn read(config: &mut Config, sources: &Sources, problems: &mut Problems) {
     for (name, server) in &mut config.servers {
-        let at = At::root().key("servers").key(name).key("tls");
+        let at = At::entry("servers", name).key("tls");
         let beside = |at: &At, path: &str| {
             let base = sources.file_of(at).map(File::directory).unwrap_or_default();
             base.join(Path::new(path))

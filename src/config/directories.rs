@@ -17,6 +17,8 @@ pub(crate) fn anchor(config: &mut Config, sources: &Sources) {
     let directory = |table: &str, path: &str| anchored(&At::root().key(table).key("directory"), path);
     config.state.directory = directory("state", &config.state.directory);
     config.audit.directory = directory("audit", &config.audit.directory);
+    let at = At::root().key("audit").key("key_file");
+    config.audit.key_file = config.audit.key_file.take().map(|path| anchored(&at, &path));
     let at = At::root().key("policy").key("shadow_file");
     config.policy.shadow_file = config.policy.shadow_file.take().map(|path| anchored(&at, &path));
     let at = At::root().key("listen").key("tls");

@@ -8,16 +8,30 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::workspaces::DEFAULT;
+
+/// How keys begin where nothing else is configured.
+pub const KEY_PREFIX: &str = "ptc";
+
 /// `[auth]`: how callers present themselves.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// Header names that may carry an API key, beside `Authorization: Bearer`, `X-API-Key` and `API-Key`.
     pub key_headers: Vec<String>,
+    /// How new keys begin, before a `_`: 2 to 24 letters, digits and `_`, a letter first. Keys with another prefix stay valid.
+    pub key_prefix: String,
     /// Issuers of tokens (OAuth 2.1) that are accepted, by name.
     pub issuers: BTreeMap<String, Issuer>,
     /// The issuer whose metadata is repeated at `/.well-known/oauth-authorization-server`, for clients that look nowhere else.
     pub metadata_of: Option<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        let (key_headers, issuers) = (Vec::new(), BTreeMap::new());
+        Self { key_headers, key_prefix: KEY_PREFIX.into(), issuers, metadata_of: None }
+    }
 }
 
 /// `[auth.issuers.NAME]`: an issuer of tokens. Its name becomes part of its callers' ids, and so must not change.
@@ -34,6 +48,8 @@ pub struct Issuer {
     pub audiences: Option<Vec<String>>,
     /// How far the issuer's clock may be from ours.
     pub leeway_seconds: u64,
+    /// The workspace that its callers are in: their users, teams, organisations and agents are those of this workspace.
+    pub workspace: String,
     /// Which claims say what.
     pub claims: Claims,
     /// Scopes that metadata names, for clients to ask for. Those that servers require are named anyway.
@@ -51,6 +67,13 @@ pub struct Issuer {
     pub stale_ms_max: u64,
 }
 
+impl Issuer {
+    /// The workspace that its callers are in; `None`: `default`.
+    pub fn workspace(&self) -> Option<&str> {
+        Some(self.workspace.as_str()).filter(|workspace| *workspace != DEFAULT)
+    }
+}
+
 impl Default for Issuer {
     fn default() -> Self {
         Self {
@@ -59,6 +82,7 @@ impl Default for Issuer {
             algorithms: Algorithm::ALL.to_vec(),
             audiences: None,
             leeway_seconds: 60,
+            workspace: DEFAULT.into(),
             claims: Claims::default(),
             scopes_supported: Vec::new(),
             allowed_networks: Vec::new(),

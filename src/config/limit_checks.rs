@@ -2,6 +2,8 @@
 //!
 //! A limit of nothing, a plan that is not there, a call that no budget can ever pay: each is reported at its place.
 
+use std::collections::BTreeMap;
+
 use crate::config::limits::Limits;
 use crate::config::model::Config;
 use crate::config::model::Server;
@@ -9,6 +11,7 @@ use crate::config::money::Money;
 use crate::config::names;
 use crate::config::problem::Problems;
 use crate::config::trail::Trail;
+use crate::config::workspaces;
 
 /// The highest rate: a request's share of the time is counted in billionths of a second.
 const RATE_MAX: u64 = 1_000_000;
@@ -24,27 +27,48 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) {
     let root = Trail::Root;
     let usage = root.key("limits");
     in_range(Some(config.limits.callers_max as u64), CALLERS_MAX, &usage.key("callers_max"), problems);
-    let mut least = limits(&config.limits.each_caller, &usage.key("each_caller"), problems);
+    let mut of_all = limits(&config.limits.each_caller, &usage.key("each_caller"), problems);
     for (name, plan) in &config.plans {
         let plans = root.key("plans");
         let trail = plans.key(name);
         names::check_name(name, "a plan", &trail, problems);
-        least = lesser(least, limits(plan, &trail, problems));
+        of_all = lesser(of_all, limits(plan, &trail, problems));
     }
-    let mut level = |table: &str, name: &str, plan: Option<&str>, own: &Limits| {
-        let table = root.key(table);
-        let trail = table.key(name);
-        names::exists("plan", plan, &config.plans, &trail, problems);
-        least = lesser(least, limits(own, &trail.key("limits"), problems));
+    for (name, key) in &config.keys {
+        of_servers(config, &key.mcp_rpm_limit, &Trail::Entry("keys", name).key("mcp_rpm_limit"), problems);
+    }
+    for (name, team) in &config.teams {
+        of_servers(config, &team.mcp_rpm_limit, &Trail::Entry("teams", name).key("mcp_rpm_limit"), problems);
+    }
+    // Who is in another workspace never pays for a call here.
+    let mut least: BTreeMap<Option<&str>, Money> = BTreeMap::new();
+    let mut level = |trail: Trail<'_>, workspace, plan: Option<&str>, own: &Limits| {
+        names::plan_exists(plan, &config.plans, &trail, problems);
+        if let Some(budget) = limits(own, &trail.key("limits"), problems) {
+            least.entry(workspace).and_modify(|least| *least = budget.min(*least)).or_insert(budget);
+        }
     };
-    config.keys.iter().for_each(|(name, key)| level("keys", name, key.plan.as_deref(), &key.limits));
-    config.teams.iter().for_each(|(name, team)| level("teams", name, team.plan.as_deref(), &team.limits));
-    config.organisations.iter().for_each(|(name, it)| level("organisations", name, it.plan.as_deref(), &it.limits));
-    config.users.iter().for_each(|(name, user)| level("users", name, user.plan.as_deref(), &user.limits));
-    config.agents.iter().for_each(|(name, agent)| level("agents", name, agent.plan.as_deref(), &agent.limits));
+    macro_rules! levels {
+        ($($table:ident),*) => {
+            $(for (name, it) in &config.$table {
+                let trail = Trail::Entry(stringify!($table), name);
+                level(trail, workspaces::split(name).0, it.plan.as_deref(), &it.limits);
+            })*
+        };
+    }
+    levels!(keys, teams, organisations, users, agents);
     for (name, server) in &config.servers {
-        let servers = root.key("servers");
-        check_server(server, least, &servers.key(name), problems);
+        let of_workspace = least.get(&workspaces::split(name).0).copied();
+        check_server(server, lesser(of_all, of_workspace), &Trail::Entry("servers", name), problems);
+    }
+}
+
+/// Rates of single servers, which must be there.
+fn of_servers(config: &Config, rates: &BTreeMap<String, u32>, trail: &Trail<'_>, problems: &mut Problems) {
+    for (server, rate) in rates {
+        let trail = trail.key(workspaces::bare(server));
+        names::check_server(config, server, &trail, problems);
+        in_range(Some((*rate).into()), RATE_MAX, &trail, problems);
     }
 }
 

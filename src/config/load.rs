@@ -21,12 +21,14 @@ use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
+use crate::config::record_checks;
 use crate::config::shape;
 use crate::config::shape::Shape;
 use crate::config::sources::Sources;
 use crate::config::trail::Trail;
 use crate::config::tree::Kind;
 use crate::config::tree::Node;
+use crate::config::workspaces;
 
 /// A configuration without mistakes.
 #[derive(Debug)]
@@ -85,12 +87,14 @@ pub fn load_with<T>(
     let sources = Sources::new(files, resolved);
     let (Some(mut config), false) = (config, names_lost) else { return Err(LoadError { sources, problems }) };
 
+    workspaces::join(&mut config, &mut problems);
     directories::anchor(&mut config, &sources);
     let mut unread = Problems::new();
     certificates::read(&mut config, &sources, &mut unread);
     unread.iter().for_each(|problem| problems.add(sources.redacted_problem(problem)));
     check_names(&config, &mut problems);
     limit_checks::check(&config, &mut problems);
+    record_checks::check(&config, &mut problems);
     let mut later = Problems::new();
     let compiled = compile(&config, &mut later);
     let problems = joined(problems, &later, &sources);
@@ -107,6 +111,9 @@ fn loses_names(root: &Node) -> bool {
         table.bad
             || match &table.kind {
                 Kind::Table(entries) if name == "servers" || name == "agents" => entries.values().any(|node| node.bad),
+                Kind::Table(workspaces) if name == "workspaces" => {
+                    workspaces.values().any(|workspace| workspace.bad || loses_names(workspace))
+                }
                 _ => false,
             }
     })

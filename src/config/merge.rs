@@ -1,6 +1,7 @@
 //! How do several files become one configuration?
 //!
-//! Top-level tables are joined; an entry of one (`servers.github`, `listen.data`) may stand in one file only.
+//! Top-level tables are joined, and those of a workspace; an entry of one (`servers.github`, `listen.data`) may stand in one file
+//! only.
 
 use crate::config::problem::At;
 use crate::config::problem::Problem;
@@ -11,28 +12,37 @@ use crate::config::tree::Node;
 /// Adds what `added` says to `root`. What is refused comes back with its place: its text may hold secrets.
 pub(crate) fn merge(root: &mut Node, added: Node, problems: &mut Problems) -> Vec<(At, Node)> {
     let mut refused = Vec::new();
-    let (Some(tables), Kind::Table(added)) = (root.entries_mut(), added.kind) else { return refused };
+    let Kind::Table(added) = added.kind else { return refused };
     for (name, table) in added {
-        let at = At::root().key(&name);
-        let Some(present) = tables.get_mut(&name) else {
-            tables.insert(name, table);
-            continue;
-        };
-        match (&mut present.kind, table.kind) {
-            (Kind::Table(entries), Kind::Table(added)) => {
-                for (key, entry) in added {
-                    match entries.get(&key) {
-                        Some(first) => refused.push(twice(first, entry, &at.key(&key), problems)),
-                        None => {
-                            entries.insert(key, entry);
-                        }
-                    }
-                }
-            }
-            (_, kind) => refused.push(twice(present, Node { kind, ..table }, &at, problems)),
-        }
+        // Workspaces have tables as the root does.
+        let depth = if name == "workspaces" { 3 } else { 1 };
+        let at = At::root();
+        join(root, (name, table), depth, &at, &mut refused, problems);
     }
     refused
+}
+
+/// Adds an entry to `table`; where it is there already, what stands in it, so many tables deep.
+fn join(
+    table: &mut Node,
+    (name, added): (String, Node),
+    depth: usize,
+    at: &At,
+    refused: &mut Vec<(At, Node)>,
+    problems: &mut Problems,
+) {
+    let Some(entries) = table.entries_mut() else { return };
+    let at = at.key(&name);
+    let Some(present) = entries.get_mut(&name) else {
+        entries.insert(name, added);
+        return;
+    };
+    match (&present.kind, added.kind) {
+        (Kind::Table(_), Kind::Table(added)) if depth > 0 => {
+            added.into_iter().for_each(|entry| join(present, entry, depth - 1, &at, refused, problems));
+        }
+        (_, kind) => refused.push(twice(present, Node { kind, ..added }, &at, problems)),
+    }
 }
 
 fn twice(first: &Node, second: Node, at: &At, problems: &mut Problems) -> (At, Node) {

@@ -20,7 +20,7 @@ pub use crate::config::access::Children;
 pub use crate::config::access::Constraint;
 pub use crate::config::access::Grants;
 pub use crate::config::access::Key;
-pub use crate::config::access::Number;
+pub use crate::config::access::KeyCertificate;
 pub use crate::config::access::Organisation;
 pub use crate::config::access::Team;
 pub use crate::config::access::Toolset;
@@ -35,6 +35,7 @@ pub use crate::config::issuers::Auth;
 pub use crate::config::issuers::Claims;
 pub use crate::config::issuers::Credentials;
 pub use crate::config::issuers::Issuer;
+pub use crate::config::issuers::KEY_PREFIX;
 pub use crate::config::limits::Costs;
 pub use crate::config::limits::Limits;
 pub use crate::config::limits::ServerLimits;
@@ -45,6 +46,7 @@ pub use crate::config::model_servers::Breaker;
 pub use crate::config::model_servers::ServerTool;
 pub use crate::config::model_servers::UpstreamTls;
 pub use crate::config::money::Money;
+pub use crate::config::number::Number;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -68,7 +70,7 @@ pub struct Config {
     pub state: State,
     /// The record of every request.
     pub audit: Audit,
-    /// The gateway's own log, on standard error.
+    /// The gateway's own log, on standard error, and the access log.
     pub log: Log,
     /// What the process itself may touch.
     pub sandbox: Sandbox,
@@ -92,6 +94,29 @@ pub struct Config {
     pub limits: Usage,
     /// Sets of limits, by name: a key, a team and so on may have one (`plan`).
     pub plans: BTreeMap<String, Limits>,
+    /// Workspaces beside `default`, which is all that stands at the top, by name.
+    pub workspaces: BTreeMap<String, Workspace>,
+}
+
+/// `[workspaces.NAME]`: servers, and who may use them, apart from those of every other workspace. The tables are those of the top
+/// level, and what is named in them is looked for in the same workspace. Plans and sets of constraints are shared by all.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workspace {
+    /// MCP servers, by name.
+    pub servers: BTreeMap<String, Server>,
+    /// API keys, by name.
+    pub keys: BTreeMap<String, Key>,
+    /// Teams, by name.
+    pub teams: BTreeMap<String, Team>,
+    /// Organisations, by name.
+    pub organisations: BTreeMap<String, Organisation>,
+    /// Users, by name.
+    pub users: BTreeMap<String, User>,
+    /// Agents, by name.
+    pub agents: BTreeMap<String, Agent>,
+    /// Named bundles of tools, by name.
+    pub toolsets: BTreeMap<String, Toolset>,
 }
 
 /// `[routes]`: which paths lead to which server.
@@ -101,7 +126,7 @@ pub struct Routes {
     /// Paths on which servers are reached. `{server}` is a server's name, `{prefix}` any one segment; a literal
     /// segment beats a placeholder.
     pub templates: Vec<String>,
-    /// Whole paths that lead to one server: `"/mcp" = "github"`.
+    /// Whole paths that lead to one server: `"/mcp" = "github"`, in the caller's workspace.
     pub fixed: BTreeMap<String, String>,
     /// The path on which keys with `may_mint` mint others. Served only where there is such a key.
     pub keys: String,
@@ -180,11 +205,34 @@ pub struct Audit {
     pub level: AuditLevel,
     /// Bytes after which a new segment is begun. Changing it needs a restart.
     pub segment_bytes_max: u64,
+    /// Days for which records are kept; older segments are removed, which is put on record. Absent: for ever. Changing it
+    /// needs a restart.
+    pub retention_days: Option<u64>,
+    /// Bytes of segments above which the oldest are removed, which is put on record. Absent: none are. Changing it needs a
+    /// restart.
+    pub retention_bytes_max: Option<u64>,
+    /// File with the key that signs checkpoints: 32 bytes in base64. Absent: one is made in the state directory. Changing it
+    /// needs a restart.
+    pub key_file: Option<String>,
+    /// Name of the log, by which checkpoints say what they are of: printable ASCII without spaces and `+`, like
+    /// `gateway-1.example/audit`. Absent: one that follows from the key. Changing it needs a restart.
+    pub origin: Option<String>,
+    /// Whether the gateway keeps an index beside the record, for `portcullis logs`. Changing it needs a restart.
+    pub index: bool,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { directory: "audit".into(), level: AuditLevel::Written, segment_bytes_max: 64 * 1024 * 1024 }
+        Self {
+            directory: "audit".into(),
+            level: AuditLevel::Written,
+            segment_bytes_max: 64 * 1024 * 1024,
+            retention_days: None,
+            retention_bytes_max: None,
+            key_file: None,
+            origin: None,
+            index: true,
+        }
     }
 }
 
@@ -201,12 +249,21 @@ pub enum AuditLevel {
     Queued,
 }
 
-/// `[log]`: the gateway's own log, on standard error.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+/// `[log]`: the gateway's own log, on standard error, and the access log.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// Form of a log line. Changing it needs a restart.
     pub format: LogFormat,
+    /// Where one JSON line for each request goes, in the words of its record: `"off"`, `"stdout"`, `"stderr"`, or an absolute
+    /// path. A file that is moved away is begun anew within a second. Changing it needs a restart.
+    pub access: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), access: "off".into() }
+    }
 }
 
 /// `[sandbox]`: what the process itself may touch.
@@ -273,6 +330,9 @@ pub struct Server {
     pub allowed_users: Option<Vec<String>>,
     /// Agents that may call, by name. Absent: all, and callers that are no agent. Restricts whatever grants the server.
     pub allowed_agents: Option<Vec<String>>,
+    /// Agents that may not call, by name: configured ones, and known ones such as `cursor`. Those that merely report themselves as
+    /// such are kept out too; a report can be left out, so this keeps nobody out who wants in.
+    pub blocked_agents: Vec<String>,
     /// What the gateway presents to the server.
     pub auth: UpstreamAuth,
     /// TLS to the server, where it is not the usual one.
@@ -349,6 +409,7 @@ impl Default for Server {
             allowed_times: None,
             allowed_users: None,
             allowed_agents: None,
+            blocked_agents: Vec::new(),
             auth: UpstreamAuth::default(),
             tls: UpstreamTls::default(),
             headers: BTreeMap::new(),

@@ -10,6 +10,8 @@ use serde::Deserializer;
 use serde::de::Error as _;
 use serde_json::json;
 
+use crate::config::number;
+
 /// Marks an amount in the schema, where it is a number or a text.
 pub(crate) const FORMAT: &str = "money";
 /// Digits after the point.
@@ -66,8 +68,7 @@ impl fmt::Display for Money {
 
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Numbers have become texts when the form was checked.
-        let text = String::deserialize(deserializer)?;
+        let text = number::text_of(deserializer)?;
         Self::parse(&text).ok_or_else(|| D::Error::custom("no amount of money"))
     }
 }

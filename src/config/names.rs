@@ -1,13 +1,21 @@
 //! Are names well formed, and does what is referred to exist?
+//!
+//! Messages say names as they are written: without the workspace in which they stand.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::config::known_agents::known_agent;
 use crate::config::model::Config;
 use crate::config::model::Grants;
 use crate::config::nearest::nearest;
+use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::config::trail::Trail;
+use crate::config::workspaces::DEFAULT;
+use crate::config::workspaces::bare;
+use crate::config::workspaces::qualified;
+use crate::config::workspaces::split;
 
 /// Characters of a server's name.
 pub(crate) const SERVER_NAME_MAX: usize = 32;
@@ -75,23 +83,34 @@ pub fn check_server_name(name: &str) -> Result<(), ServerNameError> {
     Ok(())
 }
 
-/// Reports ill-formed names, and references to what is not there.
+/// Reports a name that no workspace can have; whether it is well formed.
+pub(crate) fn check_workspace_name(name: &str, at: &At, problems: &mut Problems) -> bool {
+    if name == DEFAULT {
+        let help = "write its tables at the top level: `[servers.NAME]`, not `[workspaces.default.servers.NAME]`";
+        problems.error(at, "what stands at the top level is the workspace `default`", help);
+        return false;
+    }
+    // No path begins with it, so reserved words are as good as others.
+    let is_formed = !matches!(check_server_name(name), Err(ServerNameError::Form | ServerNameError::DoubleUnderscore));
+    if !is_formed {
+        problems.error(at, format!("`{name}` is not a workspace's name"), ServerNameError::Form.help());
+    }
+    is_formed
+}
+
+/// Reports ill-formed names, and references to what is not there. Workspaces must be [joined](crate::config::workspaces::join).
 pub fn check_names(config: &Config, problems: &mut Problems) {
-    let root = Trail::Root;
     for name in config.servers.keys() {
-        if let Err(error) = check_server_name(name) {
-            problems.error(&root.key("servers").key(name).at(), format!("`{name}` {error}"), error.help());
+        if let Err(error) = check_server_name(bare(name)) {
+            problems.error(&At::entry("servers", name), format!("`{}` {error}", bare(name)), error.help());
         }
     }
     check_aliases(config, problems);
-    for (path, server) in &config.routes.fixed {
-        check_server(config, server, &root.key("routes").key("fixed").key(path), problems);
-    }
+    check_fixed_routes(config, problems);
     let groups = config.servers.values().flat_map(|server| &server.access_groups).map(String::as_str).collect();
     for (name, key) in &config.keys {
-        let trail = root.key("keys");
-        let trail = trail.key(name);
-        check_name(name, "a key", &trail, problems);
+        let trail = Trail::Entry("keys", name);
+        check_name(bare(name), "a key", &trail, problems);
         check_grants(config, &groups, key.grants(), &trail, problems);
         exists("team", key.team.as_deref(), &config.teams, &trail, problems);
         exists("organisation", key.organisation.as_deref(), &config.organisations, &trail, problems);
@@ -99,68 +118,95 @@ pub fn check_names(config: &Config, problems: &mut Problems) {
         exists("agent", key.agent.as_deref(), &config.agents, &trail, problems);
     }
     for (name, team) in &config.teams {
-        let trail = root.key("teams");
-        let trail = trail.key(name);
-        check_name(name, "a team", &trail, problems);
+        let trail = Trail::Entry("teams", name);
+        check_name(bare(name), "a team", &trail, problems);
         check_grants(config, &groups, team.grants(), &trail, problems);
         exists("organisation", team.organisation.as_deref(), &config.organisations, &trail, problems);
     }
     for (name, organisation) in &config.organisations {
-        let trail = root.key("organisations");
-        let trail = trail.key(name);
-        check_name(name, "an organisation", &trail, problems);
+        let trail = Trail::Entry("organisations", name);
+        check_name(bare(name), "an organisation", &trail, problems);
         check_grants(config, &groups, organisation.grants(), &trail, problems);
     }
     for (name, user) in &config.users {
-        let trail = root.key("users");
-        let trail = trail.key(name);
-        check_user_name(name, &trail, problems);
+        let trail = Trail::Entry("users", name);
+        check_user_name(bare(name), &trail, problems);
         check_grants(config, &groups, user.grants(), &trail, problems);
     }
     for (name, toolset) in &config.toolsets {
-        let trail = root.key("toolsets");
-        let trail = trail.key(name);
-        check_name(name, "a toolset", &trail, problems);
+        let trail = Trail::Entry("toolsets", name);
+        check_name(bare(name), "a toolset", &trail, problems);
         for server in toolset.tools.keys() {
-            check_server(config, server, &trail.key("tools").key(server), problems);
+            check_server(config, server, &trail.key("tools").key(bare(server)), problems);
         }
     }
+    check_restrictions(config, problems);
+    for (name, agent) in &config.agents {
+        let trail = Trail::Entry("agents", name);
+        check_name(bare(name), "an agent", &trail, problems);
+        check_grants(config, &groups, agent.grants(), &trail, problems);
+        for server in agent.servers.keys() {
+            check_server(config, server, &trail.key("servers").key(bare(server)), problems);
+        }
+    }
+    check_issuers(config, problems);
+}
+
+/// Whom servers let in and keep out must be there, or be known without being configured.
+fn check_restrictions(config: &Config, problems: &mut Problems) {
     for (name, server) in &config.servers {
-        let trail = root.key("servers");
-        let trail = trail.key(name);
+        let trail = Trail::Entry("servers", name);
         for (index, user) in server.allowed_users.iter().flatten().enumerate() {
             exists_at("user", user, &config.users, &trail.key("allowed_users").index(index), problems);
         }
         for (index, agent) in server.allowed_agents.iter().flatten().enumerate() {
             exists_at("agent", agent, &config.agents, &trail.key("allowed_agents").index(index), problems);
         }
+        for (index, agent) in
+            server.blocked_agents.iter().enumerate().filter(|(_, agent)| known_agent(bare(agent)).is_none())
+        {
+            exists_at("agent", agent, &config.agents, &trail.key("blocked_agents").index(index), problems);
+        }
     }
-    for (name, agent) in &config.agents {
-        let trail = root.key("agents");
-        let trail = trail.key(name);
-        check_name(name, "an agent", &trail, problems);
-        check_grants(config, &groups, agent.grants(), &trail, problems);
-        for server in agent.servers.keys() {
-            check_server(config, server, &trail.key("servers").key(server), problems);
+}
+
+/// The workspace that an issuer's callers are in must be there.
+fn check_issuers(config: &Config, problems: &mut Problems) {
+    for (name, issuer) in &config.auth.issuers {
+        if let Some(workspace) = issuer.workspace().filter(|workspace| !config.workspaces.contains_key(*workspace)) {
+            let at = At::root().key("auth").key("issuers").key(name).key("workspace");
+            let help = match nearest(workspace, config.workspaces.keys()) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("add `[workspaces.{workspace}]`, or name a configured workspace"),
+            };
+            problems.error(&at, format!("there is no workspace `{workspace}`"), help);
+        }
+    }
+}
+
+/// A fixed path leads to the server of a name in the caller's workspace, so some workspace must have it.
+fn check_fixed_routes(config: &Config, problems: &mut Problems) {
+    for (path, server) in &config.routes.fixed {
+        if !config.servers.keys().any(|name| bare(name) == server) {
+            let (routes, fixed) = (Trail::Root.key("routes"), "fixed");
+            check_server(config, &qualified(None, server), &routes.key(fixed).key(path), problems);
         }
     }
 }
 
 /// An alias stands where a name could, so nothing else may be meant by it.
 fn check_aliases(config: &Config, problems: &mut Problems) {
-    let root = Trail::Root;
-    let trail = root.key("servers");
     let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     let aliases = config.servers.iter().filter_map(|(name, server)| Some((name, server.alias.as_deref()?)));
-    for (name, alias) in aliases {
-        let trail = trail.key(name);
-        let at = trail.key("alias").at();
+    for (name, qualified_alias) in aliases {
+        let at = At::entry("servers", name).key("alias");
+        let alias = bare(qualified_alias);
         if let Err(error) = check_server_name(alias) {
             problems.error(&at, format!("`{alias}` {error}"), error.help());
-        } else if config.servers.contains_key(alias) {
+        } else if config.servers.contains_key(qualified_alias) {
             problems.error(&at, format!("`{alias}` is the name of a server"), "choose a name that no server has");
-        } else if let Some(other) = known.insert(alias, name) {
-            let message = format!("`{alias}` is the alias of `{other}` as well");
+        } else if let Some(other) = known.insert(qualified_alias, name) {
+            let message = format!("`{alias}` is the alias of `{}` as well", bare(other));
             problems.error(&at, message, "choose another for one of them");
         }
     }
@@ -199,31 +245,38 @@ fn check_grants(
     }
     for (index, group) in grants.access_groups.unwrap_or_default().iter().enumerate() {
         if !groups.contains(group.as_str()) {
-            let known = groups.iter().copied().map(String::from).collect::<Vec<_>>();
-            let help = nearest(group, known.iter()).map_or_else(
-                || "name a group that stands in `access_groups` of a server".to_owned(),
-                |known| format!("did you mean `{known}`?"),
-            );
+            let help = did_you_mean(group, groups.iter().copied())
+                .unwrap_or_else(|| "name a group that stands in `access_groups` of a server".to_owned());
             let at = trail.key("mcp_access_groups").index(index).at();
-            problems.error(&at, format!("no server is in an access group `{group}`"), help);
+            problems.error(&at, format!("no server is in an access group `{}`", bare(group)), help);
         }
     }
     for (index, toolset) in grants.toolsets.unwrap_or_default().iter().enumerate() {
         exists_at("toolset", toolset, &config.toolsets, &trail.key("mcp_toolsets").index(index), problems);
     }
     for server in grants.tool_permissions.keys() {
-        check_server(config, server, &trail.key("mcp_tool_permissions").key(server), problems);
+        check_server(config, server, &trail.key("mcp_tool_permissions").key(bare(server)), problems);
+    }
+}
+
+/// Whether the plan is there.
+pub(crate) fn plan_exists<T>(
+    plan: Option<&str>,
+    plans: &BTreeMap<String, T>,
+    trail: &Trail<'_>,
+    problems: &mut Problems,
+) {
+    if let Some(plan) = plan.filter(|plan| !plans.contains_key(*plan)) {
+        let help = match nearest(plan, plans.keys()) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => format!("add `[plans.{plan}]`, or name a configured plan"),
+        };
+        problems.error(&trail.key("plan").at(), format!("there is no plan `{plan}`"), help);
     }
 }
 
 /// Whether what the key named like its noun refers to is there.
-pub(crate) fn exists<T>(
-    noun: &str,
-    name: Option<&str>,
-    known: &BTreeMap<String, T>,
-    trail: &Trail<'_>,
-    problems: &mut Problems,
-) {
+fn exists<T>(noun: &str, name: Option<&str>, known: &BTreeMap<String, T>, trail: &Trail<'_>, problems: &mut Problems) {
     if let Some(name) = name {
         exists_at(noun, name, known, &trail.key(noun), problems);
     }
@@ -232,23 +285,37 @@ pub(crate) fn exists<T>(
 fn exists_at<T>(noun: &str, name: &str, known: &BTreeMap<String, T>, trail: &Trail<'_>, problems: &mut Problems) {
     if !known.contains_key(name) {
         let help = suggestion(name, known.keys(), noun);
-        problems.error(&trail.at(), format!("there is no {noun} `{name}`"), help);
+        problems.error(&trail.at(), format!("there is no {noun} `{}`", bare(name)), help);
     }
 }
 
-fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
-    if !config.servers.contains_key(server) {
-        let help = suggestion(server, config.servers.keys(), "server");
-        problems.error(&trail.at(), format!("there is no server `{server}`"), help);
-    }
+/// Whether a server that is referred to is there.
+pub(crate) fn check_server(config: &Config, server: &str, trail: &Trail<'_>, problems: &mut Problems) {
+    exists_at("server", server, &config.servers, trail, problems);
 }
 
 fn suggestion<'k>(word: &str, known: impl Iterator<Item = &'k String>, noun: &str) -> String {
-    match nearest(word, known) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None if word == "*" => format!("name one {noun}: `*` means all of them only in `mcp_servers`"),
-        None => format!("add `[{noun}s.{word}]`, or name a configured {noun}"),
+    if let Some(known) = did_you_mean(word, known.map(String::as_str)) {
+        return known;
     }
+    match split(word) {
+        (_, "*") => format!("name one {noun}: `*` means all of them only in `mcp_servers`"),
+        (None, name) if noun != "user" && name.contains('/') => {
+            format!("name a {noun} of the same workspace, which needs no `/`")
+        }
+        (None, name) => format!("add `[{noun}s.{name}]`, or name a configured {noun}"),
+        (Some(workspace), name) => {
+            format!("add `[workspaces.{workspace}.{noun}s.{name}]`, or name a {noun} of this workspace")
+        }
+    }
+}
+
+/// The name of the same workspace that was probably meant.
+fn did_you_mean<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
+    let (workspace, word) = split(word);
+    let here = known.map(|name| split(name)).filter(|(known, _)| *known == workspace);
+    let here: Vec<String> = here.map(|(_, name)| name.to_owned()).collect();
+    nearest(word, here.iter()).map(|known| format!("did you mean `{known}`?"))
 }
 
 #[cfg(test)]
@@ -272,6 +339,18 @@ mod tests {
             assert_eq!(check_server_name(name), Err(ServerNameError::Reserved), "{name}");
             assert_eq!(check_server_name(&format!("{name}1")), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_users_name_has_its_limit_and_may_be_an_address_of_mail() {
+        let found = |name: &str| {
+            let mut problems = Problems::new();
+            check_user_name(name, &Trail::Root, &mut problems);
+            problems.has_errors()
+        };
+        assert!(!found(&"a".repeat(USER_NAME_MAX)) && !found("ana+x@example.com") && !found("auth0|5f7c"));
+        assert!(found(&"a".repeat(USER_NAME_MAX + 1)));
+        assert!(found("a b") && found("") && found("a\n"));
     }
 
     #[test]

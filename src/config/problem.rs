@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::config::workspaces;
+
 /// Most problems one [`Problems`] keeps; further ones are counted.
 pub const PROBLEMS_MAX: usize = 1000;
 
@@ -26,6 +28,20 @@ impl At {
     /// The top of the configuration.
     pub fn root() -> Self {
         Self::default()
+    }
+
+    /// A table of entries with names, such as `servers`, of a workspace; `None`: of `default`, whose tables stand at the top.
+    pub fn table(workspace: Option<&str>, table: &str) -> Self {
+        match workspace {
+            Some(workspace) => Self::root().key("workspaces").key(workspace).key(table),
+            None => Self::root().key(table),
+        }
+    }
+
+    /// The entry of such a table that has this qualified name.
+    pub fn entry(table: &str, name: &str) -> Self {
+        let (workspace, name) = workspaces::split(name);
+        Self::table(workspace, table).key(name)
     }
 
     /// The value under `key` of this table.

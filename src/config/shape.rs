@@ -13,6 +13,7 @@ use crate::config::interpolate;
 use crate::config::money;
 use crate::config::money::Money;
 use crate::config::nearest::nearest;
+use crate::config::number;
 use crate::config::problem::At;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -156,10 +157,13 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, at: &Trail<'_>, problems: &m
             problems.add(Problem::error(at, message, help));
             node.bad = true;
         }
+        (Shape::Number, Kind::Integer(_) | Kind::Float(..)) => {
+            node.kind = number::written(&node.kind).map_or(Kind::Other("a number"), Kind::Text);
+        }
         (Shape::Money, Kind::Text(_) | Kind::Integer(_) | Kind::Float(..)) => amount(node, &at.at(), problems),
         (Shape::Word(_) | Shape::Text, Kind::Text(_))
         | (Shape::Integer(_), Kind::Integer(_))
-        | (Shape::Number, Kind::Integer(_) | Kind::Float(..) | Kind::Text(_))
+        | (Shape::Number, Kind::Text(_))
         | (Shape::Truth, Kind::Boolean(_))
         | (Shape::Unknown, _) => {}
         _ => wrong_type(node, shape, &at.at(), problems),
@@ -176,12 +180,7 @@ fn misplaced_reference(node: &Node, shape: &Shape) -> bool {
 
 /// Makes a text of an amount, digit by digit as it is written: a binary fraction would be another amount.
 fn amount(node: &mut Node, at: &At, problems: &mut Problems) {
-    let text = match &node.kind {
-        Kind::Text(text) => text.clone(),
-        Kind::Integer(number) => number.to_string(),
-        Kind::Float(_, text) => text.to_string(),
-        _ => return,
-    };
+    let Some(text) = number::written(&node.kind) else { return };
     if Money::parse(&text).is_some() {
         node.kind = Kind::Text(text);
         return;

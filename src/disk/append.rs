@@ -35,6 +35,8 @@ pub struct AppendFile {
     file: File,
     bytes: u64,
     reserved: u64,
+    /// Bytes reserved at a time.
+    ahead: u64,
 }
 
 impl AppendFile {
@@ -53,7 +55,13 @@ impl AppendFile {
 
     /// Takes a file that is open for appending and holds `bytes` bytes.
     pub fn from_file(file: File, bytes: u64) -> Self {
-        Self { file, bytes, reserved: bytes }
+        Self { file, bytes, reserved: bytes, ahead: RESERVE_BYTES_MAX }
+    }
+
+    /// The same, of a file that grows slowly: it takes less of the disk ahead.
+    #[must_use]
+    pub fn reserving(self, bytes: u64) -> Self {
+        Self { ahead: bytes.min(RESERVE_BYTES_MAX), ..self }
     }
 
     /// Bytes written whole.
@@ -75,7 +83,7 @@ impl AppendFile {
 
     /// Space is a courtesy of the file system: one that cannot reserve, or is full, says so when it is written to.
     fn reserve(&mut self, end: u64) {
-        let bytes = (end - self.bytes).max(RESERVE_BYTES_MAX);
+        let bytes = (end - self.bytes).max(self.ahead);
         let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.bytes, bytes);
         self.reserved = self.bytes.saturating_add(bytes);
     }
@@ -162,6 +170,15 @@ mod tests {
         file.append(b"two\n").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
         assert_eq!(file.bytes(), 8);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_grows_slowly_takes_little_ahead() {
+        let path = fresh("little");
+        AppendFile::create(&path).unwrap().reserving(8_192).append(b"x").unwrap();
+        let blocks = std::fs::metadata(&path).unwrap().blocks();
+        assert!(blocks * 512 <= 16_384, "{blocks} blocks");
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -5,14 +5,19 @@
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::BufWriter;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 
 /// Puts `bytes` at `path`, mode 0600, whatever stood there. Returns when they are on the disk; after an error the
 /// old bytes stand. Two callers must not replace the same file at once.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// The same with what `write` writes, which need not be in memory at once.
+pub fn replace_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file name"));
     };
@@ -21,7 +26,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     hidden.push(name);
     hidden.push(".new");
     let temporary = directory.join(hidden);
-    let done = write_whole(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    let done = write_whole(&temporary, write).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = done {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
@@ -30,19 +35,21 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A leftover of an interrupted attempt is removed first, so that its mode and its other names are not ours.
-fn write_whole(temporary: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(temporary: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     match std::fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+    let mut file = BufWriter::new(file);
+    write(&mut file)?;
+    file.into_inner()?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
 
     use super::*;
 

@@ -49,7 +49,7 @@ impl Declines {
         let principal = Arc::clone(&exchange.principal);
         let (revision, endpoint) = (exchange.conversation.revision, exchange.entry.endpoint);
         running.spawn(async move {
-            let Ok(permitted) = active.snapshot.policy.decide(entry.whence.subject(&principal), revision, call) else {
+            let Ok(permitted) = active.snapshot.policy.decide(entry.subject(&principal), revision, call) else {
                 return;
             };
             if let Err(refusal) = entry.intend(&permitted).await {
@@ -57,7 +57,7 @@ impl Declines {
                 return;
             }
             let choice = endpoint.map_or(Choice::Next, Choice::Pinned);
-            let dispatch = Dispatch { headers, path };
+            let dispatch = Dispatch { headers, path, handed: &entry.was_handed };
             let sent = match upstream.pick(choice) {
                 Ok(ticket) => upstream.send(&ticket, &permitted, dispatch).await,
                 Err(error) => Err(error),

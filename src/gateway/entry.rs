@@ -4,6 +4,7 @@
 //! closes the entry: dropping one that is still open puts it on record as `abandoned`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
 use crate::principal::Principal;
+use crate::principal::Report;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::InFlight;
 use crate::runtime::Reservation;
@@ -34,13 +37,14 @@ use crate::telemetry::metrics::Method;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::metrics::Phase;
 use crate::telemetry::metrics::Transport;
+use crate::telemetry::observers::Observers;
 use crate::transport::buffers::Holder;
 use crate::transport::route::Door;
-use crate::upstream::Failure;
 
 use super::debug::Debug;
 use super::refusal::Refusal;
 use super::shadow::Diverging;
+use super::trace::Trace;
 use super::whence::Whence;
 
 /// What is known about one request, for record and metrics.
@@ -53,6 +57,10 @@ pub(crate) struct Entry {
     pub(crate) http_method: http::Method,
     pub(crate) target: Uri,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// What the client says it is called, where rules speak of that.
+    client: Option<Box<str>>,
+    /// The agents of which rules speak and that the client says it is.
+    reported: Option<Box<str>>,
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) revision: Option<Revision>,
@@ -71,6 +79,8 @@ pub(crate) struct Entry {
     pub(crate) status: Option<u16>,
     pub(crate) endpoint: Option<u64>,
     pub(crate) attempts: u32,
+    /// Whether a connection has had the request.
+    pub(crate) was_handed: AtomicBool,
     /// What the caller is told of the decision, where it asked and may.
     pub(crate) debug: Option<Box<Debug>>,
     /// Whether a key is asked for, not a server.
@@ -79,6 +89,8 @@ pub(crate) struct Entry {
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
     pub(crate) reserved: Option<Box<Reservation>>,
+    /// For those who are told of the request at its end; `None` where nobody is.
+    pub(crate) trace: Option<Box<Trace>>,
     sent: Option<Digested>,
     pub(crate) received: Digester,
     /// What the request and its answer take of the process's account of bytes.
@@ -141,6 +153,8 @@ impl Entry {
         entry.http_method = head.method.clone();
         entry.target = head.uri.clone();
         entry.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        entry.trace = Trace::of_head(&runtime.observers, head);
+        entry.note_report(None);
         entry
     }
 
@@ -152,11 +166,14 @@ impl Entry {
         entry.http_method = self.http_method.clone();
         entry.target = self.target.clone();
         entry.user_agent.clone_from(&self.user_agent);
+        entry.client.clone_from(&self.client);
+        entry.reported.clone_from(&self.reported);
         entry.principal.clone_from(&self.principal);
         entry.server.clone_from(&self.server);
         entry.revision = self.revision;
         entry.upstream_session.clone_from(&self.upstream_session);
         entry.door = self.door;
+        entry.trace = self.trace.as_ref().map(|trace| trace.child());
         entry
     }
 
@@ -171,6 +188,8 @@ impl Entry {
             http_method: http::Method::GET,
             target: Uri::default(),
             user_agent: None,
+            client: None,
+            reported: None,
             principal: None,
             server: None,
             revision: None,
@@ -185,10 +204,12 @@ impl Entry {
             status: None,
             endpoint: None,
             attempts: 0,
+            was_handed: AtomicBool::new(false),
             debug: None,
             is_minting: false,
             is_own: false,
             reserved: None,
+            trace: None,
             sent: None,
             received: Digester::default(),
             body: runtime.buffers.holder(),
@@ -210,6 +231,14 @@ impl Entry {
         std::mem::replace(self, closed)
     }
 
+    /// Notes who calls. What agent a client says it is, is said in the caller's workspace.
+    pub(crate) fn note_caller(&mut self, principal: &Arc<Principal>) {
+        self.principal = Some(Arc::clone(principal));
+        if principal.workspace.is_some() {
+            self.note_report(None);
+        }
+    }
+
     /// Takes over what the message says about itself.
     pub(crate) fn note_message(&mut self, message: &Message) {
         self.kind = Some(message.kind());
@@ -217,6 +246,38 @@ impl Entry {
         self.rpc_method = message.method().map(Box::from);
         self.tool = message.tool().map(Box::from);
         self.named = Named::by(message);
+        if let Some(trace) = &mut self.trace {
+            trace.note(message);
+        }
+        self.note_report(message.client_name());
+    }
+
+    /// The answer is the JSON-RPC error with this code, if it is one.
+    pub(crate) fn answered_with(&mut self, code: Option<i64>) {
+        if let Some(trace) = &mut self.trace {
+            trace.error_code = code;
+        }
+    }
+
+    /// Notes which agent the client says it is; a message may add its word to that of the headers.
+    fn note_report(&mut self, client: Option<&str>) {
+        let policy = &self.active.snapshot.policy;
+        if !policy.heeds_reports() {
+            return;
+        }
+        self.client = client.map(Box::from).or(self.client.take());
+        let workspace = self.principal.as_ref().and_then(|principal| principal.workspace.as_deref());
+        let names = policy.reported(workspace, self.report()).join(",");
+        self.reported = Some(names).filter(|names| !names.is_empty()).map(Box::from);
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report { user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes), client: self.client.as_deref() }
+    }
+
+    /// Who asks with this, now.
+    pub(crate) fn subject<'s>(&'s self, principal: &'s Principal) -> Subject<'s> {
+        Subject { report: self.report(), ..self.whence.subject(principal) }
     }
 
     /// Says under which snapshot it is decided, where that need not be the one in force when the request came.
@@ -310,12 +371,11 @@ impl Entry {
                     debug.is_allowed = false;
                     debug.reason = Some(refusal.name());
                 }
-                let was_sent = !matches!(refusal, Refusal::Upstream(error) if !error.sent());
-                let cost = self.settle_use(was_sent);
-                self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
+                let cost = self.settle_use();
+                self.result(receipt, refusal.ending(), Some(refusal.name()), cost)
             }
             Stage::Open => {
-                self.settle_use(false);
+                self.settle_use();
                 self.put_refused(refusal)
             }
             Stage::Intending | Stage::Closed => {}
@@ -325,7 +385,7 @@ impl Entry {
     /// Closes the entry of a request that was answered by the upstream.
     pub(crate) fn settle(&mut self, ending: Ending) {
         if let Stage::Intended(receipt) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            let cost = self.settle_use(true);
+            let cost = self.settle_use();
             self.result(receipt, ending, None, cost);
         }
     }
@@ -337,11 +397,10 @@ impl Entry {
         }
     }
 
-    /// Ends what the call holds; what it used up stays so only where something was sent. What it cost.
-    fn settle_use(&mut self, was_sent: bool) -> Option<Money> {
+    /// Ends what the call holds; what it used up stays so only where a connection had it. What it cost.
+    fn settle_use(&mut self) -> Option<Money> {
         let mut reserved = self.reserved.take()?;
-        let was_used = was_sent && self.attempts > 0;
-        if !was_used && !reserved.is_kept() {
+        if !*self.was_handed.get_mut() && !reserved.is_kept() {
             return None;
         }
         reserved.keep();
@@ -363,11 +422,25 @@ impl Entry {
         &self.active.snapshot.revision_text
     }
 
-    fn request(&self) -> audit::Request<'_> {
+    /// The origin of the endpoint that was asked, while it is configured.
+    #[cfg(feature = "otlp")]
+    pub(super) fn origin(&self) -> Option<&str> {
+        let upstream = self.active.fleet.get(self.server.as_ref()?)?;
+        let endpoint = upstream.endpoints().iter().find(|endpoint| Some(endpoint.id()) == self.endpoint)?;
+        Some(endpoint.origin())
+    }
+
+    /// Who is told of the request when it has ended.
+    pub(super) fn observers(&self) -> &Observers {
+        &self.runtime.observers
+    }
+
+    pub(super) fn request(&self) -> audit::Request<'_> {
         audit::Request {
             http_method: Some(self.http_method.as_str()),
             target: Some(self.target.path_and_query().map_or(self.target.path(), |target| target.as_str()).as_bytes()),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            reported_agent: self.reported.as_deref(),
             rpc_method: self.rpc_method.as_deref(),
             revision: self.revision,
             transport: self.transport().map(Transport::label),
@@ -413,20 +486,23 @@ impl Entry {
             status: self.status,
             phases: self.phases(),
         };
-        if self.principal.is_none() {
+        let seq = if self.principal.is_none() {
             self.runtime.audit.refused_before_auth(&self.request(), &refusal, clock::now_micros());
+            None
         } else {
             // A loss is counted by the log itself, and recorded once it can write again.
-            let record = self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros()).ok();
-            if let Some(debug) = &mut self.debug {
-                let (reason, rule) = (Some(refusal.reason), refusal.rule.cloned());
-                **debug = Debug { is_allowed: false, reason, rule, record };
-            }
+            self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros()).ok()
+        };
+        if let Some(debug) = &mut self.debug {
+            let (reason, rule) = (Some(refusal.reason), refusal.rule.cloned());
+            **debug = Debug { is_allowed: false, reason, rule, record: seq };
         }
+        self.tell(audit::Ended::Refused(seq, &refusal));
         self.observe(Outcome::Refused);
     }
 
     fn result(&self, receipt: audit::Receipt, ending: Ending, reason: Option<&'static str>, cost: Option<Money>) {
+        let intent = receipt.seq();
         let received = self.received.so_far();
         let outcome = audit::Outcome {
             reason,
@@ -445,6 +521,7 @@ impl Entry {
             meter.cost(cost);
         }
         self.runtime.audit.result(receipt, &outcome, clock::now_micros());
+        self.tell(audit::Ended::Passed(intent, &outcome));
         self.observe(metric_outcome(ending));
     }
 
@@ -490,26 +567,12 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
-                let cost = self.settle_use(true);
+                let cost = self.settle_use();
                 self.result(receipt, Ending::Abandoned, None, cost)
             }
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),
             Stage::Intending | Stage::Closed => {}
         }
-    }
-}
-
-/// How a request ended whose intent was on record and whose answer was not let through.
-fn ending_of(refusal: &Refusal) -> Ending {
-    match refusal {
-        // The server was reached and did not speak HTTP as it should: no matter of the network.
-        Refusal::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
-        Refusal::Upstream(error) if error.failure().is_refusal() => Ending::Refused,
-        Refusal::Upstream(_) => Ending::NetworkFailure,
-        Refusal::Answer(_) | Refusal::UpstreamStatus(_) => Ending::UpstreamError,
-        Refusal::ClientGone => Ending::ClientGone,
-        Refusal::Internal(_) => Ending::Abandoned,
-        _ => Ending::Refused,
     }
 }
 

@@ -215,29 +215,31 @@ impl Exchange<'_> {
         };
         let ticket = &*self.ticket.insert(upstream.pick(choice).map_err(Refusal::Upstream)?);
         self.entry.endpoint = Some(ticket.id());
-        // Until it is known better: a client that leaves while the call is out does not undo that it was sent.
+        // Until it is known better: a client may leave meanwhile.
         self.entry.attempts = 1;
         let mut headers = std::mem::take(&mut self.headers);
         if let Some(session) = session.filter(|_| !upstream.plan().speaks_sse()) {
             let id = HeaderValue::from_str(&session.upstream_id).map_err(|_| Refusal::Internal("session_id"))?;
             headers.insert(SESSION_HEADER, id);
         }
-        let dispatch = Dispatch { headers, path };
-        let modern = self.conversation.is_modern();
-        // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
-        let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
-        let mut sent = std::pin::pin!(self.client.watched(modern, sending));
-        let standing = Standing {
-            runtime: self.runtime,
-            whence: &self.entry.whence,
-            principal: &self.principal,
-            revision: self.conversation.revision,
-            call: self.permitted.call(),
-        };
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sent => Ok(sent),
-            () = standing.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+        #[cfg(feature = "otlp")]
+        self.entry.tell_server(&mut headers);
+        let sent = {
+            let dispatch = Dispatch { headers, path, handed: &self.entry.was_handed };
+            // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
+            let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
+            let mut sent = std::pin::pin!(self.client.watched(self.conversation.is_modern(), sending));
+            let standing = Standing {
+                runtime: self.runtime,
+                subject: self.entry.subject(&self.principal),
+                revision: self.conversation.revision,
+                call: self.permitted.call(),
+            };
+            tokio::select! {
+                biased;
+                sent = &mut sent => Ok(sent),
+                () = standing.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+            }
         };
         self.entry.lap(Phase::UpstreamWait);
         let sent = sent?.map_err(|Gone| Refusal::ClientGone)?;
@@ -296,6 +298,7 @@ impl Exchange<'_> {
             Verdict::Refuse(reason) | Verdict::Drop(reason) => return Err(Refusal::Answer(reason)),
             Verdict::Pass(_) | Verdict::Decline(_) => return Err(Refusal::Answer("answer_kind")),
         };
+        self.entry.answered_with(verdict.error_code);
         let token = self.session_token(&answer.headers, verdict.negotiated)?;
         let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
         self.finish(verdict.ending, Reply { status: 200, body: verdict.replaced.unwrap_or(body), headers: &headers })
@@ -336,7 +339,7 @@ impl Exchange<'_> {
     }
 
     /// The upstream's JSON-RPC error under the request's own id: servers that could not read a request answer without one.
-    fn error_in_own_words(&self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
+    fn error_in_own_words(&mut self, body: Bytes) -> Result<Option<Bytes>, Refusal> {
         let id = self.entry.id.as_deref();
         let error_of = |body| {
             let message = Message::read_from_server(body, &Limits::for_answers()).ok()?;
@@ -346,12 +349,13 @@ impl Exchange<'_> {
         let Some(message) = error_of(body) else { return Ok(None) };
         let screened = response_filter::screened_error(&message, &self.judge(self.active)).map_err(Refusal::Answer)?;
         let Some(message) = screened.map_or(Some(message), error_of) else { return Ok(None) };
-        let body = message.error().and_then(|error| {
+        let told = message.error().and_then(|error| {
             let code = error.get("code")?.raw_text().parse().ok()?;
             let data = error.get("data").map(Value::raw_text);
-            Some(error::error_body(id, code, error.get("message")?.text()?, data))
+            Some((code, error::error_body(id, code, error.get("message")?.text()?, data)))
         });
-        Ok(body)
+        self.entry.answered_with(told.as_ref().map(|(code, _)| i64::from(*code)));
+        Ok(told.map(|(_, body)| body))
     }
 
     /// Reads an answer's body whole, within the server's limits.
@@ -364,7 +368,17 @@ impl Exchange<'_> {
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;
-            let next = self.client.watched(watch, answer.body.next(answer.deadline)).await;
+            let standing = Standing {
+                runtime: self.runtime,
+                subject: self.entry.subject(&self.principal),
+                revision: self.conversation.revision,
+                call: self.permitted.call(),
+            };
+            let next = tokio::select! {
+                biased;
+                next = self.client.watched(watch, answer.body.next(answer.deadline)) => next,
+                () = standing.withdrawn(self.active.snapshot.revision) => return Err(Refusal::Withdrawn),
+            };
             let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;
             self.entry.received.update(&chunk);
@@ -383,8 +397,7 @@ impl Exchange<'_> {
     pub(crate) fn standing(&self) -> Standing<'_> {
         Standing {
             runtime: self.runtime,
-            whence: &self.entry.whence,
-            principal: &self.principal,
+            subject: self.entry.subject(&self.principal),
             revision: self.conversation.revision,
             call: self.permitted.call(),
         }
@@ -479,7 +492,7 @@ impl Exchange<'_> {
 
     /// Who asks, now.
     pub(crate) fn subject(&self) -> Subject<'_> {
-        self.entry.whence.subject(&self.principal)
+        self.entry.subject(&self.principal)
     }
 
     /// What the server's messages are held against, under a snapshot.

@@ -16,6 +16,7 @@ use super::inbound;
 use super::mint;
 use super::page;
 use super::refusal::Refusal;
+use super::reply;
 use super::wellknown;
 use super::whence::Whence;
 
@@ -50,7 +51,7 @@ impl Answerer for Gateway {
         let mut entry = Entry::open(&self.runtime, Arc::clone(&active), whence, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();
-            handle::answer_health(session, self.runtime.is_draining()).await;
+            reply::health(session, self.runtime.is_draining()).await;
             return;
         }
         let is_wellknown = wellknown::is_wellknown(session.req_header().uri.path());

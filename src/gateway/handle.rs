@@ -17,7 +17,9 @@ use crate::call::Action;
 use crate::call::Call;
 use crate::call::Listen;
 use crate::clock;
+use crate::config::check_server_name;
 use crate::config::model::DenialForm;
+use crate::config::workspaces;
 use crate::failpoint;
 use crate::mcp::batch;
 use crate::mcp::batch::Item;
@@ -135,16 +137,17 @@ pub(crate) async fn handle(
     failpoint!("auth");
     let principal = match authenticate(session, entry, &inbound, (runtime, active))? {
         Known::Caller(principal) => principal,
-        Known::Token(token) => Box::pin(verify(&token, &inbound.server, active)).await?,
+        Known::Token(token) => Box::pin(verify(&token, entry.target.path(), &inbound.server, active)).await?,
     };
     entry.debug = debug::is_asked(&session.req_header().headers, &principal).then(Box::default);
-    entry.principal = Some(Arc::clone(&principal));
+    let server = called(entry.target.path(), &inbound, &principal, active)?;
+    entry.note_caller(&principal);
     // What merely stands where a server's name should may be anything, a key included: not for the record.
-    entry.server = crate::config::check_server_name(&inbound.server).is_ok().then(|| Arc::clone(&inbound.server));
+    entry.server = check_server_name(workspaces::bare(&server)).is_ok().then(|| Arc::clone(&server));
     entry.lap(Phase::Auth);
 
     failpoint!("rate");
-    let caller = Caller { runtime, active, principal, server: inbound.server.clone() };
+    let caller = Caller { runtime, active, principal, server };
     let at_door = AtDoor::ask(session.req_header(), inbound.verb, &caller)?;
 
     failpoint!("body");
@@ -235,11 +238,11 @@ pub(crate) async fn permit(
     failpoint!("policy");
     entry.judged_under(caller.active);
     let (action, stream_endpoint) = open_event(caller, conversation, action)?;
-    let opened = open_tasks(caller, entry.whence.subject(&caller.principal), conversation, &action)?;
+    let opened = open_tasks(caller, entry.subject(&caller.principal), conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
     let (server, task_tool) = (Arc::clone(&caller.server), opened.tool);
     let call = Call { server, action, opened: opened.splices, task_tool };
-    let (subject, revision) = (entry.whence.subject(&caller.principal), conversation.revision);
+    let (subject, revision) = (entry.subject(&caller.principal), conversation.revision);
     let decided = caller.active.snapshot.policy.decide(subject, revision, call);
     shadow::compare(entry, caller.active, &caller.principal, revision, &decided);
     let permitted = decided.map_err(|denied| denial(caller.active, *denied))?;
@@ -352,19 +355,18 @@ fn authenticate(
     (runtime, active): (&Runtime, &Active),
 ) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
-    let public = || entry.whence.subject(&snapshot.public);
+    let public = || entry.subject(&snapshot.public);
     let head = session.req_header();
     let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    let shown = Shown { headers: &head.headers, query: head.uri.query(), source, now };
+    let certificate = entry.whence.certificate();
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
+    let path = head.uri.path();
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
-        Some(Presented::Key(_) | Presented::Child(_)) if !oauth.takes_keys(server) => {
-            return Err(Refusal::Key(AuthError::NotTaken));
-        }
         Some(Presented::Child(text)) => mint::open_child(text, public(), runtime, active)?,
         Some(Presented::Key(principal)) => principal,
-        Some(Presented::Token(token)) if oauth.takes_tokens(server) => {
-            match active.tokens.recall(token, &token_shown(server, active, &leads_to(active))) {
+        Some(Presented::Token(token)) if may_take_tokens(path, server, active) => {
+            match active.tokens.recall(token, &token_shown(path, server, active, &leads_to(active))) {
                 Some(caller) => caller.map_err(Refusal::Token)?,
                 None => return Ok(Known::Token(token.into())),
             }
@@ -378,34 +380,60 @@ fn authenticate(
     Ok(Known::Caller(caller))
 }
 
+/// The server that is called, in the caller's workspace.
+///
+/// # Errors
+/// It does not take what the caller showed.
+fn called(path: &str, inbound: &Inbound, principal: &Principal, active: &Active) -> Result<Arc<str>, Refusal> {
+    let (snapshot, oauth) = (&active.snapshot, &active.snapshot.oauth);
+    let server = match principal.workspace.as_deref() {
+        None => Arc::clone(&inbound.server),
+        workspace => snapshot.server(workspace, snapshot.routes.find(path).ok_or(Refusal::NoRoute)?.word),
+    };
+    match principal.key {
+        Some(_) if !oauth.takes_keys(&server) => Err(Refusal::Key(AuthError::NotTaken)),
+        None if !principal.is_public() && !oauth.takes_tokens(&server) => Err(Refusal::Token(TokenError::NotTaken)),
+        _ => Ok(server),
+    }
+}
+
+/// Whether tokens may be taken on a path, which leads to `server` in the workspace `default`.
+fn may_take_tokens(path: &str, server: &str, active: &Active) -> bool {
+    let (routes, oauth) = (&active.snapshot.routes, &active.snapshot.oauth);
+    oauth.takes_tokens(server) || routes.find(path).is_some_and(|route| oauth.may_take_tokens(route.word, server))
+}
+
 /// Whose token this is; may wait for the keys of its issuer.
-async fn verify(token: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
+async fn verify(token: &str, path: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
     let leads_to = leads_to(active);
-    active.tokens.verify(token, &token_shown(server, active, &leads_to)).await.map_err(Refusal::Token)
+    active.tokens.verify(token, &token_shown(path, server, active, &leads_to)).await.map_err(Refusal::Token)
 }
 
 fn token_shown<'s>(
+    path: &'s str,
     server: &'s str,
     active: &'s Active,
-    leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
+    leads_to: &'s oauth::LeadsTo<'s>,
 ) -> oauth::Shown<'s> {
     let (now, instant) = (clock::now_seconds(), Instant::now());
-    oauth::Shown { oauth: &active.snapshot.oauth, server, leads_to, now, instant }
+    oauth::Shown { oauth: &active.snapshot.oauth, path, server, leads_to, now, instant }
 }
 
-/// Which server a path of ours leads to.
-fn leads_to(active: &Active) -> impl Fn(&str) -> Option<Box<str>> + Sync {
-    |path| active.snapshot.routes.find(path).map(|route| route.server.into())
+/// Which server a path of ours leads to in a workspace.
+fn leads_to(active: &Active) -> impl Fn(&str, Option<&str>) -> Option<Arc<str>> + Sync {
+    |path, workspace| active.snapshot.routes.find(path).map(|route| active.snapshot.server(workspace, route.word))
 }
 
 /// What goes with a challenge where tokens are taken: where a client learns how to log in, and what to ask for.
 fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String> {
     let (path, oauth) = (entry.target.path(), &active.snapshot.oauth);
-    let server = active.snapshot.routes.find(path)?.server;
-    if !oauth.takes_tokens(server) {
+    let routes = &active.snapshot.routes;
+    let word = routes.find(path)?.word;
+    let server = routes.server(None, word);
+    if !oauth.may_take_tokens(word, &server) {
         return None;
     }
-    let scopes = oauth.scopes_of(server).filter(|_| matches!(refusal, Refusal::KeyMissing));
+    let scopes = oauth.scopes_of(word, &server).filter(|_| matches!(refusal, Refusal::KeyMissing));
     let scopes = scopes.map(|scopes| format!(r#", scope="{scopes}""#)).unwrap_or_default();
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
@@ -524,6 +552,7 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && entry.tool.is_some()
         && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
+    entry.answered_with(as_tool_result.is_none().then_some(wire.code.into()));
     let body = match entry.is_minting {
         true => mint::refusal_body(&wire.text),
         false => reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result),
@@ -562,16 +591,4 @@ pub(crate) async fn answer_refusal(session: &mut ServerSession, entry: &mut Entr
     if reply::whole(session, reply).await.is_ok() && unread {
         body::drain(session).await;
     }
-}
-
-/// Answers a load balancer's probe: 200 while new requests are welcome, 503 on the way out.
-pub(crate) async fn answer_health(session: &mut ServerSession, draining: bool) {
-    let (status, body): (u16, &'static [u8]) =
-        if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
-    // A prober that left needs no answer.
-    let _ = reply::whole(
-        session,
-        Reply { status, body: Bytes::from_static(body), headers: &[("cache-control", "no-store")] },
-    )
-    .await;
 }

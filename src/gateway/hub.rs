@@ -148,8 +148,8 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
     // Pending until the stream has begun.
     let ticket = upstream.pick(choice).map_err(Refusal::Upstream)?;
     entry.endpoint = Some(ticket.id());
-    let dispatch = Dispatch { headers, path: None };
     let opening = async {
+        let dispatch = Dispatch { headers, path: None, handed: &entry.was_handed };
         let mut answer = upstream.send(&ticket, &permitted, dispatch).await.map_err(Refusal::Upstream)?;
         entry.attempts = answer.attempts;
         if answer.status.is_client_error() || answer.status.is_server_error() {
@@ -291,7 +291,7 @@ impl Reader {
                 Ok(()) = changes.changed() => {
                     let active = self.runtime.active();
                     is_leaving = !self.runtime.is_open();
-                    if !active.snapshot.policy.reaches(self.entry.whence.subject(&self.principal), self.upstream.plan().name()) {
+                    if !active.snapshot.policy.reaches(self.entry.subject(&self.principal), self.upstream.plan().name()) {
                         return Err(Refusal::Withdrawn);
                     }
                 }

@@ -21,7 +21,7 @@ pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 /// What a request's head asks for.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    /// The server the path names; it need not be configured.
+    /// The server the path names in the workspace `default`; it need not be configured.
     pub(crate) server: Arc<str>,
     /// How the client came in.
     pub(crate) door: Door,
@@ -57,9 +57,7 @@ pub(crate) fn read_head(head: &RequestHeader, snapshot: &Snapshot) -> Result<Inb
         (Verb::Get, _) => check_accept(&head.headers, &[&EVENT_RANGES])?,
         (Verb::Delete, _) => {}
     }
-    let server =
-        snapshot.plans.get(route.server).map_or_else(|| Arc::from(route.server), |plan| Arc::clone(plan.name()));
-    Ok(Inbound { server, door: route.door, verb })
+    Ok(Inbound { server: snapshot.server(None, route.word), door: route.door, verb })
 }
 
 /// What a method asks for at a door. A POST to the path of an HTTP+SSE stream is how clients find out which of the two

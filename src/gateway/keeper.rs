@@ -29,6 +29,15 @@ impl Keeper {
     pub fn new(runtime: Arc<Runtime>) -> Self {
         Self { runtime }
     }
+
+    fn record(&self, request: &audit::Request<'_>, refusal: &audit::Refusal<'_>) {
+        let now = clock::now_micros();
+        self.runtime.audit.refused_before_auth(request, refusal, now);
+        self.runtime.metrics.refused(refusal.reason);
+        if let Some(access) = &self.runtime.observers.access {
+            access.tell(&audit::access_line(request, audit::Ended::Refused(None, refusal), None, now));
+        }
+    }
 }
 
 impl Gatekeeper for Keeper {
@@ -62,8 +71,7 @@ impl Gatekeeper for Keeper {
         }
         let on_record =
             audit::Refusal { reason, rule: None, limit_of: None, status: None, phases: audit::Phases::default() };
-        self.runtime.audit.refused_before_auth(&whence::of_connection(connection), &on_record, clock::now_micros());
-        self.runtime.metrics.refused(reason);
+        self.record(&whence::of_connection(connection), &on_record);
     }
 
     fn refused(&self, connection: &Connection, refusal: &head::Refusal, bytes: &[u8]) -> Refused {
@@ -78,8 +86,7 @@ impl Gatekeeper for Keeper {
             phases: audit::Phases::default(),
         };
         if !connection.is_own() {
-            self.runtime.audit.refused_before_auth(&request, &on_record, clock::now_micros());
-            self.runtime.metrics.refused(refusal.reason);
+            self.record(&request, &on_record);
         }
         let body = error::error_body(None, wire.code, &wire.text, None);
         Refused { status: wire.status, header: wire.header, body }

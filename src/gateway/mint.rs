@@ -16,6 +16,7 @@ use crate::auth::Shown;
 use crate::auth::TokenError;
 use crate::auth::child;
 use crate::clock;
+use crate::config::workspaces;
 use crate::mcp::document::Document;
 use crate::mcp::document::Kind;
 use crate::mcp::document::Limits;
@@ -79,19 +80,20 @@ pub(crate) async fn answer(
     inbound::check_body(&session.req_header().headers)?;
     entry.lap(Phase::Head);
 
-    let principal = authenticate(session, entry.whence.subject(&snapshot.public), runtime, active)?;
+    let principal = authenticate(session, entry, runtime, active)?;
     entry.debug = debug::is_asked(&session.req_header().headers, &principal).then(Box::default);
-    entry.principal = Some(Arc::clone(&principal));
+    entry.note_caller(&principal);
     entry.lap(Phase::Auth);
     quota::one(&Caller { runtime, active, principal: Arc::clone(&principal), server: Arc::from("") })?;
 
     let limits = body::Limits { bytes_max: snapshot.body.bytes_max.min(MINT_BYTES_MAX), ..snapshot.body };
     let body = handle::read_body(session, entry, &limits).await?;
     entry.lap(Phase::Body);
-    let Asked { mut link, seconds } = read(body).map_err(Refusal::MintRequest)?;
+    let Asked { link, seconds } = read(body).map_err(Refusal::MintRequest)?;
+    let mut link = within(principal.workspace.as_deref(), link);
     entry.lap(Phase::Parse);
 
-    let subject = entry.whence.subject(&principal);
+    let subject = entry.subject(&principal);
     let (rule, seconds_max) = snapshot.policy.may_mint(subject, &link).map_err(Refusal::NotMinted)?;
     let seconds = match seconds {
         Some(seconds) if seconds > seconds_max => {
@@ -117,7 +119,7 @@ pub(crate) async fn answer(
         "key": key.expose(),
         "id": id,
         "principal": &*child.id,
-        "agent": child.agent.as_deref(),
+        "agent": child.agent.as_deref().map(workspaces::bare),
         "expires": clock::text_of(expires),
         "expires_in": expires.saturating_sub(now),
         "chain": child.minted.map(|minted| minted.chain()),
@@ -130,6 +132,17 @@ pub(crate) async fn answer(
     let written = reply::whole(session, reply).await;
     entry.settle(if written.is_ok() { Ending::Ok } else { Ending::ClientGone });
     Ok(())
+}
+
+/// What is asked for, by the names that the whole configuration has for it: those in the request are meant in the caller's workspace.
+fn within(workspace: Option<&str>, link: Link) -> Link {
+    let name = |name: &Arc<str>| Arc::from(workspaces::qualified(workspace, name));
+    Link {
+        id: link.id,
+        agent: name(&link.agent),
+        servers: link.servers.map(|servers| servers.iter().map(name).collect()),
+        tools: link.tools.into_iter().map(|(server, tools)| (name(&server), tools)).collect(),
+    }
 }
 
 /// What a caller's child is: what the caller is, and one link more.
@@ -150,12 +163,14 @@ fn minted(principal: &Arc<Principal>, link: Link, expires: u64, active: &Active)
 /// Who asks: the holder of a key, or of a minted one.
 fn authenticate(
     session: &ServerSession,
-    subject: Subject<'_>,
+    entry: &Entry,
     runtime: &Runtime,
     active: &Active,
 ) -> Result<Arc<Principal>, Refusal> {
-    let head = session.req_header();
-    let shown = Shown { headers: &head.headers, query: head.uri.query(), source: subject.source, now: subject.now };
+    let (head, subject) = (session.req_header(), entry.subject(&active.snapshot.public));
+    let Subject { source, now, .. } = subject;
+    let certificate = entry.whence.certificate();
+    let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     match active.snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Key(principal)) => Ok(principal),
         Some(Presented::Child(text)) => open_child(text, subject, runtime, active),

@@ -23,9 +23,13 @@ mod refusal;
 mod reply;
 mod response_filter;
 mod shadow;
+#[cfg(feature = "otlp")]
+mod spans;
 mod sse;
 mod standing;
 mod stream;
+mod tell;
+mod trace;
 mod wellknown;
 mod whence;
 
@@ -100,6 +104,9 @@ const OTHERS: &[&str] = &[
     "key_expired",
     "key_revoked",
     "key_source",
+    "key_certificate",
+    "certificate_expired",
+    "certificate_ambiguous",
     "keys_conflicting",
     "key_in_query",
     "key_not_taken",

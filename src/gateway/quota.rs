@@ -159,6 +159,6 @@ fn use_of(call: &Call, conversation: &Conversation, caller: &Caller<'_>) -> Use 
 fn refusal(not_granted: NotGranted) -> Refusal {
     match not_granted {
         NotGranted::Reached(reached) => Refusal::Quota(reached),
-        NotGranted::CallersFull => Refusal::CallersFull,
+        NotGranted::CallersFull { wait } => Refusal::CallersFull { wait },
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
+use crate::audit::Ending;
 use crate::audit::Unavailable;
 use crate::auth::AuthError;
 use crate::auth::TokenError;
@@ -70,7 +71,10 @@ pub(crate) enum Refusal {
     /// A limit of use is reached.
     Quota(Box<Reached>),
     /// The use of as many callers is counted as can be.
-    CallersFull,
+    CallersFull {
+        /// Seconds until there may be a place.
+        wait: u64,
+    },
     /// The record cannot be kept.
     Record(Unavailable),
     /// The gateway has too much to do.
@@ -192,6 +196,20 @@ impl Wire {
 }
 
 impl Refusal {
+    /// How a request ended whose intent was on record and whose answer was not let through.
+    pub(crate) fn ending(&self) -> Ending {
+        match self {
+            // The server was reached and did not speak HTTP as it should: no matter of the network.
+            Self::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
+            Self::Upstream(error) if error.failure().is_refusal() => Ending::Refused,
+            Self::Upstream(_) => Ending::NetworkFailure,
+            Self::Answer(_) | Self::UpstreamStatus(_) => Ending::UpstreamError,
+            Self::ClientGone => Ending::ClientGone,
+            Self::Internal(_) => Ending::Abandoned,
+            _ => Ending::Refused,
+        }
+    }
+
     /// Name from a fixed vocabulary, for records and metrics.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -220,7 +238,7 @@ impl Refusal {
             Self::MintRequest(_) => "mint_request",
             Self::Denied(denial, _) => denial.name(),
             Self::Quota(reached) => reached.name(),
-            Self::CallersFull => "callers_max",
+            Self::CallersFull { .. } => "callers_max",
             Self::Record(unavailable) => unavailable.name(),
             Self::Overloaded(Pressure::Delay) => "queue_delay_ms_max",
             Self::NoRoom => "answer_no_room",
@@ -277,7 +295,7 @@ impl Refusal {
             Self::MintRequest(text) => Wire::new(400, code::INVALID_REQUEST, *text),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Quota(reached) => quota_wire(reached.wait),
-            Self::CallersFull => quota_wire(Some(1)),
+            Self::CallersFull { wait } => quota_wire(Some(*wait)),
             Self::Record(_) => Wire::new(503, code::INTERNAL_ERROR, "the gateway cannot keep its record at the moment")
                 .with("retry-after", "5"),
             Self::CallsBusy => {
@@ -351,9 +369,14 @@ fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
         // Whose key it was is nobody's business.
-        AuthError::Unknown | AuthError::Disabled | AuthError::Expired | AuthError::Revoked | AuthError::Source => {
-            "the API key is not known"
-        }
+        AuthError::Unknown
+        | AuthError::Disabled
+        | AuthError::Expired
+        | AuthError::Revoked
+        | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
             "a key must never be sent in the URL; send it in a header, and replace it, as URLs are logged"
@@ -367,6 +390,9 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Expired
         | AuthError::Revoked
         | AuthError::Source
+        | AuthError::Certificate
+        | AuthError::CertificateExpired
+        | AuthError::CertificateAmbiguous
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
     };
@@ -526,6 +552,9 @@ mod tests {
             (AuthError::Expired, 401),
             (AuthError::Revoked, 401),
             (AuthError::Source, 401),
+            (AuthError::Certificate, 401),
+            (AuthError::CertificateExpired, 401),
+            (AuthError::CertificateAmbiguous, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),
             (AuthError::NotTaken, 401),

@@ -200,6 +200,8 @@ pub(crate) struct Answer {
     pub(crate) ending: Ending,
     /// The revision an `initialize` settled on.
     pub(crate) negotiated: Option<Revision>,
+    /// The code of the error that it is.
+    pub(crate) error_code: Option<i64>,
 }
 
 /// Why a message does not pass: a word.
@@ -369,9 +371,10 @@ impl Screen {
         self.answered = true;
         let Some(result) = message.result() else {
             let replaced = screened_error(message, judge)?;
-            return Ok(Verdict::Answer(Answer { replaced, ending: Ending::RpcError, negotiated: None }));
+            let error_code = message.error().and_then(|error| error.get("code")?.raw_text().parse().ok());
+            return Ok(Verdict::Answer(Answer { replaced, ending: Ending::RpcError, negotiated: None, error_code }));
         };
-        let mut answer = Answer { replaced: None, ending: Ending::Ok, negotiated: None };
+        let mut answer = Answer { replaced: None, ending: Ending::Ok, negotiated: None, error_code: None };
         let mut splices = Vec::new();
         match self.asked {
             Asked::List(kind) => {

@@ -41,7 +41,7 @@ pub(crate) fn compare(
         Ok(permitted) => permitted.call(),
         Err(denied) => &denied.call,
     };
-    let weighed = shadow.weigh(entry.whence.subject(principal), revision, call);
+    let weighed = shadow.weigh(entry.subject(principal), revision, call);
     let diverging = match (decided, &weighed) {
         (Ok(_), Err(denial)) => Some(Diverging { permitted: false, reason: denial.name(), rule: denial.at().cloned() }),
         (Err(_), Ok(reason)) => Some(Diverging { permitted: true, reason: reason.name(), rule: reason.at().cloned() }),

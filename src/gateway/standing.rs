@@ -5,19 +5,18 @@
 use std::sync::Arc;
 
 use crate::call::Call;
+use crate::clock;
 use crate::mcp::revision::Revision;
-use crate::principal::Principal;
+use crate::principal::Subject;
 use crate::runtime::Active;
 use crate::runtime::Runtime;
 
 use super::refusal::Refusal;
-use super::whence::Whence;
 
 /// A call that was permitted.
 pub(crate) struct Standing<'s> {
     pub(crate) runtime: &'s Arc<Runtime>,
-    pub(crate) whence: &'s Whence,
-    pub(crate) principal: &'s Principal,
+    pub(crate) subject: Subject<'s>,
     pub(crate) revision: Revision,
     pub(crate) call: &'s Call,
 }
@@ -28,8 +27,8 @@ impl Standing<'_> {
     /// # Errors
     /// It does not, any more.
     pub(crate) fn check(&self, active: &Active) -> Result<(), Refusal> {
-        let subject = self.whence.subject(self.principal);
-        let minted = self.principal.minted.as_ref();
+        let subject = Subject { now: clock::now_seconds(), ..self.subject };
+        let minted = subject.principal.minted.as_ref();
         let is_upheld =
             minted.is_none_or(|minted| active.snapshot.keys.check_child(minted, subject.source, subject.now).is_ok());
         let is_permitted = is_upheld && active.snapshot.policy.still_permits(subject, self.revision, self.call);

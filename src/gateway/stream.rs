@@ -325,6 +325,7 @@ impl<'p> Pump<'p> {
                 if !exchange.client.takes_answer(&message) {
                     self.put(exchange, event, answer.replaced);
                 }
+                exchange.entry.answered_with(answer.error_code);
                 self.ended = Some(answer.ending);
                 self.negotiated = answer.negotiated;
             }
@@ -421,6 +422,10 @@ impl<'p> Pump<'p> {
         }
         if let Refusal::Upstream(error) = &refusal {
             exchange.broke(error.failure());
+        }
+        if self.screen.awaits_answer() {
+            let code = refusal.wire(exchange.conversation.is_modern(), None).code;
+            exchange.entry.answered_with(Some(code.into()));
         }
         exchange.entry.refuse(&refusal);
         // A stream that broke can be gone on with by the gateway itself, where it is the gateway that reads it.

@@ -80,8 +80,9 @@ fn document(active: &Active, path: &str) -> Result<Bytes, Refusal> {
         return Ok(oauth.metadata("", None).into());
     }
     let route = active.snapshot.routes.find(path).ok_or(Refusal::NoRoute)?;
-    if !oauth.takes_tokens(route.server) {
+    let server = active.snapshot.routes.server(None, route.word);
+    if !oauth.may_take_tokens(route.word, &server) {
         return Err(Refusal::NoRoute);
     }
-    Ok(oauth.metadata(path, Some(route.server)).into())
+    Ok(oauth.metadata(path, Some((route.word, &*server))).into())
 }

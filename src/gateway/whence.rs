@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::audit;
+use crate::auth;
 use crate::clock;
 use crate::principal::Principal;
 use crate::principal::Subject;
@@ -41,6 +42,17 @@ impl Whence {
     /// Who asks from here, now.
     pub(crate) fn subject<'s>(&self, principal: &'s Principal) -> Subject<'s> {
         Subject { source: self.source.map(|source| source.ip()), now: clock::now_seconds(), ..Subject::of(principal) }
+    }
+
+    /// The certificate of the connection, if the client showed one.
+    pub(crate) fn certificate(&self) -> Option<auth::Certificate<'_>> {
+        let client = self.connection.as_ref()?.secured()?.client.as_ref()?;
+        Some(auth::Certificate {
+            subject: Some(&*client.subject).filter(|_| client.is_plain),
+            names: &client.names,
+            sha256: &client.sha256,
+            ends: client.ends,
+        })
     }
 
     /// The part of a record that says so.

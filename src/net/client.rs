@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::header;
 use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -41,6 +43,8 @@ const TRIED_MAX: usize = 4;
 const HEADERS_MAX: usize = 64;
 /// Bytes of one answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// What the gateway calls itself.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("portcullis/", env!("CARGO_PKG_VERSION")));
 /// Bytes of a proxy's answer to the wish for a way through.
 const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -107,22 +111,45 @@ impl Client {
     /// See [`NetError`].
     pub async fn get(&self, url: &Url, accept: &'static str, rules: &Rules) -> Result<Bytes, NetError> {
         let deadline = Instant::now() + rules.timeout;
-        timeout_at(deadline, self.ask(url, accept, rules)).await.unwrap_or(Err(NetError::Timeout))
+        let request = Request::get(url.path.clone()).header(header::ACCEPT, accept);
+        let request = request.body(Full::default()).map_err(malformed)?;
+        let asked = timeout_at(deadline, self.ask(url, request, rules, Takes::Found)).await;
+        asked.unwrap_or(Err(NetError::Timeout)).map(Response::into_body)
     }
 
-    async fn ask(&self, url: &Url, accept: &'static str, rules: &Rules) -> Result<Bytes, NetError> {
+    /// Sends a body to `url`. What it answers counts, whatever its status: nothing is followed.
+    ///
+    /// # Errors
+    /// See [`NetError`].
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        rules: &Rules,
+    ) -> Result<Response<Bytes>, NetError> {
+        let mut request = Request::post(url.path.clone()).body(Full::new(body)).map_err(malformed)?;
+        *request.headers_mut() = headers;
+        let deadline = Instant::now() + rules.timeout;
+        timeout_at(deadline, self.ask(url, request, rules, Takes::Anything)).await.unwrap_or(Err(NetError::Timeout))
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        mut request: Request<Full<Bytes>>,
+        rules: &Rules,
+        takes: Takes,
+    ) -> Result<Response<Bytes>, NetError> {
         admit(url, rules)?;
         let stream = match &rules.proxy {
             Some(proxy) => self.through(proxy, url).await?,
             None => self.dial(&self.addresses(&url.host, Some(&rules.networks)).await?, url.port).await?,
         };
         let stream = if url.is_secure { self.secure(stream, &url.host).await? } else { stream };
-        let request = Request::get(url.path.clone())
-            .header(header::HOST, url.authority())
-            .header(header::ACCEPT, accept)
-            .header(header::USER_AGENT, concat!("portcullis/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| NetError::Protocol(error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::try_from(url.authority()).map_err(|error| malformed(error.into()))?);
+        headers.insert(header::USER_AGENT, USER_AGENT);
         let protocol = |error: hyper::Error| NetError::Protocol(error.to_string());
         let (mut handle, connection) = http1::Builder::new()
             .max_headers(HEADERS_MAX)
@@ -132,7 +159,7 @@ impl Client {
             .map_err(protocol)?;
         let answer = async {
             let answer = handle.send_request(request).await.map_err(protocol)?;
-            read(answer, rules.bytes_max).await
+            read(answer, rules.bytes_max, takes).await
         };
         tokio::pin!(connection, answer);
         tokio::select! {
@@ -233,9 +260,23 @@ fn admit(url: &Url, rules: &Rules) -> Result<(), NetError> {
     Ok(())
 }
 
-async fn read(answer: Response<Incoming>, bytes_max: usize) -> Result<Bytes, NetError> {
+/// Which answers are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// The one that is what was asked for.
+    Found,
+    /// Every one.
+    Anything,
+}
+
+fn malformed(error: http::Error) -> NetError {
+    NetError::Protocol(error.to_string())
+}
+
+async fn read(answer: Response<Incoming>, bytes_max: usize, takes: Takes) -> Result<Response<Bytes>, NetError> {
     match answer.status().as_u16() {
         200 => {}
+        _ if takes == Takes::Anything => {}
         status @ 300..400 => return Err(NetError::Redirect(status)),
         status => return Err(NetError::Status(status)),
     }
@@ -243,7 +284,7 @@ async fn read(answer: Response<Incoming>, bytes_max: usize) -> Result<Bytes, Net
     if !answer.headers().get_all(header::CONTENT_ENCODING).iter().all(plain) {
         return Err(NetError::Encoded);
     }
-    let mut body = answer.into_body();
+    let (head, mut body) = answer.into_parts();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| NetError::Protocol(error.to_string()))?;
@@ -253,5 +294,5 @@ async fn read(answer: Response<Incoming>, bytes_max: usize) -> Result<Bytes, Net
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
+    Ok(Response::from_parts(head, bytes.freeze()))
 }

@@ -254,6 +254,30 @@ async fn what_was_checked_is_what_is_connected_to_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn of_a_post_every_status_is_an_answer_and_nothing_is_followed() {
+    let (url, rules) = (Url::parse("http://a.example/").unwrap(), http());
+    let post = async |network: &Arc<Staged>, rules: &Rules| {
+        let client = Client::on(Arc::clone(network) as Arc<dyn Network>, RootCertStore::empty());
+        client.post(&url, http::HeaderMap::new(), "spans".into(), rules).await
+    };
+    for status in [200, 301, 429, 503] {
+        let reply = format!("HTTP/1.1 {status} x\r\nLocation: http://b.example/\r\nContent-Length: 2\r\n\r\nno");
+        let network = Staged::new(&[&["93.184.216.34"]], reply);
+        let answer = post(&network, &rules).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().as_ref()), (status, b"no".as_slice()));
+        assert_eq!(network.dialled().len(), 1, "{status}");
+    }
+    let network = Staged::new(&[&["93.184.216.34"]], ok("four"));
+    let small = Rules { bytes_max: 3, ..http() };
+    assert!(matches!(post(&network, &small).await, Err(NetError::TooLarge(3))));
+    let silent = Staged::new(&[&["93.184.216.34"]], "");
+    let hasty = Rules { timeout: Duration::from_millis(20), ..http() };
+    assert!(matches!(post(&silent, &hasty).await, Err(NetError::Timeout)));
+    let inner = Staged::new(&[&["127.0.0.1"]], ok("x"));
+    assert!(matches!(post(&inner, &rules).await, Err(NetError::Forbidden(..))));
+}
+
+#[tokio::test]
 async fn a_name_that_flips_to_an_inner_address_is_never_connected_to_there() {
     let network = Staged::new(&[&["93.184.216.34"], &["127.0.0.1"], &["::1"], &["169.254.169.254"]], ok("keys"));
     let client = Client::on(Arc::clone(&network) as Arc<dyn Network>, RootCertStore::empty());

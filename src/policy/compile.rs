@@ -18,6 +18,7 @@ use crate::config::model::Config;
 use crate::config::model::Relay;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::network::Networks;
 use crate::policy::Policy;
 use crate::policy::grants::Groups;
@@ -27,6 +28,7 @@ use crate::policy::names::Noun;
 use crate::policy::pattern::Patterns;
 use crate::policy::reason::Reason;
 use crate::policy::reason::ReasonKind;
+use crate::policy::report::Reports;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Lists;
 use crate::policy::rules::Located;
@@ -47,6 +49,14 @@ use crate::policy::uris::UriLists;
 pub(super) const SERVERS_MAX: usize = 10_000;
 /// Agents of one configuration.
 pub(super) const AGENTS_MAX: usize = 100_000;
+/// Teams of one configuration.
+pub(super) const TEAMS_MAX: usize = 100_000;
+/// Organisations of one configuration.
+pub(super) const ORGANISATIONS_MAX: usize = 100_000;
+/// Users of one configuration.
+pub(super) const USERS_MAX: usize = 100_000;
+/// Toolsets of one configuration.
+pub(super) const TOOLSETS_MAX: usize = 10_000;
 /// Constraints of one tool of one agent on one server: every call is held against each.
 pub(super) const CONSTRAINTS_MAX: usize = 64;
 
@@ -60,8 +70,16 @@ impl Policy {
     /// The same, with the patterns of `previous` taken over where their text is the same. The policy and the problems
     /// equal those of [`Policy::compile`].
     pub fn compile_reusing(config: &Config, previous: Option<&Policy>, problems: &mut Problems) -> Self {
-        limit(&At::root().key("servers"), config.servers.len(), SERVERS_MAX, problems);
-        limit(&At::root().key("agents"), config.agents.len(), AGENTS_MAX, problems);
+        for (table, count, max) in [
+            ("servers", config.servers.len(), SERVERS_MAX),
+            ("agents", config.agents.len(), AGENTS_MAX),
+            ("teams", config.teams.len(), TEAMS_MAX),
+            ("organisations", config.organisations.len(), ORGANISATIONS_MAX),
+            ("users", config.users.len(), USERS_MAX),
+            ("toolsets", config.toolsets.len(), TOOLSETS_MAX),
+        ] {
+            limit(&At::root().key(table), count, max, problems);
+        }
         let mut compiler = Compiler {
             index: NameMap::default(),
             servers: Vec::new(),
@@ -85,7 +103,8 @@ impl Policy {
         let Compiler { index, servers, patterns, uris, has_times, .. } = compiler;
         let intersects = config.policy.cascade == Cascade::Intersect;
         let scopes = Scopes::compile(config);
-        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, has_times }
+        let reports = Reports::compile(config, &levels.agents, problems);
+        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, reports, has_times }
     }
 }
 
@@ -114,7 +133,7 @@ pub(super) struct Compiler<'c> {
 impl Compiler<'_> {
     fn servers(&mut self, servers: &BTreeMap<String, model::Server>) {
         for (position, (name, server)) in servers.iter().enumerate() {
-            let at = At::root().key("servers").key(name);
+            let at = At::entry("servers", name);
             let lists = self.server_lists(server, &at);
             let public = (server.access == Access::Public).then(|| self.public(&at));
             if server.blocked_resources.is_empty() {
@@ -128,7 +147,8 @@ impl Compiler<'_> {
             };
             self.index.insert(name.as_str().into(), position);
             let restrictions = self.restrictions(server, &at);
-            self.servers.push(ServerRules { name: name.as_str().into(), public, lists, relays, restrictions, at });
+            let (name, workspace) = (name.as_str().into(), workspaces::split(name).0.map(Into::into));
+            self.servers.push(ServerRules { name, workspace, public, lists, relays, restrictions, at });
         }
     }
 
@@ -211,14 +231,17 @@ impl Compiler<'_> {
             times: self.times(server.allowed_times.as_deref(), at),
             users: names(&server.allowed_users),
             agents: names(&server.allowed_agents),
+            blocked_agents: (server.blocked_agents.iter().enumerate())
+                .map(|(index, name)| (name.as_str().into(), index))
+                .collect(),
         }
     }
 
     pub(super) fn agent(&mut self, name: &str, agent: &Agent) -> Matrices {
-        let at = At::root().key("agents").key(name).key("servers");
+        let at = At::entry("agents", name).key("servers");
         let mut matrices = Matrices::default();
         for (server, rules) in &agent.servers {
-            let matrix = self.matrix(server, rules, at.key(server));
+            let matrix = self.matrix(server, rules, at.key(workspaces::bare(server)));
             if let Some(index) = self.index.get(server.as_str()) {
                 matrices.insert(*index, matrix);
             }

@@ -12,6 +12,7 @@ use crate::config::model::Key;
 use crate::config::model::Toolset;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces::bare;
 use crate::network::Networks;
 use crate::policy::compile::Compiler;
 use crate::policy::compile::reason;
@@ -39,29 +40,28 @@ impl Compiler<'_> {
     /// Every level but those of keys. Servers must be known.
     pub(super) fn levels(&mut self, config: &Config, groups: &Groups<'_>) -> Levels {
         let mut levels = Levels::default();
-        let root = At::root();
         for (name, toolset) in &config.toolsets {
-            let rules = self.toolset(toolset, root.key("toolsets").key(name));
+            let rules = self.toolset(toolset, At::entry("toolsets", name));
             levels.toolsets.insert(name.as_str().into(), rules);
         }
         for (name, organisation) in &config.organisations {
-            let at = root.key("organisations").key(name);
+            let at = At::entry("organisations", name);
             let level = self.level(Speaker::Organisation, organisation.grants(), at, groups, &levels.toolsets);
             levels.organisations.insert(name.as_str().into(), level);
         }
         for (name, team) in &config.teams {
-            let at = root.key("teams").key(name);
+            let at = At::entry("teams", name);
             let level = self.level(Speaker::Team, team.grants(), at, groups, &levels.toolsets);
             let organisation = team.organisation.as_deref().and_then(|name| levels.organisations.get(name)).cloned();
             levels.teams.insert(name.as_str().into(), Team { level, organisation });
         }
         for (name, user) in &config.users {
-            let at = root.key("users").key(name);
+            let at = At::entry("users", name);
             let level = self.level(Speaker::User, user.grants(), at, groups, &levels.toolsets);
             levels.users.insert(name.as_str().into(), level);
         }
         for (name, agent) in &config.agents {
-            let at = root.key("agents").key(name);
+            let at = At::entry("agents", name);
             let level = self.level(Speaker::Agent, agent.grants(), at, groups, &levels.toolsets);
             let rules = AgentRules { level, matrices: self.agent(name, agent), disabled: agent.disabled };
             levels.agents.insert(name.as_str().into(), Arc::new(rules));
@@ -71,7 +71,7 @@ impl Compiler<'_> {
 
     /// One key. Without the agent it names it would be less restricted than its author meant, so nothing is granted to it.
     pub(super) fn key(&mut self, name: &str, key: &Key, levels: &Levels, groups: &Groups<'_>) -> KeyRules {
-        let at = At::root().key("keys").key(name);
+        let at = At::entry("keys", name);
         let level = self.level(Speaker::Key, key.grants(), at.clone(), groups, &levels.toolsets);
         let names = (key.user.as_deref().map(Into::into), key.agent.as_deref().map(Into::into));
         let team = key.team.as_deref().and_then(|name| levels.teams.get(name));
@@ -97,8 +97,8 @@ impl Compiler<'_> {
         for (index, name) in key.children.agents.iter().flatten().enumerate() {
             if !known.contains_key(name.as_str()) {
                 let at = at.key("children").key("agents").index(index);
-                let help = format!("add `[agents.{name}]`, or name a configured agent");
-                self.problems.error(&at, format!("there is no agent `{name}`"), help);
+                let help = format!("add `[{}]`, or name a configured agent", At::entry("agents", name));
+                self.problems.error(&at, format!("there is no agent `{}`", bare(name)), help);
             }
         }
         KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled, minting }
@@ -119,12 +119,12 @@ impl Compiler<'_> {
             level.servers = Some((self.granted(grants, groups), why));
         }
         for (server, tools) in grants.tool_permissions {
-            let at = at.key("mcp_tool_permissions").key(server);
+            let (at, named) = (at.key("mcp_tool_permissions").key(bare(server)), bare(server));
             let names = Names::compile(tools, Noun::Tool, &at, self.problems);
             let Some(index) = self.index.get(server.as_str()).copied() else { continue };
             if level.servers.as_ref().is_some_and(|(list, _)| !list.has(index)) {
-                let message = format!("the list of servers leaves `{server}` out, so these tools are not granted");
-                self.problems.warning(&at, message, format!("add `{server}` to `mcp_servers`, or remove this"));
+                let message = format!("the list of servers leaves `{named}` out, so these tools are not granted");
+                self.problems.warning(&at, message, format!("add `{named}` to `mcp_servers`, or remove this"));
             }
             level.tools.insert(index, (names, reason(ReasonKind::Granted(speaker, Rule::ToolPermissions), at)));
         }
@@ -141,6 +141,7 @@ impl Compiler<'_> {
     fn granted(&mut self, grants: Grants<'_>, groups: &Groups<'_>) -> Servers {
         let (names, of_groups) = (grants.servers.unwrap_or_default(), grants.access_groups.unwrap_or_default());
         if names.iter().any(|name| name == "*") {
+            // No caller is ever asked about another workspace's.
             return Servers::All;
         }
         let named = names.iter().filter_map(|name| self.index.get(name.as_str()));
@@ -154,7 +155,7 @@ impl Compiler<'_> {
     fn toolset(&mut self, toolset: &Toolset, at: At) -> ToolsetRules {
         let mut bundle = Bundle::default();
         for (server, tools) in &toolset.tools {
-            let at = at.key("tools").key(server);
+            let at = at.key("tools").key(bare(server));
             for (position, tool) in tools.iter().enumerate().filter(|(_, tool)| tool.contains('*')) {
                 let help = "a toolset is a list of tools: write their whole names";
                 self.problems.error(&at.index(position), format!("`{tool}` is not the name of a tool"), help);

@@ -12,6 +12,7 @@ use crate::config::model::Children;
 use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::policy::Policy;
 use crate::policy::Unreachable;
 use crate::policy::hash::NameMap;
@@ -71,7 +72,7 @@ pub enum NotMinted {
 impl Minting {
     /// What a key may mint; `None`: nothing. What is wrong with it is added to `problems`.
     pub fn compile(key: &Key, at: &At, problems: &mut Problems) -> Option<Self> {
-        let (children, at) = (&key.children, at.key("children"));
+        let (children, at_of_mint, at) = (&key.children, &at.key("may_mint"), at.key("children"));
         if !key.may_mint {
             if *children != Children::default() {
                 problems.warning(
@@ -80,6 +81,11 @@ impl Minting {
                     "add `may_mint = true`, or remove it",
                 );
             }
+            return None;
+        }
+        if key.certificate.is_named() {
+            let help = "make another key for this, without a certificate";
+            problems.error(at_of_mint, "a key with a certificate mints none: they would be good without it", help);
             return None;
         }
         let mut in_range = |name: &str, value: u64, most: u64| {
@@ -171,6 +177,11 @@ impl Policy {
         let is_upheld = key.minting.as_ref().is_some_and(|minting| minting.upholds(minted));
         if !is_upheld || now >= minted.expires {
             return Err(Unreachable::NotGranted(Some(key.at.key("may_mint"))));
+        }
+        // A digest may have moved to another workspace, where nothing in the child means anything.
+        let workspace = minted.parent.workspace.as_deref();
+        if minted.links.iter().any(|link| workspaces::split(&link.agent).0 != workspace) {
+            return Err(Unreachable::Unknown);
         }
         minted.links.iter().try_for_each(|link| self.agent_of(link).map(drop))
     }

@@ -1,7 +1,9 @@
 //! May this caller make this call?
 //!
 //! Pure: the answer depends on the compiled configuration and the call alone. Default deny, in this order:
-//! 1. Neither the caller nor the server is turned off, and the server keeps the caller out by none of its restrictions.
+//! 1. Server and caller are in the same workspace, neither is turned off, and the server keeps the caller out by none of its
+//!    restrictions.
+//!    An agent that the caller merely says it is counts here and in 3 and 4, where it can only deny.
 //! 2. What is asked for must be granted: by the cascade of key, team, organisation, user, agent and toolset, in which the first
 //!    that says anything decides, or by a server that is open to everybody. The holder of a key is known by the key's
 //!    name; what the key may do is what this configuration says.
@@ -29,11 +31,13 @@ mod names;
 mod path;
 mod pattern;
 mod reason;
+mod report;
 mod rules;
 mod scopes;
 #[cfg(test)]
 mod tests;
 mod times;
+mod unused;
 mod uris;
 mod verdict;
 mod view;
@@ -42,6 +46,7 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::config::problem::At;
+use crate::config::workspaces;
 use crate::mcp::capabilities;
 use crate::mcp::document::Value;
 use crate::mcp::message::Message;
@@ -57,9 +62,12 @@ use crate::policy::level::Claimed;
 use crate::policy::level::Levels;
 use crate::policy::level::Question;
 use crate::policy::pattern::Patterns;
+use crate::policy::report::REPORTED_AGENTS_MAX;
+use crate::policy::report::Reports;
 use crate::policy::rules::AgentRules;
 use crate::policy::rules::KeyRules;
 use crate::policy::rules::Listed;
+use crate::policy::rules::Matrix;
 use crate::policy::rules::ServerIndex;
 use crate::policy::rules::ServerRules;
 use crate::policy::rules::Who;
@@ -68,6 +76,7 @@ use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
 use crate::policy::view::Child;
+use crate::principal::Report;
 use crate::principal::Subject;
 
 pub use crate::mcp::capabilities::ClientRequest;
@@ -107,6 +116,7 @@ pub struct Policy {
     patterns: Patterns,
     uris: UriLists,
     scopes: Scopes,
+    reports: Reports,
     has_times: bool,
 }
 
@@ -139,13 +149,24 @@ impl Policy {
 
     /// What the caller sees of a server; nothing of one that it may not reach.
     pub fn view<'p>(&'p self, subject: Subject<'p>, server: &str) -> View<'p> {
-        View::new(self.access(subject, server).ok())
+        View::new(self.access(subject, subject.report, server).ok())
+    }
+
+    /// Whether any rule speaks of what callers say they are.
+    pub fn heeds_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
+    /// The agents of which rules speak and that a caller in this workspace, `None` for `default`, says it is: what they are called
+    /// there.
+    pub fn reported(&self, workspace: Option<&str>, report: Report<'_>) -> Vec<&str> {
+        self.reports.of(workspace, report).iter().map(|agent| workspaces::bare(&agent.name)).collect()
     }
 
     /// What each level of the cascade says of a call, in the order in which they are asked. Empty where none is: the server does not
     /// exist, keeps the caller out, or the caller is turned off.
     pub fn consult(&self, subject: Subject<'_>, call: &Call) -> Vec<Consulted> {
-        let Ok(access) = self.access(subject, &call.server) else { return Vec::new() };
+        let Ok(access) = self.access(subject, self.report(subject, call), &call.server) else { return Vec::new() };
         let tool = call.message().and_then(Message::tool);
         let question = tool.map_or(Question::Server, Question::Tool);
         let consulted = access.cascade.consult(access.index, question).into_iter();
@@ -166,20 +187,22 @@ impl Policy {
 
     /// Whether the caller may reach a server at all.
     pub fn reaches(&self, subject: Subject<'_>, server: &str) -> bool {
-        self.access(subject, server).is_ok_and(|access| access.reach().is_ok())
+        self.access(subject, subject.report, server).is_ok_and(|access| access.reach().is_ok())
     }
 
     /// Whether a call's arguments have a say in what becomes of it: the caller's agent may give the tool some alone.
     pub fn reads_arguments(&self, subject: Subject<'_>, call: &Call) -> bool {
-        let matrix = self.access(subject, &call.server).ok().and_then(|access| access.matrix);
-        call.tool().zip(matrix).is_some_and(|(tool, matrix)| {
-            matrix.parameters.contains_key(tool) || matrix.constraints.get(tool).is_some_and(|all| !all.is_empty())
+        let access = self.access(subject, self.report(subject, call), &call.server).ok();
+        call.tool().zip(access).is_some_and(|(tool, access)| {
+            access.matrices().any(|matrix| {
+                matrix.parameters.contains_key(tool) || matrix.constraints.get(tool).is_some_and(|all| !all.is_empty())
+            })
         })
     }
 
     fn judge<'p>(&'p self, subject: Subject<'p>, revision: Revision, call: &Call) -> Result<Judged<'p>, Box<Denial>> {
         let unreachable = |unreachable: Unreachable| unreachable.denial(&call.server);
-        let access = self.access(subject, &call.server).map_err(unreachable)?;
+        let access = self.access(subject, self.report(subject, call), &call.server).map_err(unreachable)?;
         let reach = || access.reach().map_err(|at| unreachable(Unreachable::NotGranted(at)));
         // What names nothing needs the server only.
         let Some(message) = call.message().filter(|message| message.kind() != MessageKind::Response) else {
@@ -207,10 +230,20 @@ impl Policy {
         Ok((reason, narrowed(access, name, message)))
     }
 
+    /// What a caller says it is, with this call.
+    fn report<'r>(&self, subject: Subject<'r>, call: &'r Call) -> Report<'r> {
+        let said = || if self.heeds_reports() { call.message()?.client_name() } else { None };
+        Report { client: subject.report.client.or_else(said), ..subject.report }
+    }
+
     /// The rules for a caller on a server. Making a denial is left to who needs one: views do not.
-    fn access<'p>(&'p self, subject: Subject<'p>, server: &str) -> Result<Access<'p>, Unreachable> {
+    fn access<'p>(&'p self, subject: Subject<'p>, report: Report<'_>, server: &str) -> Result<Access<'p>, Unreachable> {
         let index = *self.index.get(server).ok_or(Unreachable::Unknown)?;
         let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
+        // INVARIANT: what is in one workspace is unknown in every other, whatever is granted there: `*` included.
+        if server.workspace.as_deref() != subject.principal.workspace.as_deref() {
+            return Err(Unreachable::Unknown);
+        }
         let Caller { mut cascade, agent, who, own } = self.caller(subject)?;
         let child = subject.principal.minted.as_deref().map(|minted| Child { minted, levels: &self.levels });
         let mut toolset = None;
@@ -221,7 +254,10 @@ impl Policy {
             toolset = Some(found);
         }
         if let Some(by) = server.restrictions.keep_out(subject, who) {
-            return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
+            let at = server.at.key(by.key());
+            let entry = who.agent.and_then(|agent| server.restrictions.blocks(agent));
+            let entry = entry.filter(|_| by == Restriction::AgentBlocked);
+            return Err(Unreachable::KeptOut(by, entry.map_or_else(|| at.clone(), |entry| at.index(entry))));
         }
         // Whoever has a part in it must be let in.
         for link in child.iter().flat_map(|child| &child.minted.links) {
@@ -230,11 +266,39 @@ impl Policy {
             }
         }
         let matrix = agent.and_then(|agent| agent.matrices.get(&index));
-        let access = Access { cascade, index, server, toolset, matrix, own, child };
-        match access.matrices().find_map(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
-            Some((matrix, by)) => Err(Unreachable::KeptOut(by, matrix.at.key(by.key()))),
-            None => Ok(access),
+        let reported = Reported::default();
+        let access = Access { cascade, index, server, toolset, matrix, reported, own, child };
+        if let Some((matrix, by)) = access.acting().find_map(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
+            return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
         }
+        let reported = if self.heeds_reports() { self.heed(subject, report, index)? } else { Default::default() };
+        Ok(Access { reported, ..access })
+    }
+
+    /// The matrices of the agents that a caller says it is. They deny; what they allow is not asked for.
+    fn heed(&self, subject: Subject<'_>, report: Report<'_>, index: ServerIndex) -> Result<Reported<'_>, Unreachable> {
+        let mut reported = Reported::default();
+        let mut free = reported.iter_mut();
+        let server = self.servers.get(index).ok_or(Unreachable::Unknown)?;
+        for agent in self.reports.of(server.workspace.as_deref(), report) {
+            if let Some(entry) = server.restrictions.blocks(&agent.name) {
+                let at = server.at.key("blocked_agents").index(entry);
+                return Err(Unreachable::KeptOut(Restriction::AgentBlocked, at));
+            }
+            let Some(rules) = &agent.rules else { continue };
+            if rules.disabled {
+                return Err(Unreachable::Disabled(rules.level.at.clone()));
+            }
+            let Some(matrix) = rules.matrices.get(&index) else { continue };
+            if let Some(by) = matrix.keep_out(subject) {
+                return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
+            }
+            let Some(slot) = free.next() else {
+                return Err(Unreachable::KeptOut(Restriction::AgentReports, rules.level.at.key("reported_as")));
+            };
+            *slot = Some(matrix);
+        }
+        Ok(reported)
     }
 
     /// What this configuration knows of a caller.
@@ -244,7 +308,7 @@ impl Policy {
         let caller = match &principal.key {
             Some(name) => {
                 // A key that this configuration no longer has opens nothing, not even what is open to everybody.
-                let removed = || Unreachable::NotGranted(Some(At::root().key("keys").key(name)));
+                let removed = || Unreachable::NotGranted(Some(At::entry("keys", name)));
                 let key = self.keys.get(&**name).ok_or_else(removed)?;
                 if key.disabled {
                     return Err(Unreachable::Disabled(key.at.clone()));
@@ -267,7 +331,7 @@ impl Policy {
                 let claimed = Claimed { levels: &self.levels, principal };
                 // An agent that nobody configured would be less restricted than any that somebody did.
                 if principal.agent.is_some() && claimed.agent().is_none() {
-                    return Err(Unreachable::NotGranted(Some(At::root().key("agents"))));
+                    return Err(Unreachable::NotGranted(Some(At::table(principal.workspace.as_deref(), "agents"))));
                 }
                 let who = Who { user: principal.user.as_deref(), agent: principal.agent.as_deref() };
                 let cascade = Cascade { claimed: Some(claimed), ..none };
@@ -280,6 +344,9 @@ impl Policy {
         }
     }
 }
+
+/// Matrices of agents that a caller says it is, the first ones first.
+type Reported<'p> = [Option<&'p Matrix>; REPORTED_AGENTS_MAX];
 
 /// What a configuration knows of a caller.
 struct Caller<'p> {
@@ -382,7 +449,7 @@ enum Unreachable {
 
 impl Unreachable {
     fn denial(self, server: &str) -> Box<Denial> {
-        let server = shown(server);
+        let server = shown(workspaces::bare(server));
         match self {
             Self::Unknown => Denial::new(DenialKind::ServerUnknown { server }, None),
             Self::NotGranted(at) => Denial::new(DenialKind::ServerNotGranted { server }, at),

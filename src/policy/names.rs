@@ -79,6 +79,16 @@ impl Names {
         let exact = if self.exact.is_empty() { None } else { self.exact.get(name).copied() };
         exact.or_else(|| self.globs.iter().find(|(glob, _)| glob.matches(name)).map(|(_, index)| *index))
     }
+
+    /// The position of an entry by which every name is on the list that `entry` stands for. There may be one that is not found:
+    /// of two globs, only those that are the same, or of which the first is a beginning and one `*`, are compared.
+    pub(super) fn find_whole(&self, entry: &str) -> Option<usize> {
+        if !entry.contains('*') {
+            return self.find(entry);
+        }
+        let entry = Glob::new(entry);
+        self.globs.iter().find(|(glob, _)| glob.takes(&entry)).map(|(_, index)| *index)
+    }
 }
 
 /// Whether an entry of a list of tools or prompts, as it is written, is about `name`: the same as being on a list of this one entry.
@@ -109,14 +119,14 @@ pub(super) fn check(entry: &str, noun: Noun) -> Result<(), String> {
 
 /// A name with at least one `*`, cut at the stars.
 #[derive(Debug)]
-struct Glob {
+pub(super) struct Glob {
     prefix: Box<[u8]>,
     middles: Box<[Finder<'static>]>,
     suffix: Box<[u8]>,
 }
 
 impl Glob {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let (prefix, rest) = text.split_once('*').unwrap_or((text, ""));
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
         let middles = middle.split('*').filter(|part| !part.is_empty());
@@ -127,9 +137,18 @@ impl Glob {
         }
     }
 
+    /// Whether it matches every name that `other` does; false if that is not plain to see.
+    fn takes(&self, other: &Self) -> bool {
+        let middles = |glob: &Self| glob.middles.iter().map(|part| part.needle().to_owned()).collect::<Vec<_>>();
+        if self.middles.is_empty() && self.suffix.is_empty() {
+            return other.prefix.starts_with(&self.prefix);
+        }
+        self.prefix == other.prefix && self.suffix == other.suffix && middles(self) == middles(other)
+    }
+
     /// Each middle part is taken where it first occurs: that leaves the most for the parts after it, so there is
     /// nothing to try again. Bytes do as well as characters, because no UTF-8 character contains another's bytes.
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         // Most names fail at their first letter, which is quicker seen than compared.
         if self.prefix.first().is_some_and(|first| name.as_bytes().first() != Some(first)) {
             return false;

@@ -33,6 +33,8 @@ pub(super) type ServerIndex = usize;
 pub(super) struct ServerRules {
     /// Its name.
     pub(super) name: Box<str>,
+    /// The workspace whose callers may reach it; `None`: `default`.
+    pub(super) workspace: Option<Box<str>>,
     /// Why everybody may reach it, if so.
     pub(super) public: Option<Arc<Reason>>,
     /// Which of its tools, resources and prompts may be named.
@@ -81,6 +83,8 @@ pub(super) struct Restrictions {
     pub(super) users: Option<NameMap<Box<str>, ()>>,
     /// These agents only.
     pub(super) agents: Option<NameMap<Box<str>, ()>>,
+    /// Not these agents, each with its place in the list.
+    pub(super) blocked_agents: NameMap<Box<str>, usize>,
 }
 
 /// What a caller's user and agent are called, as far as this configuration or the caller's token says.
@@ -101,6 +105,10 @@ pub enum Restriction {
     User,
     /// The caller is none of the server's agents.
     Agent,
+    /// The caller's agent, or one that it says it is, is blocked.
+    AgentBlocked,
+    /// The caller says it is more agents than can be heeded.
+    AgentReports,
     /// The server is open at other times.
     Time,
     /// The caller's address is in none of the networks of its agent on the server.
@@ -118,6 +126,8 @@ impl Restriction {
             Self::Time | Self::AgentTime => "allowed_times",
             Self::User => "allowed_users",
             Self::Agent => "allowed_agents",
+            Self::AgentBlocked => "blocked_agents",
+            Self::AgentReports => "reported_as",
         }
     }
 }
@@ -140,7 +150,16 @@ impl Restrictions {
         if is_other(&self.users, who.user) {
             return Some(Restriction::User);
         }
-        is_other(&self.agents, who.agent).then_some(Restriction::Agent)
+        if is_other(&self.agents, who.agent) {
+            return Some(Restriction::Agent);
+        }
+        let is_blocked = !self.blocked_agents.is_empty() && who.agent.is_some_and(|agent| self.blocks(agent).is_some());
+        is_blocked.then_some(Restriction::AgentBlocked)
+    }
+
+    /// Where in the list of blocked agents one stands, if it does.
+    pub(super) fn blocks(&self, agent: &str) -> Option<usize> {
+        self.blocked_agents.get(agent).copied()
     }
 }
 

@@ -6,7 +6,6 @@
 //! vouched for that the configuration no longer has, nobody vouches for.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::model::Config;
@@ -19,7 +18,8 @@ use crate::principal::Principal;
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
     servers: HashMap<Box<str>, Required>,
-    issuers: HashSet<Box<str>>,
+    /// With the workspaces that their callers are in.
+    issuers: HashMap<Box<str>, Option<Box<str>>>,
 }
 
 #[derive(Debug)]
@@ -37,18 +37,19 @@ impl Scopes {
             let tools: HashMap<Box<str>, Vec<Arc<str>>> =
                 tools.map(|(tool, settings)| (tool.as_str().into(), texts(&settings.required_scopes))).collect();
             let is_empty = server.required_scopes.is_empty() && tools.is_empty();
-            let required =
-                Required { server: texts(&server.required_scopes), tools, at: At::root().key("servers").key(name) };
+            let required = Required { server: texts(&server.required_scopes), tools, at: At::entry("servers", name) };
             (!is_empty).then(|| (name.as_str().into(), required))
         });
-        let issuers = config.auth.issuers.keys().map(|name| name.as_str().into()).collect();
+        let issuers = config.auth.issuers.iter();
+        let issuers = issuers.map(|(name, it)| (name.as_str().into(), it.workspace().map(Into::into))).collect();
         Self { servers: rows.collect(), issuers }
     }
 
-    /// Whether the configuration still has the issuer that vouched for `principal`, if one did.
+    /// Whether the configuration still has the issuer that vouched for `principal`, if one did, in the same workspace.
     pub(super) fn vouched(&self, principal: &Principal) -> bool {
         let by = principal.id.strip_prefix("oauth:").map(|rest| rest.split(':').next().unwrap_or_default());
-        by.is_none_or(|issuer| self.issuers.contains(issuer))
+        let workspace = principal.workspace.as_deref();
+        by.is_none_or(|issuer| self.issuers.get(issuer).is_some_and(|own| own.as_deref() == workspace))
     }
 
     /// Whether `principal` may do this on `server`, as far as scopes are concerned; `tool`: the one that is called.
@@ -138,6 +139,11 @@ mod tests {
         config.auth.issuers.insert("idp".into(), Default::default());
         assert!(vouched(&config, Principal::of_token("idp", "ann")));
         assert!(!vouched(&config, Principal::of_token("id", "p:ann")));
+        // Nor by one that has moved to another workspace.
+        let elsewhere = Principal { workspace: Some("acme".into()), ..Principal::of_token("idp", "ann") };
+        assert!(!vouched(&config, elsewhere.clone()));
+        config.auth.issuers.entry("idp".into()).or_default().workspace = "acme".into();
+        assert!(vouched(&config, elsewhere) && !vouched(&config, Principal::of_token("idp", "ann")));
         assert!(vouched(&config, Principal::of_key("oauth")) && vouched(&config, Principal::public()));
     }
 

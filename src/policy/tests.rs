@@ -28,7 +28,11 @@ use crate::policy::Told;
 use crate::policy::Whose;
 use crate::policy::compile::AGENTS_MAX;
 use crate::policy::compile::CONSTRAINTS_MAX;
+use crate::policy::compile::ORGANISATIONS_MAX;
 use crate::policy::compile::SERVERS_MAX;
+use crate::policy::compile::TEAMS_MAX;
+use crate::policy::compile::TOOLSETS_MAX;
+use crate::policy::compile::USERS_MAX;
 use crate::policy::constraints::CHOICES_MAX;
 use crate::policy::is_served;
 use crate::policy::listen::RESOURCES_MAX;
@@ -364,10 +368,19 @@ fn a_configuration_has_limits() {
         assert_eq!(told, &format!("{at}[0].{key}: 1001 entries, and at most 1000 are possible"));
     }
     let tables = |table: &str, count: usize| {
-        compile(&(0..count).map(|i| format!("[{table}.n{i}]\n")).collect::<String>()).1.len()
+        let text = (0..count).map(|i| format!("[{table}.n{i}]\n"));
+        compile(&text.collect::<String>()).1.iter().filter(|told| told.contains("entries")).count()
     };
-    assert_eq!((tables("servers", SERVERS_MAX), tables("servers", SERVERS_MAX + 1)), (0, 1));
-    assert_eq!((tables("agents", AGENTS_MAX), tables("agents", AGENTS_MAX + 1)), (0, 1));
+    for (table, max) in [
+        ("servers", SERVERS_MAX),
+        ("agents", AGENTS_MAX),
+        ("teams", TEAMS_MAX),
+        ("organisations", ORGANISATIONS_MAX),
+        ("users", USERS_MAX),
+        ("toolsets", TOOLSETS_MAX),
+    ] {
+        assert_eq!((tables(table, max), tables(table, max + 1)), (0, 1), "{table}");
+    }
 }
 
 #[test]
@@ -425,6 +438,8 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         Restriction::Source,
         Restriction::User,
         Restriction::Agent,
+        Restriction::AgentBlocked,
+        Restriction::AgentReports,
         Restriction::Time,
         Restriction::AgentSource,
         Restriction::AgentTime,

@@ -119,6 +119,8 @@ pub const NAMES: &[&str] = &[
     "server_source",
     "server_user",
     "server_agent",
+    "server_agent_blocked",
+    "reported_agents_max",
     "caller_disabled",
     "tool_not_granted",
     "resource_not_granted",
@@ -354,6 +356,8 @@ impl Denial {
             DenialKind::KeptOut { by: Restriction::Source, .. } => "server_source",
             DenialKind::KeptOut { by: Restriction::User, .. } => "server_user",
             DenialKind::KeptOut { by: Restriction::Agent, .. } => "server_agent",
+            DenialKind::KeptOut { by: Restriction::AgentBlocked, .. } => "server_agent_blocked",
+            DenialKind::KeptOut { by: Restriction::AgentReports, .. } => "reported_agents_max",
             DenialKind::KeptOut { by: Restriction::Time, .. } => "server_time",
             DenialKind::KeptOut { by: Restriction::AgentSource, .. } => "agent_source",
             DenialKind::KeptOut { by: Restriction::AgentTime, .. } => "agent_time",
@@ -497,6 +501,10 @@ impl fmt::Display for Denial {
                 Restriction::Source => write!(f, "server `{server}` is not open to the caller's address")?,
                 Restriction::User => write!(f, "server `{server}` is open to other users only")?,
                 Restriction::Agent => write!(f, "server `{server}` is open to other agents only")?,
+                Restriction::AgentBlocked => {
+                    write!(f, "server `{server}` is closed to what the caller is or says it is")?
+                }
+                Restriction::AgentReports => write!(f, "the caller says it is too many agents at once")?,
                 Restriction::Time => write!(f, "server `{server}` is not open at this time")?,
                 Restriction::AgentSource => write!(f, "the agent may not reach server `{server}` from its address")?,
                 Restriction::AgentTime => write!(f, "the agent may not reach server `{server}` at this time")?,

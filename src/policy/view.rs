@@ -18,6 +18,7 @@ use crate::policy::level::Levels;
 use crate::policy::level::Question;
 use crate::policy::minting;
 use crate::policy::reason::Reason;
+use crate::policy::report::REPORTED_AGENTS_MAX;
 use crate::policy::rules::Exclusion;
 use crate::policy::rules::Listed;
 use crate::policy::rules::Matrix;
@@ -51,6 +52,8 @@ pub(super) struct Access<'p> {
     pub(super) toolset: Option<&'p ToolsetRules>,
     /// What holds for the caller's agent.
     pub(super) matrix: Option<&'p Matrix>,
+    /// What holds for the agents that the caller says it is: for denials alone.
+    pub(super) reported: [Option<&'p Matrix>; REPORTED_AGENTS_MAX],
     /// What narrows it, if the caller's key was minted by another.
     pub(super) child: Option<Child<'p>>,
 }
@@ -99,8 +102,13 @@ impl<'p> View<'p> {
 }
 
 impl<'p> Access<'p> {
-    /// What holds for each agent that has a part in it.
+    /// What holds for each agent that has a part in it, and for those that the caller says it is.
     pub(super) fn matrices(self) -> impl Iterator<Item = &'p Matrix> {
+        self.acting().chain(self.reported.into_iter().map_while(|matrix| matrix))
+    }
+
+    /// What holds for each agent that has a part in it.
+    pub(super) fn acting(self) -> impl Iterator<Item = &'p Matrix> {
         let links = self.child.into_iter().flat_map(|child| child.minted.links.iter().map(move |link| (child, link)));
         let of_link = move |(child, link): (Child<'p>, &'p Link)| {
             child.levels.agents.get(&*link.agent).and_then(|agent| agent.matrices.get(&self.index))
@@ -116,12 +124,10 @@ impl<'p> Access<'p> {
     /// Whether `tool` may be called as `message` does, and the last rule that had a say.
     pub(super) fn judge_tool(self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let reason = self.judge(Listed::Tool(tool))?;
-        let mut last = reason;
         for matrix in self.matrices() {
             judge_arguments(matrix, tool, message)?;
-            last = &matrix.reason;
         }
-        Ok(last)
+        Ok(self.acting().last().map_or(reason, |matrix| &matrix.reason))
     }
 
     /// Whether the resource at `uri` may be read, and the last rule that had a say.
@@ -211,7 +217,7 @@ impl<'p> Access<'p> {
         if let Some((whose, table, exclusion)) = self.exclusion(listed) {
             return Err(exclusion.denial(listed, whose, table));
         }
-        let by_agent = self.matrices().filter_map(|matrix| matrix.lists.reason(listed)).last();
+        let by_agent = self.acting().filter_map(|matrix| matrix.lists.reason(listed)).last();
         Ok(by_agent.or(self.server.lists.reason(listed)).unwrap_or(grant))
     }
 
@@ -235,7 +241,7 @@ impl<'p> Access<'p> {
     }
 }
 
-/// Whether one matrix permits the arguments of a call.
+/// Whether a matrix permits the arguments of a call of `tool`.
 fn judge_arguments(matrix: &Matrix, tool: &str, message: &Message) -> Result<(), Box<Denial>> {
     let constraints = matrix.constraints.get(tool).map(Vec::as_slice).unwrap_or_default();
     let parameters = matrix.parameters.get(tool);

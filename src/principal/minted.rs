@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::config::workspaces;
 use crate::principal::Principal;
 
 /// Bytes that stand for the digest of a key.
@@ -35,7 +36,7 @@ pub struct Minted {
 pub struct Link {
     /// Which child it is.
     pub id: ChildId,
-    /// The agent that it is for.
+    /// The agent that it is for; its qualified name, as those of servers.
     pub agent: Arc<str>,
     /// The servers that are left; `None`: all.
     pub servers: Option<Vec<Arc<str>>>,
@@ -70,7 +71,7 @@ impl Link {
 
     /// Its agent and its id, as records have them: `reviewer#0123456789abcdef0123`.
     pub fn name(&self) -> String {
-        format!("{}#{}", self.agent, id_text(&self.id))
+        format!("{}#{}", workspaces::bare(&self.agent), id_text(&self.id))
     }
 }
 

@@ -21,8 +21,12 @@ pub struct Principal {
     /// Stable identity: `key:NAME`, `key:NAME>AGENT#ID` for a key that it minted, `oauth:ISSUER:SUBJECT`, or `public`. Sessions are bound to
     /// it, so that rotating a key does not cut them.
     pub id: Arc<str>,
+    /// The workspace the caller is in; `None`: `default`. The names below say it too, as the configuration does.
+    pub workspace: Option<Arc<str>>,
     /// Name of the key that was presented, or that what was presented stands on; `None` for the public caller.
     pub key: Option<Arc<str>>,
+    /// Whether a client's certificate stands for the key, which itself was not shown.
+    pub by_certificate: bool,
     /// The teams the caller belongs to; together they are one level of the cascade.
     pub teams: Vec<Arc<str>>,
     /// The organisation the caller belongs to, where it is not that of the teams.
@@ -33,7 +37,7 @@ pub struct Principal {
     pub agent: Option<Arc<str>>,
     /// What the caller's token is good for, in the words of its issuer. A key has none and needs none.
     pub scopes: Vec<Arc<str>>,
-    /// When the caller's key or token ends: seconds since 1970.
+    /// When the caller's key, token or certificate ends: seconds since 1970.
     pub expires: Option<u64>,
     /// What the caller's key is, if another key minted it.
     pub minted: Option<Arc<Minted>>,
@@ -47,9 +51,10 @@ impl Principal {
         Self { id: "public".into(), ..Self::default() }
     }
 
-    /// The caller who holds the key of this name.
+    /// The caller who holds the key of this qualified name.
     pub fn of_key(name: &str) -> Self {
-        Self { id: format!("key:{name}").into(), key: Some(name.into()), ..Self::default() }
+        let workspace = name.split_once('/').map(|(workspace, _)| workspace.into());
+        Self { id: format!("key:{name}").into(), workspace, key: Some(name.into()), ..Self::default() }
     }
 
     /// The caller whom an issuer's token speaks of.
@@ -64,7 +69,9 @@ impl Principal {
         let name = minted.last().map(Link::name).unwrap_or_default();
         Self {
             id: format!("{}>{name}", parent.id).into(),
+            workspace: parent.workspace.clone(),
             key: parent.key.clone(),
+            by_certificate: false,
             teams: parent.teams.clone(),
             organisation: parent.organisation.clone(),
             user: parent.user.clone(),
@@ -89,10 +96,11 @@ impl Principal {
         before.chain(self.agent.iter().filter(|_| self.minted.is_none()))
     }
 
-    /// What the caller showed, in the words of records: `key`, `child_key`, `token` or `none`.
+    /// What the caller showed, in the words of records: `key`, `child_key`, `certificate`, `token` or `none`.
     pub fn credential(&self) -> &'static str {
         match self.key {
             Some(_) if self.minted.is_some() => "child_key",
+            Some(_) if self.by_certificate => "certificate",
             Some(_) => "key",
             None if self.is_public() => "none",
             None => "token",
@@ -114,13 +122,24 @@ pub struct Subject<'s> {
     pub source: Option<IpAddr>,
     /// The toolset by whose URL the caller came.
     pub toolset: Option<&'s str>,
+    /// What the caller says it is.
+    pub report: Report<'s>,
     /// Seconds since 1970-01-01 UTC.
     pub now: u64,
+}
+
+/// What a caller's program says it is. It may say anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report<'s> {
+    /// The `User-Agent` header.
+    pub user_agent: Option<&'s [u8]>,
+    /// `clientInfo.name`.
+    pub client: Option<&'s str>,
 }
 
 impl<'s> Subject<'s> {
     /// A caller of whom nothing else is known, at the beginning of 1970.
     pub fn of(principal: &'s Principal) -> Self {
-        Self { principal, source: None, toolset: None, now: 0 }
+        Self { principal, source: None, toolset: None, report: Report::default(), now: 0 }
     }
 }

@@ -13,6 +13,7 @@ use crate::config::model::Money;
 use crate::principal::Principal;
 use crate::quota::rules::Rule;
 use crate::quota::rules::Subject;
+use crate::quota::words;
 use crate::quota::words::Level;
 
 type Rules = HashMap<Arc<str>, Arc<Rule>>;
@@ -47,16 +48,12 @@ impl Quotas {
         let each_caller = Subject { level: Level::Caller, name: "".into() };
         let organisations = config.teams.iter().filter_map(|(name, team)| Some((name, team.organisation.as_deref()?)));
         let quotas = Self {
-            each_caller: Rule::new(each_caller, &config.limits.each_caller, None),
-            keys: rules(Level::Key, plans, config.keys.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
-            teams: rules(Level::Team, plans, config.teams.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
-            organisations: rules(
-                Level::Organisation,
-                plans,
-                config.organisations.iter().map(|(name, it)| (name, &it.plan, &it.limits)),
-            ),
-            users: rules(Level::User, plans, config.users.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
-            agents: rules(Level::Agent, plans, config.agents.iter().map(|(name, it)| (name, &it.plan, &it.limits))),
+            each_caller: Rule::new(each_caller, &config.limits.each_caller, &NONE, None),
+            keys: rules(Level::Key, plans, &config.keys, |it| (&it.plan, &it.limits, &it.mcp_rpm_limit)),
+            teams: rules(Level::Team, plans, &config.teams, |it| (&it.plan, &it.limits, &it.mcp_rpm_limit)),
+            organisations: rules(Level::Organisation, plans, &config.organisations, |it| (&it.plan, &it.limits, &NONE)),
+            users: rules(Level::User, plans, &config.users, |it| (&it.plan, &it.limits, &NONE)),
+            agents: rules(Level::Agent, plans, &config.agents, |it| (&it.plan, &it.limits, &NONE)),
             servers: config
                 .servers
                 .iter()
@@ -122,29 +119,36 @@ impl Quotas {
     }
 }
 
-fn rules<'c>(
+/// Where no server is limited by itself.
+static NONE: BTreeMap<String, u32> = BTreeMap::new();
+
+/// What a subject says: its plan, its limits, and calls a minute to single servers.
+type Said<'c> = (&'c Option<String>, &'c model::Limits, &'c BTreeMap<String, u32>);
+
+fn rules<'c, T>(
     level: Level,
     plans: &BTreeMap<String, model::Limits>,
-    subjects: impl Iterator<Item = (&'c String, &'c Option<String>, &'c model::Limits)>,
+    subjects: &'c BTreeMap<String, T>,
+    says: impl Fn(&'c T) -> Said<'c>,
 ) -> Rules {
-    let rule = |(name, plan, limits): (&String, &Option<String>, &model::Limits)| {
-        let name: Arc<str> = name.as_str().into();
+    let rule = |(name, subject): (&'c String, &'c T)| {
+        let (name, (plan, limits, servers)): (Arc<str>, _) = (name.as_str().into(), says(subject));
         let plan = plan.as_deref().and_then(|plan| Some((plan, plans.get(plan)?)));
-        let rule = Rule::new(Subject { level, name: Arc::clone(&name) }, limits, plan)?;
+        let rule = Rule::new(Subject { level, name: Arc::clone(&name) }, limits, servers, plan)?;
         Some((name, Arc::new(rule)))
     };
-    subjects.filter_map(rule).collect()
+    subjects.iter().filter_map(rule).collect()
 }
 
 /// `None` if nothing is limited and nothing costs.
 fn server(name: &str, server: &model::Server) -> Option<Server> {
     let subject = Subject { level: Level::Server, name: name.into() };
     let tool = |(tool, entry): (&String, &model::ServerTool)| {
-        let subject = Subject { level: Level::Tool, name: format!("{name}/{tool}").into() };
-        Some((tool.as_str().into(), Arc::new(Rule::new(subject, &(&entry.limits).into(), None)?)))
+        let subject = Subject { level: Level::Tool, name: words::tool_name(name, tool).into() };
+        Some((tool.as_str().into(), Arc::new(Rule::new(subject, &(&entry.limits).into(), &NONE, None)?)))
     };
     let compiled = Server {
-        rule: Rule::new(subject, &(&server.limits).into(), None).map(Arc::new),
+        rule: Rule::new(subject, &(&server.limits).into(), &NONE, None).map(Arc::new),
         tools: server.tools.iter().filter_map(tool).collect(),
         costs: server.mcp_server_cost_info.clone(),
     };

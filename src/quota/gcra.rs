@@ -55,9 +55,9 @@ impl Backlog {
         }
     }
 
-    /// Whether nothing is remembered any more.
-    pub(super) fn is_over(self, now: u64) -> bool {
-        self.0 <= now
+    /// When nothing is remembered any more.
+    pub(super) fn end_nanos(self) -> u64 {
+        self.0
     }
 }
 

@@ -1,11 +1,13 @@
 //! Who is limited, and by how much?
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::config::model;
 use crate::config::problem::At;
+use crate::config::workspaces::bare;
 use crate::quota::gcra::Rate;
 use crate::quota::words;
 use crate::quota::words::Level;
@@ -40,6 +42,8 @@ pub(super) struct Limits {
     pub(super) per_second: Option<Rate>,
     pub(super) per_minute: Option<Rate>,
     pub(super) sessions_per_hour: Option<Rate>,
+    /// Calls to single servers.
+    pub(super) server_minutes: BTreeMap<Arc<str>, Rate>,
     pub(super) calls_per_day: Option<u64>,
     pub(super) concurrent_calls: Option<u32>,
     pub(super) concurrent_streams: Option<u32>,
@@ -50,12 +54,16 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    fn of(limits: &model::Limits) -> Self {
+    fn of(limits: &model::Limits, servers: &BTreeMap<String, u32>) -> Self {
         let rate = |count: Option<u32>, seconds| Some(Rate::new(NonZeroU32::new(count?)?, seconds));
         Self {
             per_second: rate(limits.rps_limit, 1),
             per_minute: rate(limits.rpm_limit, 60),
             sessions_per_hour: rate(limits.sessions_per_hour_max, 3_600),
+            server_minutes: servers
+                .iter()
+                .filter_map(|(server, count)| Some((server.as_str().into(), rate(Some(*count), 60)?)))
+                .collect(),
             calls_per_day: limits.calls_per_day_max,
             concurrent_calls: limits.concurrent_calls_max,
             concurrent_streams: limits.concurrent_streams_max,
@@ -83,11 +91,17 @@ struct Plan {
 }
 
 impl Rule {
-    /// `None` if nothing is limited.
-    pub(super) fn new(subject: Subject, own: &model::Limits, plan: Option<(&str, &model::Limits)>) -> Option<Self> {
+    /// `servers`: calls a minute to single servers. `None` if nothing is limited.
+    pub(super) fn new(
+        subject: Subject,
+        own: &model::Limits,
+        servers: &BTreeMap<String, u32>,
+        plan: Option<(&str, &model::Limits)>,
+    ) -> Option<Self> {
         let limits = plan.map_or_else(|| own.clone(), |(_, plan)| own.or(plan));
         let plan = plan.map(|(name, _)| Plan { name: name.into(), own: own.clone() });
-        (!limits.is_empty()).then(|| Self { subject, limits: Limits::of(&limits), plan })
+        let is_empty = limits.is_empty() && servers.is_empty();
+        (!is_empty).then(|| Self { subject, limits: Limits::of(&limits, servers), plan })
     }
 
     /// The same for another subject: what each caller may use.
@@ -108,25 +122,32 @@ impl Rule {
         }
         let table = match self.subject.level {
             Level::Caller => return root.key("limits").key("each_caller").key(limit.word()),
-            Level::Key => root.key("keys").key(name),
-            Level::Team => root.key("teams").key(name),
-            Level::Organisation => root.key("organisations").key(name),
-            Level::User => root.key("users").key(name),
-            Level::Agent => root.key("agents").key(name),
-            Level::Server => root.key("servers").key(name),
+            Level::Key => At::entry("keys", name),
+            Level::Team => At::entry("teams", name),
+            Level::Organisation => At::entry("organisations", name),
+            Level::User => At::entry("users", name),
+            Level::Agent => At::entry("agents", name),
+            Level::Server => At::entry("servers", name),
             Level::Tool => {
-                let (server, tool) = name.split_once('/').unwrap_or((name, ""));
-                root.key("servers").key(server).key("tools").key(tool)
+                let (server, tool) = words::split_tool(name);
+                At::entry("servers", server).key("tools").key(tool)
             }
         };
-        table.key("limits").key(limit.word())
+        // What holds for single servers is in no plan, and in the words of those who come from elsewhere.
+        if limit == Limit::McpPerMinute { table.key(limit.word()) } else { table.key("limits").key(limit.word()) }
+    }
+
+    /// The same for a call to this server.
+    pub(super) fn at_of(&self, limit: Limit, server: &str) -> At {
+        let at = self.at(limit);
+        if limit == Limit::McpPerMinute { at.key(bare(server)) } else { at }
     }
 
     /// How much a limit allows, in whole units or in millionths of money, for metrics; `None` where there is none.
     pub fn most(&self, limit: Limit) -> Option<u64> {
         let limits = &self.limits;
         match limit {
-            Limit::PerSecond | Limit::PerMinute | Limit::SessionsPerHour => None,
+            Limit::PerSecond | Limit::PerMinute | Limit::McpPerMinute | Limit::SessionsPerHour => None,
             Limit::CallsPerDay => limits.calls_per_day,
             Limit::ConcurrentCalls => limits.concurrent_calls.map(u64::from),
             Limit::ConcurrentStreams => limits.concurrent_streams.map(u64::from),
@@ -142,6 +163,7 @@ fn says(limits: &model::Limits, limit: Limit) -> bool {
     match limit {
         Limit::PerSecond => limits.rps_limit.is_some(),
         Limit::PerMinute => limits.rpm_limit.is_some(),
+        Limit::McpPerMinute => true,
         Limit::CallsPerDay => limits.calls_per_day_max.is_some(),
         Limit::ConcurrentCalls => limits.concurrent_calls_max.is_some(),
         Limit::ConcurrentStreams => limits.concurrent_streams_max.is_some(),

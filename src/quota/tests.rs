@@ -13,6 +13,7 @@ use crate::quota::Rates;
 use crate::quota::Rule;
 use crate::quota::State;
 use crate::quota::Use;
+use crate::quota::words;
 
 /// Noon of a day in the middle of March 2026, in seconds.
 const NOON: u64 = 1_773_576_000;
@@ -137,6 +138,56 @@ fn callers_are_asked_at_the_door_and_what_is_called_when_it_is_called() {
 }
 
 #[test]
+fn calls_to_single_servers_have_rates_of_their_own_beside_each_other() {
+    let quotas = quotas(
+        "[keys.ci]\nteam = \"t\"\nmcp_rpm_limit = { a = 2, b = 1 }\n[teams.t]\nmcp_rpm_limit = { a = 3 }\nlimits.rpm_limit = 9\n",
+    );
+    let who = Principal { teams: vec!["t".into()], ..Principal::of_key("ci") };
+    let rules = quotas.of_caller(&who);
+    let mut states = [State::default(), State::default()];
+    let mut ask = |used: &Use, seconds: u64| {
+        let now = seconds * 1_000_000;
+        for (state, rule) in states.iter().zip(&rules) {
+            state.check(rule, used, now).map_err(|reached| (reached.name(), reached.at.to_string(), reached.wait))?;
+        }
+        for (state, rule) in states.iter_mut().zip(&rules) {
+            state.add(rule, used, now);
+            state.end(used);
+        }
+        Ok(())
+    };
+    let (a, b, c) = (call("a", "0"), call("b", "0"), call("c", "0"));
+    assert_eq!([ask(&a, NOON), ask(&a, NOON), ask(&b, NOON)], [Ok(()), Ok(()), Ok(())]);
+    let reached =
+        |server: &str, wait| Err(("key_mcp_rpm_limit", format!("keys.ci.mcp_rpm_limit.{server}"), Some(wait)));
+    assert_eq!((ask(&a, NOON), ask(&b, NOON)), (reached("a", 30), reached("b", 60)));
+    // Another server has none, and neither have requests that are no calls.
+    assert_eq!((0..8).filter(|_| ask(&c, NOON).is_ok()).count(), 8);
+    assert_eq!(ask(&Use { call: false, ..a.clone() }, NOON), Ok(()));
+    assert_eq!(ask(&a, NOON + 30), Ok(()));
+    assert_eq!(ask(&a, NOON + 30), reached("a", 30));
+    // The team's holds beside the key's, however much the key may.
+    let lone = [&rules[1]].map(Arc::clone);
+    assert_eq!(lone[0].subject().to_string(), "team:t");
+    let refused = (0..4).find_map(|_| {
+        states[1].check(&lone[0], &a, NOON * 1_000_000).map(|()| states[1].add(&lone[0], &a, NOON * 1_000_000)).err()
+    });
+    assert_eq!(refused.unwrap().at.to_string(), "teams.t.mcp_rpm_limit.a");
+}
+
+#[test]
+fn what_was_not_sent_is_given_back_to_the_rate_of_its_server() {
+    let quotas = quotas("[keys.ci]\nmcp_rpm_limit = { a = 1 }\n");
+    let rule = quotas.of_caller(&Principal::of_key("ci")).pop().unwrap();
+    let (mut state, used, now) = (State::default(), call("a", "0"), NOON * 1_000_000);
+    state.add(&rule, &used, now);
+    state.end(&used);
+    assert!(state.check(&rule, &used, now).is_err() && !state.is_over(now));
+    state.give_back(&rule, &used, now, now);
+    assert!(state.check(&rule, &used, now).is_ok() && state.is_over(now));
+}
+
+#[test]
 fn each_subject_of_a_caller_is_asked_once_and_its_own_limits_beat_its_plan() {
     let quotas = quotas(
         "[limits.each_caller]\nrpm_limit = 9\n[plans.free]\nrpm_limit = 1\ncalls_per_day_max = 1\n\
@@ -166,12 +217,24 @@ fn what_is_written_of_a_state_is_what_must_survive() {
     let (rule, mut state) = (rule("calls_per_day_max = 5\nservers_max = 2\nrpm_limit = 5"), State::default());
     let now = NOON * 1_000_000;
     make(&mut state, &rule, &call("a", "0.5"), NOON).unwrap();
-    assert!(state.has_lasting(now) && !State::default().has_lasting(now));
+    assert!(state.has_lasting() && !State::default().has_lasting());
     let read: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     for limit in Limit::ALL {
         assert_eq!(read.used(limit, now), state.used(limit, now), "{limit:?}");
     }
-    assert!(!read.has_lasting(now + 31 * 24 * HOUR * 1_000_000));
+    assert!(!read.is_over(now) && read.is_over(now + 31 * 24 * HOUR * 1_000_000));
+}
+
+#[test]
+fn no_tool_of_a_server_is_one_of_another_workspaces() {
+    let names = [("acme", "a/x"), ("acme/a", "x"), ("acme/a", "x/y"), ("acme", "/a/x"), ("acme/a", "/x"), ("a", "")];
+    let mut written: Vec<String> = names.iter().map(|(server, tool)| words::tool_name(server, tool)).collect();
+    for (name, expected) in written.iter().zip(names) {
+        assert_eq!(words::split_tool(name), expected);
+    }
+    written.sort();
+    written.dedup();
+    assert_eq!(written.len(), names.len());
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! How much was used today, and this month?
 //!
-//! Days and months are those of UTC. A window begins at zero and never goes back: a clock that is set back over midnight
-//! does not begin yesterday anew.
+//! Days and months are those of UTC. Each counts by itself, and two are remembered: a clock that steps over midnight, or to any
+//! other day, and back finds its day as it was left.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -34,50 +34,75 @@ impl Period {
     }
 }
 
-/// What was used in one period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Window {
+/// What was used in the period that counted last, and in the one that counted before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Window<T> {
     /// The period's number.
     #[serde(rename = "in")]
     number: u64,
-    used: u64,
+    used: T,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<(u64, T)>>,
 }
 
-impl Window {
-    /// What was used in the period that counts at this number: its own, or the one after, if the clock was set back over the
-    /// boundary since.
-    pub(super) fn used(self, number: u64) -> u64 {
-        if self.counts(number) { self.used } else { 0 }
+impl<T: Default + PartialEq> Window<T> {
+    /// What was used in the period of this number; `None`: nothing.
+    pub(super) fn used(&self, number: u64) -> Option<&T> {
+        let before = self.before.as_deref().filter(|(before, _)| *before == number).map(|(_, used)| used);
+        let used = if self.number == number { Some(&self.used) } else { before };
+        used.filter(|used| **used != T::default())
     }
 
-    /// The period in which what is used at this number counts.
-    pub(super) fn number(self, number: u64) -> u64 {
-        if self.counts(number) { self.number } else { number }
+    /// What is remembered of any period.
+    pub(super) fn every(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.used).chain(self.before.as_deref().map(|(_, used)| used))
+    }
+
+    /// Whether nothing was used in it.
+    pub(super) fn is_unused(&self, number: u64) -> bool {
+        self.used(number).is_none()
+    }
+
+    /// What is used in the period of this number, from now on the one that counts.
+    pub(super) fn turn_to(&mut self, number: u64) -> &mut T {
+        if self.number != number {
+            let left = (self.number, std::mem::take(&mut self.used));
+            let found = self.before.take_if(|before| before.0 == number);
+            (self.number, self.used) = found.map_or_else(|| (number, T::default()), |found| *found);
+            if left.1 != T::default() {
+                self.before = Some(Box::new(left));
+            }
+        }
+        &mut self.used
+    }
+
+    /// What was used in the period of this number, for taking back, if it is still remembered.
+    pub(super) fn remembered(&mut self, number: u64) -> Option<&mut T> {
+        if self.number == number {
+            return Some(&mut self.used);
+        }
+        self.before.as_deref_mut().filter(|before| before.0 == number).map(|before| &mut before.1)
+    }
+}
+
+impl Window<u64> {
+    /// How much was used in the period of this number.
+    pub(super) fn count(&self, number: u64) -> u64 {
+        self.used(number).copied().unwrap_or_default()
     }
 
     pub(super) fn add(&mut self, number: u64, more: u64) {
-        *self = Self { number: self.number(number), used: self.used(number).saturating_add(more) };
-    }
-
-    /// Takes back what was used at this number, unless another period has begun since.
-    pub(super) fn give_back(&mut self, number: u64, less: u64) {
-        if self.is_of(number) {
-            self.used = self.used.saturating_sub(less);
+        if more > 0 {
+            let used = self.turn_to(number);
+            *used = used.saturating_add(more);
         }
     }
 
-    /// Whether nothing is remembered any more.
-    pub(super) fn is_over(self, number: u64) -> bool {
-        self.used(number) == 0
-    }
-
-    /// Whether it is the period of this number itself.
-    pub(super) fn is_of(self, number: u64) -> bool {
-        self.number == number
-    }
-
-    fn counts(self, number: u64) -> bool {
-        self.number == number || self.number == number + 1
+    /// Takes back what was used at this number.
+    pub(super) fn give_back(&mut self, number: u64, less: u64) {
+        if let Some(used) = self.remembered(number) {
+            *used = used.saturating_sub(less);
+        }
     }
 }
 
@@ -136,24 +161,30 @@ mod tests {
         let midnight = 20_000 * DAY;
         let (mut window, before) = (Window::default(), Period::Day.number(midnight - 1));
         window.add(before, 7);
-        assert_eq!((window.used(before), window.used(Period::Day.number(midnight))), (7, 0));
-        assert!(window.is_over(Period::Day.number(midnight)) && !window.is_over(before));
+        assert_eq!((window.count(before), window.count(Period::Day.number(midnight))), (7, 0));
+        assert!(window.is_unused(Period::Day.number(midnight)) && !window.is_unused(before));
         window.add(before + 1, 2);
         window.give_back(before, 7);
-        assert_eq!(window.used(before + 1), 2, "what yesterday used is not given back today");
+        assert_eq!(window.count(before + 1), 2, "what yesterday used is not given back today");
         window.give_back(before + 1, 2);
-        assert!(window.is_over(before + 1));
+        assert!(window.is_unused(before + 1));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_over_midnight_begins_nothing_anew() {
-        let mut window = Window::default();
-        window.add(9, 5);
-        window.add(10, 3);
-        assert_eq!((window.used(9), window.number(9)), (3, 10));
-        window.add(9, 1);
-        assert_eq!(window.used(10), 4);
-        // One that stood wrong by more than a day is believed.
-        assert_eq!((window.used(3), window.number(3)), (0, 3));
+    fn a_clock_that_steps_to_another_day_and_back_begins_none_anew() {
+        for far in [1, 2, 400] {
+            let mut window = Window::default();
+            window.add(9, 5);
+            for more in 1..4 {
+                window.add(9 + far, 1);
+                assert_eq!((window.count(9), window.count(9 + far)), (5, more));
+                // What costs nothing turns no page.
+                window.add(9 + far + 1, 0);
+                let _: &mut u64 = window.turn_to(9);
+                assert_eq!((window.count(9), window.count(9 + far)), (5, more));
+            }
+            window.give_back(9 + far, 3);
+            assert_eq!((window.count(9), window.count(9 + far)), (5, 0));
+        }
     }
 }

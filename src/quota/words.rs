@@ -30,6 +30,8 @@ pub enum Limit {
     PerSecond,
     /// Requests a minute.
     PerMinute,
+    /// Calls to one server a minute.
+    McpPerMinute,
     /// Calls a day.
     CallsPerDay,
     /// Calls at once.
@@ -48,6 +50,19 @@ pub enum Limit {
 
 /// How many limits there are.
 const LIMITS: usize = Limit::ALL.len();
+
+/// The name of a server's tool among all subjects. Tools may have `/` in their names, so one of a server of another workspace
+/// (`acme/github`) begins with it: no server's name is empty.
+pub(super) fn tool_name(server: &str, tool: &str) -> String {
+    if server.contains('/') { format!("/{server}/{tool}") } else { format!("{server}/{tool}") }
+}
+
+/// The server and the tool that such a name stands for.
+pub(super) fn split_tool(name: &str) -> (&str, &str) {
+    let (name, slashes) = name.strip_prefix('/').map_or((name, 0), |name| (name, 1));
+    let end = name.match_indices('/').nth(slashes).map_or(name.len(), |(end, _)| end);
+    (name.get(..end).unwrap_or_default(), name.get(end + 1..).unwrap_or_default())
+}
 
 /// The reason for a refusal, for each level and limit.
 pub const REASONS: [&str; Level::ALL.len() * LIMITS] = reasons();
@@ -84,9 +99,10 @@ impl Level {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PerSecond,
         Self::PerMinute,
+        Self::McpPerMinute,
         Self::CallsPerDay,
         Self::ConcurrentCalls,
         Self::ConcurrentStreams,
@@ -101,6 +117,7 @@ impl Limit {
         match self {
             Self::PerSecond => "rps_limit",
             Self::PerMinute => "rpm_limit",
+            Self::McpPerMinute => "mcp_rpm_limit",
             Self::CallsPerDay => "calls_per_day_max",
             Self::ConcurrentCalls => "concurrent_calls_max",
             Self::ConcurrentStreams => "concurrent_streams_max",
@@ -123,6 +140,7 @@ macro_rules! of_levels {
         [$(
             concat!($level, "_rps_limit"),
             concat!($level, "_rpm_limit"),
+            concat!($level, "_mcp_rpm_limit"),
             concat!($level, "_calls_per_day_max"),
             concat!($level, "_concurrent_calls_max"),
             concat!($level, "_concurrent_streams_max"),

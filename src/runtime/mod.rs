@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit;
+use crate::auth::oauth;
 use crate::auth::oauth::Issuers;
 use crate::auth::oauth::Tokens;
 use crate::clock;
@@ -37,6 +38,7 @@ use crate::telemetry::metrics::IssuerFigures;
 use crate::telemetry::metrics::LimitFigures;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::ServerMetrics;
+use crate::telemetry::observers::Observers;
 use crate::transport::arrival::Front;
 use crate::transport::buffers::Buffers;
 use crate::transport::connection::Connection;
@@ -84,6 +86,8 @@ pub struct Runtime {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// Who is told of each request beside the record.
+    pub observers: Observers,
     /// The account of bytes that are held for clients and servers.
     pub buffers: Arc<Buffers>,
     /// How long work waits for a worker thread.
@@ -118,6 +122,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The record of every request.
     pub audit: Arc<audit::Log>,
+    /// Who is told of each request beside the record.
+    pub observers: Observers,
     /// Sealing keys for a configuration that names none.
     pub keyring: Option<Keyring>,
     /// Event streams open at once, where the configuration does not say.
@@ -139,6 +145,7 @@ impl Runtime {
             issuers,
             metrics: parts.metrics,
             audit: parts.audit,
+            observers: parts.observers,
             buffers,
             delay: Arc::default(),
             catalog,
@@ -239,6 +246,11 @@ impl Runtime {
         self.metrics.limits(&self.limit_figures(&active));
         self.metrics.issuers(&issuer_figures(&self.issuers));
         self.metrics.render()
+    }
+
+    /// What is known of each issuer's keys.
+    pub fn issuers(&self, now: Instant) -> Vec<oauth::Figures> {
+        self.issuers.figures(now)
     }
 
     /// How much is used of each limit of those whom the configuration names; what nobody used is not told.

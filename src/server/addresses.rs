@@ -1,4 +1,4 @@
-//! Can both listeners be where the configuration wants them?
+//! Can both listeners, and the access log, be where the configuration wants them?
 //!
 //! Each address must be one, an admin listener without authentication must not be reached from elsewhere, and the two must
 //! not be in each other's way: a socket can be bound once.
@@ -12,8 +12,9 @@ use crate::admin;
 use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::telemetry::access::Destination;
 
-/// Reports what is wrong with the listeners' addresses.
+/// Reports what is wrong with the listeners' addresses and the access log's place.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let at = At::root().key("listen");
     let (data, admin) = (config.listen.data.as_str(), config.listen.admin.as_str());
@@ -30,6 +31,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             &at.key("data"),
             format!("`{data}` is not an address"),
             "write an IP address and a port (`127.0.0.1:8080`, `[::]:8080`), or `unix:/path`",
+        );
+    }
+    if let Err(message) = Destination::read(&config.log.access) {
+        problems.error(
+            &At::root().key("log").key("access"),
+            message,
+            "write `off`, `stdout`, `stderr`, or an absolute path such as `/var/log/portcullis/access.log`",
         );
     }
     if collide(data, admin) {

@@ -5,6 +5,8 @@
 
 mod addresses;
 mod attendant;
+#[cfg(feature = "otlp")]
+mod collector;
 mod commands;
 mod control;
 mod door;
@@ -15,7 +17,9 @@ mod look;
 mod notify;
 mod opening;
 mod origin;
+mod own_keys;
 mod predecessor;
+mod readiness;
 mod reload;
 mod sandbox;
 mod shutdown;
@@ -29,13 +33,13 @@ pub use commands::status;
 pub use control::ControlError;
 pub use control::Status;
 pub use origin::Origin;
+pub use own_keys::audit_key;
 pub use sandbox::Sandbox;
 pub use signals::Hold;
 pub use signals::Signals;
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -54,21 +58,18 @@ use crate::admin;
 use crate::admin::AdminAddress;
 use crate::admin::AdminSocket;
 use crate::admin::Probes;
-use crate::admin::Readiness;
 use crate::audit;
 use crate::clock;
 use crate::config::LoadError;
 use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::disk;
 use crate::gateway;
 use crate::gateway::Gateway;
 use crate::gateway::Keeper;
 use crate::policy;
 use crate::runtime::Parts;
 use crate::runtime::Runtime;
-use crate::seal;
-use crate::seal::Keyring;
+use crate::search::Indexer;
 use crate::server::attendant::Attendant;
 use crate::server::door::Door;
 use crate::server::door::Lasting;
@@ -80,14 +81,14 @@ use crate::server::sockets::Listening;
 use crate::server::usage::Usage;
 use crate::snapshot::Snapshot;
 use crate::snapshot::Source;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::Destination;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::Settings;
+use crate::telemetry::observers::Observers;
 use crate::transport::admission::Admission;
 use crate::transport::edge::Edge;
 use crate::upstream::Upstreams;
-
-/// Name of the file in the state directory that holds the sealing key the gateway made for itself.
-const SEAL_KEY_FILE: &str = "seal.key";
 
 /// Why the gateway does not start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,14 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The access log cannot be kept.
+    #[error("the access log `{access}` cannot be written: {error}; make its directory, or set `log.access`")]
+    Access {
+        /// Where it is to be.
+        access: String,
+        /// What the system said.
+        error: io::Error,
     },
     /// A listener's address cannot be used.
     #[error("{0}")]
@@ -194,21 +203,19 @@ pub fn prepare_from(
     let config = loaded.config;
     let limits = limits::Limits::raise(&config.listen)?;
     let keyring =
-        if snapshot.keyring.is_some() { None } else { Some(own_keyring(Path::new(&config.state.directory))?) };
+        if snapshot.keyring.is_some() { None } else { Some(own_keys::keyring(Path::new(&config.state.directory))?) };
     let metrics = Metrics::new(Settings {
         series_max: crate::telemetry::metrics::SERIES_MAX,
         version: env!("CARGO_PKG_VERSION"),
         decisions: policy::NAMES,
         refusals: gateway::REFUSALS,
     });
-    let audit = audit::Settings::new(
-        PathBuf::from(&config.audit.directory),
-        config.audit.level,
-        config.audit.segment_bytes_max,
-    );
+    let audit = own_keys::audit_settings(&config)?;
+    let metrics = metrics.map_err(|error| StartError::System(error.to_string()))?;
     let parts = Parts {
         upstreams: Upstreams::new().map_err(|error| StartError::System(error.to_string()))?,
-        metrics: metrics.map_err(|error| StartError::System(error.to_string()))?,
+        observers: observers(&config, &metrics)?,
+        metrics,
         audit: Arc::new(if origin.is_beside() {
             audit::Log::open_beside(audit, clock::now_micros())?
         } else {
@@ -218,7 +225,8 @@ pub fn prepare_from(
         streams_max: limits.streams_max,
     };
     let runtime = Arc::new(Runtime::new(parts, snapshot));
-    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger)?);
+    let mode = if origin.is_beside() { usage::Mode::Waits } else { usage::Mode::Writes };
+    let usage = Arc::new(Usage::open(Path::new(&config.state.directory), &runtime.ledger, mode)?);
     let socket = origin.data(&config.listen.data)?;
     let data = socket.address().map_err(|error| StartError::System(error.to_string()))?;
     // A socket that was moved to its place does not know it.
@@ -244,6 +252,17 @@ pub fn prepare_from(
         signals,
         limits,
         usage,
+    })
+}
+
+/// Who is told of each request.
+fn observers(config: &Config, metrics: &Metrics) -> Result<Observers, StartError> {
+    let refuse = |error: io::Error| StartError::Access { access: config.log.access.clone(), error };
+    let destination = Destination::read(&config.log.access).map_err(io::Error::other).map_err(refuse)?;
+    Ok(Observers {
+        access: AccessLog::open(&destination, metrics.access_lines()).map_err(refuse)?,
+        #[cfg(feature = "otlp")]
+        traces: collector::start(metrics.spans()),
     })
 }
 
@@ -337,6 +356,7 @@ impl Prepared {
         let address = self.data.strip_prefix("unix:").unwrap_or(&self.data).to_owned();
         server.add_service(Porter::new(service, address, socket, &self.door, opened));
         let _seconds = reload::Seconds::start(Arc::clone(&self.runtime), Arc::clone(&self.usage));
+        let indexer = self.config.audit.index.then(|| index(Path::new(&self.config.audit.directory))).flatten();
         tracing::info!(data = %self.data, admin = %self.admin, version = env!("CARGO_PKG_VERSION"), "serving");
         server.run(RunArgs { shutdown_signal: Box::new(watch) });
         if let Some(file) = file.filter(|_| left.borrow().is_some()) {
@@ -344,8 +364,15 @@ impl Prepared {
         }
         shutdown::close(&self.runtime, &self.door);
         self.usage.save();
+        drop(indexer);
         Ok(())
     }
+}
+
+/// The thread that keeps the index of the record. Without it, calls are recorded as ever.
+fn index(records: &Path) -> Option<Indexer> {
+    let started = Indexer::start(records);
+    started.inspect_err(|error| tracing::error!(%error, "the record is not indexed: no thread")).ok()
 }
 
 /// What the admin listener asks.
@@ -354,29 +381,6 @@ fn probes(runtime: &Arc<Runtime>) -> Probes {
     let readiness = Arc::clone(runtime);
     Probes {
         metrics: Box::new(move || metrics.render_metrics()),
-        readiness: Box::new(move || Readiness {
-            config_loaded: true,
-            audit_available: readiness.audit.available(),
-            draining: readiness.is_draining(),
-        }),
+        readiness: Box::new(move || readiness::of(&readiness)),
     }
-}
-
-/// The sealing key in the state directory, made on the first start.
-fn own_keyring(directory: &Path) -> Result<Keyring, StartError> {
-    let path = directory.join(SEAL_KEY_FILE);
-    let refuse = |error: io::Error| StartError::State { path: path.clone(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refuse)?;
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = seal::generate_key().map_err(|error| refuse(io::Error::other(error.to_string())))?;
-            let text = seal::key_text(&key);
-            disk::replace::replace(&path, text.expose().as_bytes()).map_err(refuse)?;
-            text.expose().to_owned()
-        }
-        Err(error) => return Err(refuse(error)),
-    };
-    let key = seal::parse_key(text.trim()).map_err(|error| refuse(io::Error::other(error.to_string())))?;
-    Keyring::new(vec![key]).map_err(|error| refuse(io::Error::other(error.to_string())))
 }

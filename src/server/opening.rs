@@ -33,6 +33,9 @@ impl Opening {
             self.attendant.leaving.send_replace(Some(0));
             return;
         }
+        if follows {
+            self.attendant.usage.take_over();
+        }
         let leaving = self.attendant.leaving.subscribe();
         let runtime = Arc::clone(&self.reload.runtime);
         let revision = self.reload.runtime.revision();

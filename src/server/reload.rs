@@ -91,7 +91,7 @@ impl Reload {
     fn fit(&self, mut compiled: Compiled) -> Result<Compiled, StartError> {
         self.limits.check(&compiled.loaded.config.listen)?;
         if compiled.snapshot.keyring.is_none() && !self.runtime.has_own_keyring() {
-            compiled.snapshot.keyring = Some(super::own_keyring(Path::new(&self.first.state.directory))?);
+            compiled.snapshot.keyring = Some(super::own_keys::keyring(Path::new(&self.first.state.directory))?);
         }
         Ok(compiled)
     }
@@ -125,7 +125,8 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
         ("listen.drain_timeout_ms", first.listen.drain_timeout_ms != now.listen.drain_timeout_ms),
         ("state.directory", first.state.directory != now.state.directory),
         ("audit", first.audit != now.audit),
-        ("log.format", first.log != now.log),
+        ("log.format", first.log.format != now.log.format),
+        ("log.access", first.log.access != now.log.access),
         ("sandbox.enabled", first.sandbox != now.sandbox),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -144,6 +145,8 @@ impl Seconds {
                 thread::sleep(Duration::from_secs(1));
                 if second.is_multiple_of(USAGE_SECONDS) {
                     usage.save();
+                } else {
+                    usage.sweep_if_full();
                 }
                 runtime.audit.flush_coalesced(clock::now_micros());
                 let is_alone = runtime.audit.settle();

@@ -31,6 +31,7 @@ use landlock::path_beneath_rules;
 
 use crate::config::Loaded;
 use crate::config::model::Config;
+use crate::telemetry::access::Destination;
 
 use super::StartError;
 
@@ -184,7 +185,9 @@ fn writable(config: &Config) -> BTreeSet<PathBuf> {
     let sockets = sockets.into_iter().filter_map(|address| address.strip_prefix("unix:"));
     let sockets = sockets.filter_map(|path| Path::new(path).parent()).map(Path::to_path_buf);
     let own = [&config.state.directory, &config.audit.directory].into_iter().map(PathBuf::from);
-    own.chain(sockets).collect()
+    let access = Destination::read(&config.log.access).ok();
+    let access = access.and_then(|access| access.file()?.parent().map(Path::to_path_buf));
+    own.chain(sockets).chain(access).collect()
 }
 
 /// Files that a configuration file names: in references, and in values of keys that end in `_file`.
@@ -256,15 +259,16 @@ mod tests {
 
     #[test]
     fn what_a_configuration_names_may_be_read_and_its_own_directories_written() {
-        let text = "include = [\"../parts/*.toml\"]\n[listen]\nadmin = \"unix:/run/p/admin.sock\"\n[seal]\nkeys = [\"${file:../secrets/key}\"]\n[state]\ndirectory = \"s\"\n";
+        let text = "include = [\"../parts/*.toml\"]\n[listen]\nadmin = \"unix:/run/p/admin.sock\"\n[seal]\nkeys = [\"${file:../secrets/key}\"]\n[state]\ndirectory = \"s\"\n[log]\naccess = \"/var/log/p/access.log\"\n";
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let (directory, sandbox) = sandbox("named", text, &[("parts/a.toml", ""), ("secrets/key", key)]);
         let sandbox = sandbox.unwrap();
         for below in ["main", "parts", "secrets"] {
             assert!(sandbox.readable.contains(&directory.join(below)), "{below}: {sandbox:?}");
         }
-        let writable = [directory.join("main/s"), directory.join("main/audit"), PathBuf::from("/run/p")];
-        assert_eq!(sandbox.writable, writable.into());
+        let own = ["main/s", "main/audit"].map(|path| directory.join(path));
+        let writable: Vec<_> = own.into_iter().chain(["/run/p", "/var/log/p"].map(PathBuf::from)).collect();
+        assert_eq!(sandbox.writable, writable.into_iter().collect());
         assert!(sandbox.describe().contains("/secrets") && !sandbox.describe().contains("/usr/lib"));
         fs::remove_dir_all(directory).unwrap();
     }

@@ -100,7 +100,7 @@ impl Watch {
     }
 }
 
-/// Puts everything on the disk and leaves no socket behind: the record of `runtime`, and the admin listener, which answers
+/// Puts everything on the disk, hands on what is left for others, and leaves no socket behind: the record of `runtime`, and the admin listener, which answers
 /// to the end. The process may end afterwards.
 pub(super) fn close(runtime: &Runtime, door: &Door) {
     let started = Instant::now();
@@ -109,6 +109,7 @@ pub(super) fn close(runtime: &Runtime, door: &Door) {
         thread::sleep(Duration::from_millis(1));
     }
     runtime.audit.shutdown(clock::now_micros());
+    runtime.observers.close();
     door.end();
     tracing::info!("ended");
 }

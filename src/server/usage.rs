@@ -1,9 +1,13 @@
 //! How does what was used survive a restart?
 //!
-//! A small file in the state directory, replaced whole every few seconds and at the end, read at the start. One that cannot be read
-//! is not passed over: a day's counts would be lost, and nobody would know. Of two processes one writes at a time.
+//! A file in the state directory, replaced whole every few seconds and at the end, read at the start. One that cannot be read
+//! is not passed over: a day's counts would be lost, and nobody would know. Of two processes one writes at a time: a process that
+//! follows another writes once that one has let go, and never if it has not.
 
+use std::fs;
+use std::fs::File;
 use std::io;
+use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +16,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::clock;
-use crate::config;
 use crate::disk::replace;
 use crate::runtime::Ledger;
 
@@ -20,8 +23,6 @@ use super::StartError;
 
 /// Name of the file in the state directory.
 const FILE: &str = "usage.json";
-/// Bytes of it.
-const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The file, and what is written into it.
 pub(super) struct Usage {
@@ -30,8 +31,8 @@ pub(super) struct Usage {
     mode: Mutex<Mode>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
     Writes,
     /// Another process may be writing.
     Waits,
@@ -42,18 +43,25 @@ impl Usage {
     ///
     /// # Errors
     /// The file cannot be read, or is damaged.
-    pub(super) fn open(state_directory: &Path, ledger: &Arc<Ledger>) -> Result<Self, StartError> {
+    pub(super) fn open(state_directory: &Path, ledger: &Arc<Ledger>, mode: Mode) -> Result<Self, StartError> {
         let path = state_directory.join(FILE);
         let damaged = |why: String| StartError::Usage { path: path.clone(), why };
-        if path.exists() {
-            let text = config::bounded::read_regular(&path, BYTES_MAX).map_err(|error| damaged(error.to_string()))?;
-            ledger.read(&text).map_err(|error| damaged(error.to_string()))?;
+        if let Some(file) = open(&path).map_err(|error| damaged(error.to_string()))? {
+            ledger.read(BufReader::new(file)).map_err(|error| damaged(error.to_string()))?;
         }
-        Ok(Self { path, ledger: Arc::clone(ledger), mode: Mutex::new(Mode::Writes) })
+        Ok(Self { path, ledger: Arc::clone(ledger), mode: Mutex::new(mode) })
     }
 
-    /// Writes down what was used, if that changed.
+    /// What is due each second: places of callers are given free where they are wanted.
+    pub(super) fn sweep_if_full(&self) {
+        if self.ledger.is_full() {
+            self.ledger.sweep(clock::now_micros());
+        }
+    }
+
+    /// Forgets what is over, and writes down what was used, if that changed.
     pub(super) fn save(&self) {
+        self.ledger.sweep(clock::now_micros());
         let mode = self.lock();
         if *mode == Mode::Writes {
             self.write();
@@ -73,13 +81,27 @@ impl Usage {
         *self.lock() = Mode::Writes;
     }
 
+    /// The other process has let go: this one writes from now on.
+    pub(super) fn take_over(&self) {
+        self.take_back();
+    }
+
     fn write(&self) {
-        self.ledger.sweep(clock::now_micros());
-        let Some(bytes) = self.ledger.write(clock::now_micros()) else { return };
-        if let Err(error) = make_and_replace(&self.path, &bytes) {
+        if !self.ledger.take_changed() {
+            return;
+        }
+        if let Err(error) = self.make_and_replace() {
             self.ledger.not_written();
             tracing::error!(path = %self.path.display(), %error, "what was used cannot be written down: a restart would forget it");
         }
+    }
+
+    /// With sealing keys of their own, nodes may have no state directory until now.
+    fn make_and_replace(&self) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        replace::replace_with(&self.path, |file| self.ledger.write(file))
     }
 
     fn lock(&self) -> MutexGuard<'_, Mode> {
@@ -87,35 +109,81 @@ impl Usage {
     }
 }
 
-/// With sealing keys of their own, nodes may have no state directory until now.
-fn make_and_replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+/// The file, if there is one. A pipe could be waited for for ever.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => File::open(path).map(Some),
+        Ok(_) => Err(io::Error::other("it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    replace::replace(path, bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn fresh(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("portcullis-usage-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[track_caller]
+    fn refused(directory: &Path) -> String {
+        match Usage::open(directory, &Arc::default(), Mode::Writes) {
+            Err(StartError::Usage { why, .. }) => why,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was read"),
+        }
+    }
 
     #[test]
     fn a_damaged_file_is_told_and_refuses_the_start() {
-        let directory = std::env::temp_dir().join(format!("portcullis-usage-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        assert!(Usage::open(&directory, &Arc::default()).is_ok(), "nothing was used yet");
+        let directory = fresh("damaged");
+        assert!(Usage::open(&directory, &Arc::default(), Mode::Writes).is_ok(), "nothing was used yet");
         for (text, why) in [
             ("", "EOF"),
-            ("{\"version\":1,\"acc", "EOF"),
-            ("{\"version\":2,\"accounts\":{}}", "version 2"),
-            ("{\"version\":1,\"accounts\":{\"nobody\":{}}}", "missing field"),
+            ("{\"version\":2,\"acc", "EOF"),
+            ("{\"version\":2,\"accounts\":{}} {}", "trailing"),
+            ("{\"version\":3,\"accounts\":{}}", "version 3"),
+            ("{\"version\":2,\"accounts\":{\"nobody\":{}}}", "missing field"),
         ] {
-            std::fs::write(directory.join(FILE), text).unwrap();
-            let Err(StartError::Usage { why: told, .. }) = Usage::open(&directory, &Arc::default()) else {
-                panic!("{text}")
-            };
+            fs::write(directory.join(FILE), text).unwrap();
+            let told = refused(&directory);
             assert!(told.contains(why), "{told}");
         }
-        std::fs::remove_dir_all(&directory).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_looked_at_is_not_taken_for_an_absent_file() {
+        let directory = fresh("unreadable");
+        let path = directory.join(FILE);
+        // Nobody may follow it, not even who may read everything.
+        symlink(&path, &path).unwrap();
+        assert!(!path.exists());
+        assert!(refused(&directory).contains("symbolic links"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(refused(&directory).contains("not a regular file"));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn who_follows_another_process_writes_nothing_until_that_one_has_let_go() {
+        let directory = fresh("follows");
+        let ledger = Arc::new(Ledger::default());
+        let usage = Usage::open(&directory, &ledger, Mode::Waits).unwrap();
+        ledger.not_written();
+        usage.save();
+        assert!(!directory.join(FILE).exists(), "the other might be writing");
+        usage.take_over();
+        usage.save();
+        assert!(directory.join(FILE).exists());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -5,13 +5,17 @@
 //! is a literal segment wins. Beside each path for Streamable HTTP stand the doors of HTTP+SSE: `{base}/sse`,
 //! `{base}/events` and `{base}/message`, where the base is the path without a trailing `/v1/stream`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
+use std::iter;
 use std::sync::Arc;
 
 use crate::config::model::Config;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 
 /// Templates one configuration may have.
 const TEMPLATES_MAX: usize = 64;
@@ -35,8 +39,8 @@ pub enum Door {
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'p> {
-    /// The server's name, which the path has or an alias of it; the server need not exist.
-    pub server: &'p str,
+    /// What the path calls the server: a name or an alias, in the caller's workspace.
+    pub word: &'p str,
     /// The door the path belongs to.
     pub door: Door,
 }
@@ -86,6 +90,8 @@ impl Routes {
         }
         let aliases =
             config.servers.iter().filter_map(|(name, server)| Some((server.alias.clone()?, name.as_str().into())));
+        let words = config.servers.iter().flat_map(|(name, server)| iter::once(name).chain(&server.alias));
+        let words: HashSet<&str> = words.map(|name| workspaces::bare(name)).collect();
         let mut routes = Self {
             templates: templates.into_iter().collect(),
             aliases: aliases.collect(),
@@ -100,18 +106,27 @@ impl Routes {
                     "write a path that begins with `/` and is not `/healthz`",
                 );
             }
-            routes.fix(path, server, config);
+            routes.fix(path, server, &words, config);
         }
         routes
     }
 
     /// Where `path` leads.
     pub fn find<'p>(&'p self, path: &'p str) -> Option<Route<'p>> {
-        let (server, door) = match self.fixed.get(path) {
-            Some((server, door)) => (&**server, *door),
+        let (word, door) = match self.fixed.get(path) {
+            Some((word, door)) => (&**word, *door),
             None => self.templates.iter().find_map(|(template, door)| Some((fit(template, path)?, *door)))?,
         };
-        Some(Route { server: self.aliases.get(server).map_or(server, |name| name), door })
+        Some(Route { word, door })
+    }
+
+    /// The server that a word of a path stands for in a workspace, `None` for `default`. It need not exist.
+    pub fn server<'w>(&'w self, workspace: Option<&str>, word: &'w str) -> Cow<'w, str> {
+        let Some(workspace) = workspace else {
+            return Cow::Borrowed(self.aliases.get(word).map_or(word, |name| name));
+        };
+        let name = workspaces::qualified(Some(workspace), word);
+        self.aliases.get(&name).map_or(Cow::Owned(name), |server| Cow::Borrowed(server))
     }
 
     /// Whether keys are minted on `path`; no server is reached there then.
@@ -121,7 +136,7 @@ impl Routes {
 
     /// A fixed path and its doors. A door never hides what is written in the file: another fixed path, or the path of
     /// a server that is called `sse`, say.
-    fn fix(&mut self, path: &str, server: &str, config: &Config) {
+    fn fix(&mut self, path: &str, server: &str, words: &HashSet<&str>, config: &Config) {
         let server: Arc<str> = Arc::from(server);
         let (base, last) = path.rsplit_once('/').unwrap_or(("", path));
         let (base, door) =
@@ -130,7 +145,7 @@ impl Routes {
         let doors = STREAM_SEGMENTS.map(|segment| (segment, Door::SseStream));
         for (segment, door) in doors.into_iter().chain([(MESSAGE_SEGMENT, Door::SseMessage)]) {
             let path = format!("{base}/{segment}");
-            let is_server = self.find(&path).is_some_and(|route| config.servers.contains_key(route.server));
+            let is_server = self.find(&path).is_some_and(|route| words.contains(route.word));
             if !is_server && !config.routes.fixed.contains_key(&path) {
                 self.fixed.entry(path).or_insert_with(|| (Arc::clone(&server), door));
             }
@@ -253,7 +268,7 @@ mod tests {
             ("/", None),
             ("/elsewhere/a/b", None),
         ] {
-            assert_eq!(routes.find(path).map(|route| route.server), server, "{path}");
+            assert_eq!(routes.find(path).map(|route| route.word), server, "{path}");
         }
     }
 
@@ -286,10 +301,10 @@ mod tests {
             ("/events", "root", stream),
             ("/message", "root", message),
         ] {
-            assert_eq!(routes.find(path), Some(Route { server, door }), "{path}");
+            assert_eq!(routes.find(path), Some(Route { word: server, door }), "{path}");
             if door == stream {
                 let message_path = message_path(path);
-                assert_eq!(routes.find(&message_path), Some(Route { server, door: message }), "{message_path}");
+                assert_eq!(routes.find(&message_path), Some(Route { word: server, door: message }), "{message_path}");
             }
         }
         for path in ["/acme/github/message/", "/mcp/github/sse/sse", "/acme/github/v1", "/one"] {
@@ -305,8 +320,7 @@ mod tests {
             .into();
         let names = |config: &Config| {
             let routes = Routes::compile(config, &mut Problems::new());
-            ["/mcp/sse", "/mcp/events", "/mcp/message"]
-                .map(|path| routes.find(path).map(|route| route.server.to_owned()))
+            ["/mcp/sse", "/mcp/events", "/mcp/message"].map(|path| routes.find(path).map(|route| route.word.to_owned()))
         };
         assert_eq!(names(&config), ["ref", "other", "ref"].map(|name| Some(name.to_owned())));
         config.servers.insert("sse".to_owned(), crate::config::model::Server::default());
@@ -320,16 +334,16 @@ mod tests {
         config.servers.insert("github".to_owned(), server);
         let routes = Routes::compile(&config, &mut Problems::new());
         for path in ["/mcp/gh", "/mcp/github", "/gh/mcp/sse", "/acme/gh/events"] {
-            assert_eq!(routes.find(path).map(|route| route.server), Some("github"), "{path}");
+            assert_eq!(routes.find(path).map(|route| route.word), Some("github"), "{path}");
         }
     }
 
     #[test]
     fn a_literal_segment_beats_a_placeholder() {
         let (routes, _) = routes(&["/{prefix}/{server}", "/mcp/{server}", "/{server}/tools"], &[]);
-        assert_eq!(routes.find("/mcp/tools").map(|route| route.server), Some("tools"));
-        assert_eq!(routes.find("/a/tools").map(|route| route.server), Some("a"));
-        assert_eq!(routes.find("/a/b").map(|route| route.server), Some("b"));
+        assert_eq!(routes.find("/mcp/tools").map(|route| route.word), Some("tools"));
+        assert_eq!(routes.find("/a/tools").map(|route| route.word), Some("a"));
+        assert_eq!(routes.find("/a/b").map(|route| route.word), Some("b"));
     }
 
     #[test]

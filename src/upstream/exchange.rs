@@ -74,9 +74,9 @@ pub(crate) fn request(
     target: &Target,
     permitted: &Permitted,
     credential: &UpstreamCredential,
-    dispatch: Dispatch,
+    dispatch: Dispatch<'_>,
 ) -> Request<Full<Bytes>> {
-    let Dispatch { mut headers, path } = dispatch;
+    let Dispatch { mut headers, path, handed: _ } = dispatch;
     // Callers bring a handful of lines, all of which may stay: looking at those costs less than looking for all of these.
     if headers.keys().any(|name| OWN_HEADERS.contains(name)) {
         for name in OWN_HEADERS {

@@ -47,9 +47,8 @@ pub struct Plans {
 impl Plans {
     /// Reads every server of the configuration. A server with a mistake is left out, and the mistake reported at its place.
     pub fn compile(config: &Config, problems: &mut Problems) -> Self {
-        let at = At::root().key("servers");
         let plans = config.servers.iter().filter_map(|(name, server)| {
-            let plan = Plan::compile(name, server, &at.key(name), problems)?;
+            let plan = Plan::compile(name, server, &At::entry("servers", name), problems)?;
             Some((Arc::clone(&plan.name), Arc::new(plan)))
         });
         Self { servers: plans.collect() }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,13 +48,15 @@ pub enum Choice<'k> {
 }
 
 /// How a permitted call goes out.
-pub struct Dispatch {
+pub struct Dispatch<'h> {
     /// The caller's header lines, already reduced to what the protocol needs. `Host`, `Content-Length`, `Accept-Encoding`,
     /// `Last-Event-ID` and what belongs to a connection are set or removed on the way; `Authorization` and `Cookie` come from
     /// the server's credential alone.
     pub headers: HeaderMap,
     /// Where the message goes, by [`Endpoint::resolve_path`]; `None` is the configured URL.
     pub path: Option<PathAndQuery>,
+    /// Set once a connection has the request: before that it was certainly not sent. Taken back if the connection took none of it.
+    pub handed: &'h AtomicBool,
 }
 
 /// One server at run time.
@@ -122,8 +126,13 @@ impl Upstream {
 
     /// Whether some endpoint would be asked now.
     pub fn is_up(&self) -> bool {
-        let mut endpoints = self.endpoints().iter();
-        endpoints.any(|endpoint| endpoint.is_healthy() && self.circuit(endpoint) != Circuit::Open)
+        self.endpoints_up() > 0
+    }
+
+    /// How many endpoints can be used.
+    pub fn endpoints_up(&self) -> usize {
+        let is_up = |endpoint: &&Arc<Endpoint>| endpoint.is_healthy() && self.circuit(endpoint) != Circuit::Open;
+        self.endpoints().iter().filter(is_up).count()
     }
 
     /// The endpoint for a call, and the call's place among those that are pending. If no endpoint is healthy, one is tried
@@ -153,11 +162,12 @@ impl Upstream {
         &self,
         ticket: &Ticket,
         permitted: &Permitted,
-        dispatch: Dispatch,
+        dispatch: Dispatch<'_>,
     ) -> Result<Answer, UpstreamError> {
+        let handed = dispatch.handed;
         let request = exchange::request(&ticket.target, permitted, &self.plan.credential, dispatch);
         ticket.hold(request.body().size_hint().exact().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0))?;
-        let sent = self.exchange(ticket, request, self.plan.times(permitted.call().tool()).timeout).await;
+        let sent = self.exchange(ticket, request, handed, self.plan.times(permitted.call().tool()).timeout).await;
         match &sent {
             Ok(answer) if is_failure(answer) => ticket.gave_up(),
             Ok(_) => ticket.began(),
@@ -170,15 +180,20 @@ impl Upstream {
         &self,
         endpoint: &Arc<Endpoint>,
         mut request: Request<Full<Bytes>>,
+        handed: &AtomicBool,
         timeout: Duration,
     ) -> Result<Answer, UpstreamError> {
         let deadline = Instant::now() + timeout;
         let mut attempts = 1;
         if let Some(connection) = endpoint.pool.take().await {
+            let before = handed.swap(true, Ordering::Relaxed);
             match exchange::exchange(connection, request, endpoint, attempts, deadline).await {
                 Ok(answer) => return Ok(Answer { reused: true, ..answer }),
                 Err(mut unanswered) => match unanswered.unsent.take() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => {
+                        handed.store(before, Ordering::Relaxed);
+                        request = unsent;
+                    }
                     None => return Err(unanswered.at(endpoint, attempts)),
                 },
             }
@@ -187,8 +202,14 @@ impl Upstream {
         let open_by = deadline.min(Instant::now() + self.plan.connect_timeout);
         let dialled = Box::pin(self.dialer.dial(endpoint, open_by)).await;
         let connection = dialled.map_err(|mishap| mishap.at(&endpoint.target.origin, attempts, false))?;
+        let before = handed.swap(true, Ordering::Relaxed);
         let answered = exchange::exchange(connection, request, endpoint, attempts, deadline).await;
-        answered.map_err(|unanswered| unanswered.at(endpoint, attempts))
+        answered.map_err(|unanswered| {
+            if unanswered.unsent.is_some() {
+                handed.store(before, Ordering::Relaxed);
+            }
+            unanswered.at(endpoint, attempts)
+        })
     }
 }
 

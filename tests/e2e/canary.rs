@@ -1,10 +1,13 @@
 //! Where do secrets end up? Each is a text found nowhere else, and everything that leaves the gateway is searched.
 //!
 //! Secrets of clients never go upstream; what belongs to an upstream never goes to a client; neither is ever in a log
-//! (at its most talkative), the record, the metrics, or the output of a command.
+//! (at its most talkative), the record, the access log, the spans, the metrics, or the output of a command.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +15,7 @@ use serde_json::json;
 
 use crate::support::client;
 use crate::support::client::Connection;
+use crate::support::collector::Collector;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -42,6 +46,8 @@ const RESULT: &str = "canary-of-result-f0f0";
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}"#;
 
 struct Stage {
+    collector: Collector,
+    access: PathBuf,
     upstream: Upstream,
     gateway: Gateway,
     keys: [Key; 2],
@@ -83,13 +89,16 @@ impl Stage {
     async fn start() -> Self {
         let upstream = Upstream::start().await;
         let keys = [gateway::make_key("one"), gateway::make_key("two")];
-        let setup = gateway::setup(&config(upstream.address(), &keys));
+        let collector = Collector::start().await;
+        let access = gateway::fresh_directory().join("access.log");
+        let log = format!("[log]\naccess = \"{}\"\n", access.display());
+        let setup = collector.told_by(gateway::setup(&(log + &config(upstream.address(), &keys))));
         let gateway = setup.variable("PORTCULLIS_TEST_CANARY", ENV).variable("RUST_LOG", "trace").start();
         upstream.on("initialize", {
             let result = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "s", "version": "1" } });
             Reply::json(result).header("Mcp-Session-Id", SESSION)
         });
-        Self { upstream, gateway, keys, shown: String::new() }
+        Self { collector, access, upstream, gateway, keys, shown: String::new() }
     }
 
     /// Sends on a connection of its own and keeps what comes back.
@@ -105,13 +114,33 @@ impl Stage {
         self.send(client::post(target, headers, body)).await
     }
 
-    /// Logs, records and metrics.
+    /// Logs, records, metrics and spans.
     async fn kept(&self) -> Vec<(&'static str, String)> {
-        let mut record = String::new();
-        for entry in fs::read_dir(self.gateway.directory.join("audit")).unwrap() {
-            record.push_str(&String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()));
+        let audit = self.gateway.directory.join("audit");
+        let all = |directory: &Path| {
+            let files = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+            let files = files.filter(|path| path.is_file());
+            files.map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect::<String>()
+        };
+        // What was told last has had its time.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let spans = String::from_utf8_lossy(&self.collector.bytes()).into_owned();
+        vec![
+            ("the log", self.gateway.log()),
+            ("the record", all(&audit)),
+            ("the index", all(&audit.join("index"))),
+            ("the metrics", self.gateway.metrics().await),
+            ("the access log", fs::read_to_string(&self.access).unwrap()),
+            ("the spans", spans),
+        ]
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(directory) = self.access.parent() {
+            let _ = fs::remove_dir_all(directory);
         }
-        vec![("the log", self.gateway.log()), ("the record", record), ("the metrics", self.gateway.metrics().await)]
     }
 }
 
@@ -142,6 +171,8 @@ async fn show_keys(stage: &mut Stage) {
         format!("X-Other: {OTHER}"),
         format!("X-Extra: {OTHER}"),
         format!("Traceparent: 00-{OTHER}"),
+        format!("Tracestate: a={OTHER}"),
+        format!("Baggage: a={OTHER}"),
         format!("Forwarded: for={OTHER}"),
         format!("Mcp-Param-X: {OTHER}"),
         format!("Last-Event-ID: {OTHER}"),
@@ -274,9 +305,13 @@ async fn no_secret_of_either_side_ever_reaches_the_other_or_is_kept() {
         (1, "argument_mismatch"),
         (1, "key_unknown"),
         (2, "portcullis_"),
+        (3, "argument_mismatch"),
+        (3, "key_unknown"),
     ] {
         assert!(kept[place].1.contains(expected), "{} holds `{expected}`:\n{}", kept[place].0, kept[place].1);
     }
+    #[cfg(feature = "otlp")]
+    assert!(kept[4].1.contains("argument_mismatch") && kept[4].1.contains("tools/call echo"), "{}", kept[4].1);
     for (place, text) in &kept {
         has_none(place, text, OF_THE_UPSTREAM.into_iter().chain(of_clients()).chain([ARGUMENT, RESULT]));
     }

@@ -22,7 +22,7 @@ use crate::support::upstream::Upstream;
 
 const USED: &str = "portcullis_limit_used{level=\"key\",limit=\"calls_per_day_max\",name=\"ci\"}";
 
-/// A server `a`, a second one that nobody answers for, and the key `ci`.
+/// A server `a` that is `b` as well, one that nobody answers for, and the key `ci`.
 struct Stage {
     upstream: Upstream,
     gateway: Gateway,
@@ -72,7 +72,8 @@ fn wait_for_midnight() {
 fn config(upstream: &Upstream, key: &Key, key_lines: &str, more: &str) -> String {
     format!(
         "[servers.a]\nurl = \"{}\"\nblocked_tools = [\"blocked\"]\n[servers.gone]\nurl = \"http://127.0.0.1:9/mcp\"\n\
-         [keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"*\"]\n{key_lines}\n{more}\n",
+         [servers.b]\nurl = \"{}\"\n[keys.ci]\ndigest = \"{}\"\nmcp_servers = [\"*\"]\n{key_lines}\n{more}\n",
+        upstream.url(),
         upstream.url(),
         key.digest
     )
@@ -157,6 +158,47 @@ async fn each_message_of_a_batch_counts() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_refused_as_a_whole_is_one_request() {
+    let stage = Stage::with("limits.rpm_limit = 2", "").await;
+    let key = format!("X-API-Key: {}", stage.key.key);
+    // Batches are of an earlier revision.
+    let headers = [key.as_str(), "MCP-Protocol-Version: 2025-06-18"];
+    let batch = Value::from([call("a"), call("b")].to_vec()).to_string();
+    assert_eq!(stage.gateway.post("/mcp/a", &headers, &batch).await.status, 400);
+    assert_eq!([stage.call("t").await.status, stage.call("t").await.status], [200, 429]);
+}
+
+#[tokio::test]
+async fn a_session_of_an_http_sse_client_counts_while_it_stands_and_after() {
+    let stage = Stage::with("limits.concurrent_streams_max = 1\nlimits.sessions_per_hour_max = 3", "").await;
+    let get = format!(
+        "GET /mcp/a/sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nX-API-Key: {}\r\n\r\n",
+        stage.key.key
+    );
+    for number in 1..=2 {
+        let mut open = Connection::open(stage.gateway.data).await;
+        open.write(&get).await;
+        open.read_until("event: endpoint").await;
+        // It is the only one that may stand, and one that is refused begins no session.
+        for _ in 0..3 {
+            assert_eq!(refused(&client::send(stage.gateway.data, &get).await, &Value::Null), 1);
+        }
+        drop(open);
+        while stage.gateway.records().iter().filter(|record| record["kind"] == "result").count() < number {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let mut last = Connection::open(stage.gateway.data).await;
+    last.write(&get).await;
+    last.read_until("event: endpoint").await;
+    // Of two limits, the one that lasts longer is told: three sessions have begun.
+    assert!(refused(&client::send(stage.gateway.data, &get).await, &Value::Null) > 1_000);
+    let reasons: Vec<_> = stage.gateway.records().iter().map(|record| record["reason"].clone()).collect();
+    assert_eq!(reasons.iter().filter(|reason| **reason == "key_concurrent_streams_max").count(), 6);
+    assert_eq!(reasons.last().unwrap(), "key_sessions_per_hour_max");
+}
+
+#[tokio::test]
 async fn of_calls_made_at_once_no_more_run_than_may_and_places_are_given_back() {
     let stage = Stage::with("", "[servers.a.tools.slow.limits]\nconcurrent_calls_max = 3").await;
     stage.upstream.on("tools/call", Reply::text("late").delay(Duration::from_millis(1_500)));
@@ -219,6 +261,68 @@ async fn denied_calls_and_those_that_were_never_sent_use_nothing_up() {
     let wait = refused(&stage.call("t").await, &json!("t"));
     assert!((1..=86_400).contains(&wait));
     assert_eq!(stage.used().await, 2.0);
+}
+
+/// A call of `tool` on a server, whose answer nobody waits for.
+async fn begin(stage: &Stage, server: &str, tool: &str) -> Connection {
+    let mut connection = Connection::open(stage.gateway.data).await;
+    let key = format!("X-API-Key: {}", stage.key.key);
+    connection.write(client::post(&format!("/mcp/{server}"), &[&key], &call(tool).to_string())).await;
+    connection
+}
+
+#[tokio::test]
+async fn a_call_whose_client_leaves_before_it_has_a_connection_uses_nothing_up() {
+    // It takes connections and never answers a handshake.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let more = format!(
+        "[servers.mute]\nurl = \"https://{}/mcp\"\nconnect_timeout_ms = 60000\ntimeout_ms = 60000\n\
+         [servers.mute.mcp_server_cost_info]\ndefault_cost_per_query = 0.1\n{}",
+        mute.local_addr().unwrap(),
+        costs("a")
+    );
+    let stage = Stage::with("limits.calls_per_day_max = 2", &more).await;
+    for number in 1..=3 {
+        let connection = begin(&stage, "mute", "t").await;
+        let dialled = mute.accept().await.unwrap();
+        connection.stream.set_zero_linger().unwrap();
+        drop(connection);
+        let results = stage.gateway.wait_for_records("result", number);
+        assert_eq!(
+            (&results[number - 1]["cost"], &results[number - 1]["reason"]),
+            (&Value::Null, &json!("client_gone"))
+        );
+        drop(dialled);
+    }
+    assert_eq!(stage.used().await, 0.0);
+    // One that went out counts, though its client leaves as well.
+    stage.upstream.on("tools/call", Reply::never());
+    let connection = begin(&stage, "a", "cheap").await;
+    stage.upstream.wait_for("tools/call", 1).await;
+    connection.stream.set_zero_linger().unwrap();
+    drop(connection);
+    let results = stage.gateway.wait_for_records("result", 4);
+    assert_eq!((&results[3]["cost"], stage.used().await), (&json!("0.01"), 1.0));
+}
+
+#[tokio::test]
+async fn calls_to_one_server_have_their_own_rate_and_the_teams_holds_beside_it() {
+    let team = "[teams.platform]\nmcp_rpm_limit = { b = 1 }";
+    let stage = Stage::with("team = \"platform\"\nmcp_rpm_limit = { a = 2, b = 60 }", team).await;
+    stage.upstream.on("tools/list", Reply::json(json!({ "tools": [] })));
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+    assert_eq!([stage.call("t").await.status, stage.call("t").await.status], [200, 200]);
+    let wait = refused(&stage.call("t").await, &json!("t"));
+    assert!((29..=30).contains(&wait), "{wait}");
+    let record = stage.gateway.wait_for_record("refused", |record| record["reason"] == "key_mcp_rpm_limit");
+    assert_eq!((&record["rule"], &record["limit_of"]), (&json!("keys.ci.mcp_rpm_limit.a"), &json!("key:ci")));
+    // Neither lists nor what is blocked count, and another server has another.
+    assert_eq!(stage.ask("a", &list).await.status, 200);
+    assert_eq!(stage.call("blocked").await.code(), Some(-32602));
+    assert_eq!(stage.ask("gone", &call("t")).await.status, 502);
+    assert_eq!(stage.ask("b", &call("t")).await.status, 200);
+    assert!((59..=60).contains(&refused(&stage.ask("b", &call("t")).await, &json!("t"))));
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "team_mcp_rpm_limit");
 }
 
 /// What a call costs, for a server.

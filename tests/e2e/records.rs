@@ -455,10 +455,11 @@ async fn every_field_and_word_on_record_is_documented_and_every_documented_field
     }
     // Those of a disk that failed need one.
     let rare = ["error", "lost_intents", "lost_results", "lost_refusals", "unavailable_us"];
-    // Those of proxies and of TLS are seen in `e2e::proxied` and `e2e::tls`.
-    let elsewhere = ["via", "scheme", "tls", "client_cert_subject", "client_cert_names", "client_cert_sha256"];
+    // Those of proxies, of TLS and of reported agents are seen in `e2e::proxied`, `e2e::tls` and `e2e::identities`.
+    let certificate = ["client_cert_subject", "client_cert_names", "client_cert_sha256"];
     // Those of a candidate are seen in `e2e::past`.
-    let elsewhere = [&elsewhere[..], &["shadow_decision", "shadow_reason", "shadow_rule"]].concat();
+    let candidate = ["shadow_decision", "shadow_reason", "shadow_rule"];
+    let elsewhere = [&["via", "scheme", "tls", "reported_agent"], &certificate[..], &candidate[..]].concat();
     let is_needed = |field: &str| !rare.contains(&field) && !elsewhere.contains(&field);
     let missing: Vec<&String> =
         documented.keys().filter(|field| !seen.contains(*field) && is_needed(field.as_str())).collect();

@@ -561,6 +561,25 @@ async fn a_permission_withdrawn_while_the_head_is_awaited_ends_the_call_with_it(
 }
 
 #[tokio::test]
+async fn a_permission_withdrawn_between_the_head_and_the_end_of_a_json_answer_ends_the_call() {
+    // A server that goes on with its answer, and one that falls silent in the middle of it.
+    for (bytes, pause) in [(1_000, STEP), (5_000, SECOND * 5)] {
+        let stage = Stage::start().await;
+        stage.upstream.on("tools/call", Reply::text(&"x".repeat(30_000)).drip(bytes, pause));
+        let mut connection = stage.sent(stage.call(6)).await;
+        stage.upstream.wait_for("tools/call", 1).await;
+        sleep(STEP * 3).await;
+        let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
+        stage.gateway.reload(&config);
+        let answer = timeout(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
+        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
+        let result = stage.only_result();
+        assert_eq!((&result["outcome"], &result["reason"]), (&json!("refused"), &json!("permission_withdrawn")));
+        stage.upstream.wait_closed(0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     let event = Event::raw(&format!(
         "data: {}\n\n",

@@ -305,7 +305,7 @@ fn free_address() -> SocketAddr {
 }
 
 fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> String {
-    let made = portcullis::auth::key::generate().unwrap();
+    let made = portcullis::auth::key::generate("ptc").unwrap();
     let (admin, digest, at) = (free_address(), made.digest, directory.display());
     let config = format!(
         r#"
@@ -316,6 +316,7 @@ fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> 
         [audit]
         directory = "{at}/audit"
         segment_bytes_max = 1073741824
+        index = false
         [state]
         directory = "{at}/state"
         [servers.database]

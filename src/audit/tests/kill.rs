@@ -43,8 +43,11 @@ fn survives(level: AuditLevel, name: &str) {
     for round in 1..=ROUNDS {
         let kept = killed(&directory, name, Duration::from_millis(50 + 37 * round));
         acknowledged.extend(kept);
-        let log = directory.open(level);
+        let log = Log::open(directory.signed(level, &directory), NOW).unwrap();
         call(&log).unwrap();
+        drop(log);
+        let report = evidence::verify(&directory.0, signing_key().public(), &[]).unwrap();
+        assert_eq!(report.unsigned, 0, "round {round}");
     }
     directory.verified();
     let kept: std::collections::HashSet<u64> =
@@ -71,7 +74,10 @@ fn child_that_is_killed() {
         "durable" => AuditLevel::Durable,
         _ => AuditLevel::Written,
     };
-    let log = Log::open(Settings::new(directory, level, 256 * 1024), NOW).unwrap();
+    // Not gone when this is over.
+    let directory = std::mem::ManuallyDrop::new(Fresh(directory.into()));
+    let log =
+        Log::open(Settings { segment_bytes_max: 256 * 1024, ..directory.signed(level, &directory) }, NOW).unwrap();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

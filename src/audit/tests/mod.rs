@@ -8,7 +8,9 @@ mod kill;
 mod levels;
 mod records;
 mod refusals;
+mod signed;
 mod start;
+mod tampered;
 
 use std::fs;
 use std::path::Path;
@@ -39,6 +41,12 @@ impl Fresh {
         Settings { retry_ms: 20, ..Settings::new(&self.0, level, 1024 * 1024) }
     }
 
+    /// The same, signed; what is kept outside of the log is in `state`.
+    fn signed(&self, level: AuditLevel, state: &Fresh) -> Settings {
+        let signing = Signing { key: Arc::new(signing_key()), copy: state.0.join("audit.checkpoint") };
+        Settings { signing: Some(signing), ..self.settings(level) }
+    }
+
     fn open(&self, level: AuditLevel) -> Log {
         Log::open(self.settings(level), NOW).unwrap()
     }
@@ -61,6 +69,10 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn signing_key() -> evidence::SigningKey {
+    evidence::SigningKey::from_seed(&[5; 32], Some("test.example/audit")).unwrap()
 }
 
 fn lines(segment: &Path) -> Vec<serde_json::Value> {

@@ -42,6 +42,7 @@ fn everything(log: &Log) {
         http_method: Some("POST"),
         target: Some(b"/mcp/db?sessionId=SECRET"),
         user_agent: Some(b"agent/1.0"),
+        reported_agent: Some("cursor"),
         rpc_method: Some("tools/call"),
         revision: Some(Revision::V2025_11_25),
         transport: Some("streamable-http"),
@@ -94,6 +95,9 @@ fn full() -> Fresh {
     let directory = Fresh::new();
     let log = directory.open(AuditLevel::Written);
     everything(&log);
+    let base = evidence::Base { leaves: 5, tip: chain::Tip { seq: 6, hash: [0; 32] }, nodes: Vec::new() };
+    let removal = evidence::Removal { base, bytes: 7 };
+    assert!(log.writer.append(Kind::Removed, NOW, |line| encode::removal(line, &removal)).is_ok());
     log.writer.fail(&mut log.writer.state(), "write_failed", &io::Error::other("disk\u{7f}gone"));
     eventually("a new segment", || log.available());
     directory
@@ -155,7 +159,7 @@ fn the_documentation_lists_the_fields_their_types_and_kinds() {
     }
     for row in documented {
         let mut kinds = match row[2].as_str() {
-            "all" => vec!["intent", "recovered", "refused", "result"],
+            "all" => vec!["intent", "recovered", "refused", "removed", "result"],
             some => some.split(", ").collect(),
         };
         kinds.sort_unstable();
@@ -180,9 +184,9 @@ fn fields_stand_in_the_documented_order() {
 fn the_documentation_lists_kinds_outcomes_and_phases() {
     assert_eq!(first_cells("Outcomes"), Ending::ALL.map(Ending::name));
     assert_eq!(first_cells("Phases"), Phases::default().named().map(|(name, _)| name));
-    let kinds = [Kind::Intent, Kind::Result, Kind::Refused, Kind::Recovered];
+    let kinds = [Kind::Intent, Kind::Result, Kind::Refused, Kind::Recovered, Kind::Removed];
     assert_eq!(first_cells("Kinds"), kinds.map(Kind::name));
-    assert_eq!(first_cells("Causes"), ["torn_tail", "write_failed", "sync_failed", "records_lost"]);
+    assert_eq!(first_cells("Causes"), ["torn_tail", "torn_checkpoint", "write_failed", "sync_failed", "records_lost"]);
 }
 
 #[test]
@@ -273,6 +277,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             http_method: Some(attack),
             target: Some(attack.as_bytes()),
             user_agent: Some(attack.as_bytes()),
+            reported_agent: Some(attack),
             rpc_method: Some(attack),
             revision: None,
             transport: None,

@@ -15,14 +15,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::auth::AuthError;
 use crate::auth::Keys;
+use crate::auth::key::MINTED_PREFIX as PREFIX;
 use crate::config::secret::Secret;
 use crate::principal::Minted;
 use crate::principal::Principal;
 use crate::seal::Keyring;
 use crate::seal::NONCE_BYTES;
 
-/// How every child begins. Its beginning is that of a key, so that it is taken for nothing else.
-pub const PREFIX: &str = "ptc_m_";
 /// Bytes of a child; what is longer is not looked at.
 pub const CHILD_BYTES_MAX: usize = 2_048;
 

@@ -6,6 +6,7 @@ use crate::auth::oauth::Issuer;
 use crate::auth::oauth::error::TokenError;
 use crate::auth::oauth::token;
 use crate::auth::oauth::token::Token;
+use crate::config::workspaces;
 use crate::mcp::document::Kind;
 use crate::mcp::document::Value;
 use crate::principal::Principal;
@@ -71,18 +72,18 @@ pub(super) fn principal(token: &Token<'_>, issuer: &Issuer, times: Times) -> Res
     let subject = token.claim("sub").and_then(Value::text).ok_or(TokenError::Claims)?;
     let subject = word(subject)?;
     let root = token.claims.root();
+    let named = |name: &str| Ok(workspaces::qualified(issuer.workspace.as_deref(), word(name)?).into());
     let one = |claim: &str| -> Result<Option<Arc<str>>, TokenError> {
         let Some(value) = token::find(root, claim) else { return Ok(None) };
-        Ok(Some(word(value.text().ok_or(TokenError::Claims)?)?.into()))
+        value.text().ok_or(TokenError::Claims).and_then(named).map(Some)
     };
     let optional = |claim: &Option<String>| claim.as_deref().map_or(Ok(None), one);
     let teams = match issuer.claims.teams.as_deref().and_then(|claim| token::find(root, claim)) {
-        Some(value) => {
-            texts(value, TEAMS_MAX)?.into_iter().map(|team| Ok(word(team)?.into())).collect::<Result<_, _>>()?
-        }
+        Some(value) => texts(value, TEAMS_MAX)?.into_iter().map(named).collect::<Result<_, _>>()?,
         None => Vec::new(),
     };
     Ok(Principal {
+        workspace: issuer.workspace.clone(),
         user: one(&issuer.claims.user)?,
         organisation: optional(&issuer.claims.organisation)?,
         agent: optional(&issuer.claims.agent)?,

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::iter;
 use std::time::Duration;
 
 use crate::auth::oauth::Accepts;
@@ -19,6 +20,7 @@ use crate::config::model::Config;
 use crate::config::model::Credentials;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::net::Rules;
 use crate::net::Url;
 use crate::network::Networks;
@@ -69,7 +71,14 @@ impl Oauth {
         });
         let scopes = config.auth.issuers.values().flat_map(|issuer| &issuer.scopes_supported);
         check_servers(config, problems);
-        Self { issuers, public_url: public_url.into(), servers: servers(config), scopes: unique(scopes), metadata_of }
+        Self {
+            issuers,
+            public_url: public_url.into(),
+            servers: servers(config),
+            elsewhere: elsewhere(config),
+            scopes: unique(scopes),
+            metadata_of,
+        }
     }
 }
 
@@ -112,6 +121,7 @@ impl Issuer {
         let rules = Rules { http: issuer.allow_http, ports, networks, proxy, ..Rules::default() };
         Some(Self {
             name: name.into(),
+            workspace: issuer.workspace().map(Into::into),
             url: issuer.issuer.as_str().into(),
             algorithms: issuer.algorithms.clone(),
             audiences: issuer.audiences.clone(),
@@ -186,7 +196,7 @@ fn check_scopes(scopes: &[String], at: &At, problems: &mut Problems) {
 
 fn check_servers(config: &Config, problems: &mut Problems) {
     for (name, server) in &config.servers {
-        let at = At::root().key("servers").key(name);
+        let at = At::entry("servers", name);
         if server.credentials == Credentials::Token && config.auth.issuers.is_empty() {
             problems.error(
                 &at.key("credentials"),
@@ -210,6 +220,13 @@ fn servers(config: &Config) -> HashMap<Box<str>, Accepts> {
         ),
     };
     config.servers.iter().map(|(name, server)| (name.as_str().into(), accepts(server))).collect()
+}
+
+/// What servers that take tokens are called in other workspaces than `default`.
+fn elsewhere(config: &Config) -> HashSet<Box<str>> {
+    let taking = config.servers.iter().filter(|(_, server)| server.credentials != Credentials::Key);
+    let names = taking.flat_map(|(name, server)| iter::once(name).chain(&server.alias));
+    names.map(|name| workspaces::split(name)).filter(|(at, _)| at.is_some()).map(|(_, name)| name.into()).collect()
 }
 
 fn unique<'s>(texts: impl Iterator<Item = &'s String>) -> Vec<Box<str>> {

@@ -17,6 +17,7 @@ mod token;
 mod tokens;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::model::Algorithm;
@@ -36,6 +37,7 @@ pub use crate::auth::oauth::metadata::RESOURCE_PATH;
 pub use crate::auth::oauth::metadata::SERVER_PATH;
 pub use crate::auth::oauth::source::Figures;
 pub use crate::auth::oauth::token::TOKEN_BYTES_MAX;
+pub use crate::auth::oauth::tokens::LeadsTo;
 pub use crate::auth::oauth::tokens::Shown;
 pub use crate::auth::oauth::tokens::TOKENS_MAX;
 pub use crate::auth::oauth::tokens::Tokens;
@@ -47,6 +49,8 @@ pub struct Oauth {
     /// The URL clients know this gateway by, without a `/` at its end.
     public_url: Box<str>,
     servers: HashMap<Box<str>, Accepts>,
+    /// Names that servers which take tokens have in other workspaces than `default`.
+    elsewhere: HashSet<Box<str>>,
     /// Scopes that metadata names for every server.
     scopes: Vec<Box<str>>,
     /// The issuer whose metadata is repeated.
@@ -56,6 +60,8 @@ pub struct Oauth {
 /// An issuer.
 pub struct Issuer {
     name: Arc<str>,
+    /// Where its callers are; `None`: in `default`.
+    workspace: Option<Arc<str>>,
     url: Box<str>,
     algorithms: Vec<Algorithm>,
     audiences: Option<Vec<String>>,
@@ -94,6 +100,16 @@ impl Oauth {
     /// Whether tokens are taken at a server; of one that does not exist, what is usual.
     pub fn takes_tokens(&self, server: &str) -> bool {
         self.is_on() && self.servers.get(server).is_none_or(|accepts| accepts.credentials != Credentials::Key)
+    }
+
+    /// Whether tokens may be taken where a path names `word`, which in `default` means `server`, before it is known who calls.
+    pub fn may_take_tokens(&self, word: &str, server: &str) -> bool {
+        self.takes_tokens(server) || self.is_elsewhere(word)
+    }
+
+    /// Whether several servers may be meant by `word` in a path.
+    fn is_elsewhere(&self, word: &str) -> bool {
+        self.elsewhere.contains(word)
     }
 
     /// Whether keys are taken at a server.

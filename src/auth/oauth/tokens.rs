@@ -54,26 +54,34 @@ enum Reach {
     /// Anywhere at this gateway.
     Gateway,
     /// At these servers.
-    Servers(Arc<[Box<str>]>),
+    Servers(Arc<[Arc<str>]>),
 }
 
 impl Reach {
-    fn covers(&self, server: &str) -> bool {
-        match self {
-            Self::Gateway => true,
-            Self::Servers(servers) => servers.iter().any(|one| **one == *server),
+    /// Whether it may be shown there, by a caller in this workspace.
+    fn covers(&self, shown: &Shown<'_>, workspace: Option<&str>) -> bool {
+        let Self::Servers(servers) = self else { return true };
+        let is_one = |server: &str| servers.iter().any(|one| **one == *server);
+        match workspace {
+            None => is_one(shown.server),
+            workspace => (shown.leads_to)(shown.path, workspace).is_some_and(|server| is_one(&server)),
         }
     }
 }
+
+/// The server that a path of ours leads to in a workspace, `None` for `default`.
+pub type LeadsTo<'s> = dyn Fn(&str, Option<&str>) -> Option<Arc<str>> + Sync + 's;
 
 /// What a token is shown for.
 pub struct Shown<'s> {
     /// The issuers that are trusted.
     pub oauth: &'s Oauth,
-    /// The server that is called.
+    /// The path that is called.
+    pub path: &'s str,
+    /// The server that it leads to in the workspace `default`.
     pub server: &'s str,
-    /// The server that a path of ours leads to.
-    pub leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
+    /// The server that a path of ours leads to in a workspace.
+    pub leads_to: &'s LeadsTo<'s>,
     /// Seconds since 1970.
     pub now: u64,
     /// The same moment.
@@ -97,7 +105,7 @@ impl Tokens {
         if shown.now >= known.until || !source.is_current(known.generation, shown.instant) {
             return None;
         }
-        Some(known.at(shown.server))
+        Some(known.at(shown))
     }
 
     /// The caller whose token this is. May wait for the issuer's keys, once.
@@ -124,7 +132,7 @@ impl Tokens {
         let reach = reach(&token, issuer, shown)?;
         let principal = Arc::new(claims::principal(&token, issuer, times)?);
         let verified = Verified { principal, reach, until: times.until, issuer: at, generation };
-        let caller = verified.at(shown.server);
+        let caller = verified.at(shown);
         self.remember(digest_of(text), verified, shown.now);
         caller
     }
@@ -172,8 +180,9 @@ impl Tokens {
 }
 
 impl Verified {
-    fn at(&self, server: &str) -> Result<Arc<Principal>, TokenError> {
-        if self.reach.covers(server) { Ok(Arc::clone(&self.principal)) } else { Err(TokenError::Audience) }
+    fn at(&self, shown: &Shown<'_>) -> Result<Arc<Principal>, TokenError> {
+        let is_covered = self.reach.covers(shown, self.principal.workspace.as_deref());
+        if is_covered { Ok(Arc::clone(&self.principal)) } else { Err(TokenError::Audience) }
     }
 }
 
@@ -188,7 +197,7 @@ fn reach(token: &Token<'_>, issuer: &Issuer, shown: &Shown<'_>) -> Result<Reach,
     for audience in audiences {
         match shown.oauth.path_of(audience) {
             Some("" | "/") => return Ok(Reach::Gateway),
-            Some(path) => servers.extend((shown.leads_to)(path)),
+            Some(path) => servers.extend((shown.leads_to)(path, issuer.workspace.as_deref())),
             None => {}
         }
     }

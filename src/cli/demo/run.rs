@@ -14,6 +14,7 @@ use crate::auth::key::NewKey;
 use crate::cli::Failure;
 use crate::cli::print;
 use crate::cli::run::log_panics;
+use crate::config::model::KEY_PREFIX;
 use crate::config::model::LogFormat;
 use crate::server;
 use crate::telemetry::logging;
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let samples =
         servers::start().map_err(|error| Failure::new(format!("the sample servers do not start: {error}")))?;
     let keys: Vec<NewKey> =
-        config::KEYS.iter().map(|_| key::generate()).collect::<Result<_, _>>().map_err(Failure::new)?;
+        config::KEYS.iter().map(|_| key::generate(KEY_PREFIX)).collect::<Result<_, _>>().map_err(Failure::new)?;
     let [analyst, developer] = keys.as_slice() else { return Err(Failure::new("the demo has two keys")) };
     let audit = directory.join("audit");
     let text = config::to_toml(&Demo {

@@ -36,6 +36,9 @@ pub const META_REVISION: &str = "io.modelcontextprotocol/protocolVersion";
 /// The key in `params._meta` that says what the client of a request of 2026-07-28 can do.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
+/// The key in `params._meta` that says what the client of a request of 2026-07-28 is.
+pub const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
+
 /// The key in `_meta` that says which task a message belongs to.
 pub const META_RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
@@ -161,6 +164,13 @@ impl Message {
     /// The revision that the message itself says it speaks, as from 2026-07-28 on.
     pub fn meta_revision(&self) -> Option<&str> {
         self.meta()?.get(META_REVISION)?.text()
+    }
+
+    /// What the client says it is called, where the message says so: `initialize`, and requests of 2026-07-28.
+    pub fn client_name(&self) -> Option<&str> {
+        let greeting = || self.params().filter(|_| self.method() == Some("initialize"))?.get("clientInfo");
+        let client = self.meta().and_then(|meta| meta.get(META_CLIENT)).or_else(greeting)?;
+        client.get("name")?.text()
     }
 
     /// The result of a response.

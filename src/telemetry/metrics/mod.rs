@@ -4,6 +4,7 @@
 //! the configuration, never from traffic; every metric has at most `series_max` series. Names begin with
 //! `portcullis_`, times are in seconds; only the process's own metrics carry their customary names.
 
+mod delivery;
 mod endpoints;
 mod family;
 mod issuers;
@@ -32,6 +33,9 @@ use prometheus::TextEncoder;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 
+use crate::telemetry::access;
+use crate::telemetry::metrics::delivery::Deliveries;
+pub use crate::telemetry::metrics::delivery::SpanCounts;
 pub use crate::telemetry::metrics::endpoints::EndpointFigures;
 use crate::telemetry::metrics::endpoints::Endpoints;
 use crate::telemetry::metrics::family::Family;
@@ -112,6 +116,9 @@ struct Inner {
     limits: Limits,
     shadows: Shadows,
     metadata: Count,
+    deliveries: Deliveries,
+    #[cfg(test)]
+    described: Vec<prometheus::core::Desc>,
 }
 
 struct ConfigMetrics {
@@ -195,6 +202,9 @@ impl Metrics {
             )?),
             limits: Limits::new(&maker)?,
             shadows: Shadows::new(&maker)?,
+            deliveries: Deliveries::new(&maker)?,
+            #[cfg(test)]
+            described: maker.described.take(),
             registry: maker.registry,
         })))
     }
@@ -344,6 +354,16 @@ impl Metrics {
         &self.0.metadata
     }
 
+    /// Lines of the access log.
+    pub fn access_lines(&self) -> access::Counts {
+        self.0.deliveries.lines.clone()
+    }
+
+    /// Spans of traces.
+    pub fn spans(&self) -> &SpanCounts {
+        &self.0.deliveries.spans
+    }
+
     /// Notes a configuration that was refused; the one before it stays.
     pub fn config_failed(&self) {
         self.0.config.successful.set(0);
@@ -414,16 +434,34 @@ struct Maker {
     registry: Registry,
     series_max: usize,
     dropped: IntCounterVec,
+    /// What was registered, for the test that holds the documentation against it.
+    #[cfg(test)]
+    described: std::cell::RefCell<Vec<prometheus::core::Desc>>,
 }
 
 impl Maker {
     fn new(series_max: usize) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        #[cfg(test)]
+        let described = std::cell::RefCell::default();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let help = "Times a metric was refused a further series, by metric; what it would have held is in `_other`.";
         let dropped = IntCounterVec::new(Opts::new("portcullis_metrics_series_dropped_total", help), &["metric"])?;
-        registry.register(Box::new(dropped.clone()))?;
-        Ok(Self { registry, series_max, dropped })
+        let maker = Self {
+            registry,
+            series_max,
+            dropped: dropped.clone(),
+            #[cfg(test)]
+            described,
+        };
+        maker.register(Box::new(dropped))?;
+        Ok(maker)
+    }
+
+    fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
+        #[cfg(test)]
+        self.described.borrow_mut().extend(collector.desc().into_iter().cloned());
+        self.registry.register(collector)
     }
 
     fn opts(&self, name: &str, help: &str) -> Opts {
@@ -440,7 +478,7 @@ impl Maker {
         C: Collector + Clone + 'static,
     {
         let metric = make(self.opts(name, help))?;
-        self.registry.register(Box::new(metric.clone()))?;
+        self.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
@@ -477,7 +515,7 @@ impl Maker {
     ) -> Result<Family<V>, prometheus::Error> {
         let dropped = self.dropped.get_metric_with_label_values(&[format!("portcullis_{name}")])?;
         let family = Family::new(vec, labels, overflow, self.series_max, dropped)?;
-        self.registry.register(family.collector())?;
+        self.register(family.collector())?;
         Ok(family)
     }
 }

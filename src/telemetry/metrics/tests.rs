@@ -67,8 +67,8 @@ fn an_endpoint_has_series_for_as_long_as_it_is_there() {
     assert_eq!(series_of(&metrics, "portcullis_upstream_circuit"), 1);
 }
 
-#[test]
-fn every_metric_has_its_documented_name() {
+/// Metrics of which each has a series.
+fn filled() -> Metrics {
     let metrics = metrics(SERIES_MAX);
     let server = metrics.server("files", &["read_file"]);
     server.request(Method::ToolsCall, Outcome::Ok);
@@ -86,7 +86,42 @@ fn every_metric_has_its_documented_name() {
     metrics.issuers(&[issuer]);
     metrics.config_loaded(7, "abcd", 1_700_000_000);
     metrics.load(5, Duration::from_millis(3));
+    metrics.listener_certificates([("localhost", 1_900_000_000)].into_iter());
+    metrics
+}
+
+/// The rows of docs/metrics.md, as what is registered has them.
+fn rows(metrics: &Metrics) -> String {
     let text = metrics.render();
+    let row = |desc: &prometheus::core::Desc| {
+        let kind = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {} ", desc.fq_name)));
+        let kind = kind.unwrap_or_else(|| panic!("{} has no series in `filled`", desc.fq_name));
+        let labels: Vec<String> = desc.variable_labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{}` | {kind} | {} | {} |\n", desc.fq_name, labels.join(" "), desc.help)
+    };
+    let mut rows: Vec<String> = metrics.0.described.iter().map(row).collect();
+    rows.sort();
+    rows.concat()
+}
+
+#[test]
+fn the_documentation_has_every_metric_with_its_meaning_and_its_labels() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (mark, end) = ("| --- | --- | --- | --- |\n", "\n<!-- end -->");
+    let (before, rest) = text.split_once(mark).expect("the table's head");
+    let (documented, after) = rest.split_once(end).expect("the table's end");
+    let told = rows(&filled());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, format!("{before}{mark}{told}{end}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(documented, told, "UPDATE_GOLDEN=1 writes it anew");
+}
+
+#[test]
+fn every_metric_has_its_documented_name() {
+    let text = filled().render();
     for name in [
         "requests_total{method=\"tools/call\",outcome=\"ok\",server=\"files\"} 1",
         "requests_by_protocol_total{revision=\"2024-11-05\",server=\"files\",transport=\"sse\"} 1",
@@ -109,6 +144,11 @@ fn every_metric_has_its_documented_name() {
         "issuer_fetches_total{issuer=\"idp\",outcome=\"ok\"} 3",
         "issuer_fetches_total{issuer=\"idp\",outcome=\"failed\"} 1",
         "oauth_metadata_total 0",
+        "access_log_lines_total{outcome=\"written\"} 0",
+        "access_log_lines_total{outcome=\"dropped\"} 0",
+        "trace_spans_total{outcome=\"exported\"} 0",
+        "trace_spans_total{outcome=\"queue_full\"} 0",
+        "trace_spans_total{outcome=\"not_exported\"} 0",
         "overhead_seconds_bucket{phase=\"total\",le=\"0.00001\"} 0",
         "overhead_seconds_bucket{phase=\"policy\",le=\"0.1\"} 0",
         "refusals_total{reason=\"bad_head\"} 0",
@@ -121,6 +161,7 @@ fn every_metric_has_its_documented_name() {
         "connections 0",
         "buffered_bytes 5",
         "queue_delay_seconds 0.003",
+        "listener_certificate_expiry_timestamp_seconds{certificate=\"localhost\"} 1900000000",
         "config_last_reload_successful 1",
         "config_last_reload_success_timestamp_seconds 1700000000",
         "config_revision 7",

@@ -9,11 +9,14 @@ use sha2::Sha256;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
+use x509_parser::x509::X509Name;
 
-/// Names of a client's certificate that are kept.
-const NAMES_MAX: usize = 4;
+/// Names of a client's certificate that are kept: a key may be known by any of them.
+const NAMES_MAX: usize = 64;
 /// Bytes kept of its subject, and of each of its names.
 const TEXT_BYTES_MAX: usize = 256;
+/// What RFC 4514 would escape in a value, and the mark of what was cut.
+const SPECIAL: &str = ",+\"\\<>;=#…";
 
 /// What is known of a connection that is secure.
 #[derive(Debug)]
@@ -33,6 +36,10 @@ pub struct ClientCertificate {
     pub names: Vec<String>,
     /// SHA-256 of the whole certificate.
     pub sha256: [u8; 32],
+    /// Whether the subject can be read in one way only: a text in it may look like the next attribute.
+    pub is_plain: bool,
+    /// When it ends: seconds since 1970.
+    pub ends: u64,
 }
 
 impl Secured {
@@ -53,12 +60,26 @@ impl ClientCertificate {
     fn read(der: &[u8]) -> Self {
         let sha256 = Sha256::digest(der).into();
         let Ok((_, parsed)) = X509Certificate::from_der(der) else {
-            return Self { subject: String::new(), names: Vec::new(), sha256 };
+            return Self { subject: String::new(), names: Vec::new(), sha256, is_plain: false, ends: 0 };
         };
         let names = parsed.subject_alternative_name().ok().flatten();
         let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(name).take(NAMES_MAX);
-        Self { subject: bounded(parsed.subject().to_string()), names: names.map(bounded).collect(), sha256 }
+        Self {
+            subject: bounded(parsed.subject().to_string()),
+            names: names.map(bounded).collect(),
+            sha256,
+            is_plain: is_plain(parsed.subject()),
+            ends: u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0),
+        }
     }
+}
+
+/// Whether no value of a subject has a character that separates them.
+fn is_plain(subject: &X509Name<'_>) -> bool {
+    let mut values = subject.iter_attributes().map(|attribute| attribute.as_str());
+    values.all(|value| {
+        value.is_ok_and(|value| !value.contains(|letter: char| letter.is_control() || SPECIAL.contains(letter)))
+    })
 }
 
 fn name(name: &GeneralName<'_>) -> Option<String> {
@@ -106,7 +127,7 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_told_by_its_digest() {
         let read = ClientCertificate::read(b"nonsense");
-        assert_eq!((read.subject.as_str(), read.names.len()), ("", 0));
+        assert_eq!((read.subject.as_str(), read.names.len(), read.is_plain, read.ends), ("", 0, false, 0));
         assert_eq!(read.sha256, <[u8; 32]>::from(Sha256::digest(b"nonsense")));
     }
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -227,8 +228,9 @@ impl Running {
 }
 
 /// These headers, the configured credential, the configured path.
-fn dispatch(headers: HeaderMap) -> Dispatch {
-    Dispatch { headers, path: None }
+fn dispatch(headers: HeaderMap) -> Dispatch<'static> {
+    static HANDED: AtomicBool = AtomicBool::new(false);
+    Dispatch { headers, path: None, handed: &HANDED }
 }
 
 fn soon() -> Instant {

@@ -24,6 +24,7 @@ use ring::signature::Ed25519KeyPair;
 use ring::signature::KeyPair;
 use tokio::runtime::Handle;
 
+use crate::auth::oauth::LeadsTo;
 use crate::auth::oauth::Oauth;
 use crate::auth::oauth::Shown;
 use crate::auth::oauth::TokenError;
@@ -39,6 +40,7 @@ use crate::config::model::Config;
 use crate::config::model::Issuer;
 use crate::config::model::Server;
 use crate::config::problem::Problems;
+use crate::config::workspaces;
 use crate::net::NetError;
 use crate::principal::Principal;
 
@@ -232,14 +234,10 @@ impl Stage {
         self.tokens.recall(token, &self.shown("files", after, &leads_to)).is_some()
     }
 
-    fn shown<'s>(
-        &'s self,
-        server: &'s str,
-        after: u64,
-        leads_to: &'s (dyn Fn(&str) -> Option<Box<str>> + Sync),
-    ) -> Shown<'s> {
+    fn shown<'s>(&'s self, server: &'s str, after: u64, leads_to: &'s LeadsTo<'s>) -> Shown<'s> {
         let instant = self.begun + Duration::from_secs(after);
-        Shown { oauth: &self.oauth, server, leads_to, now: NOW + after, instant }
+        let path = if server == "other" { "/mcp/other" } else { "/mcp/files" };
+        Shown { oauth: &self.oauth, path, server, leads_to, now: NOW + after, instant }
     }
 
     /// The scopes and so on of a token with these claims.
@@ -248,12 +246,13 @@ impl Stage {
     }
 }
 
-fn leads_to(path: &str) -> Option<Box<str>> {
-    match path {
-        "/mcp/files" | "/gateway/mcp/files" | "/mcp/files/sse" => Some("files".into()),
-        "/mcp/other" => Some("other".into()),
-        _ => None,
-    }
+fn leads_to(path: &str, workspace: Option<&str>) -> Option<Arc<str>> {
+    let word = match path {
+        "/mcp/files" | "/gateway/mcp/files" | "/mcp/files/sse" => "files",
+        "/mcp/other" => "other",
+        _ => return None,
+    };
+    Some(workspaces::qualified(workspace, word).into())
 }
 
 /// A configuration with one issuer and two servers.

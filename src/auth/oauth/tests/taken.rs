@@ -142,3 +142,25 @@ async fn a_token_that_was_seen_before_costs_next_to_nothing() {
     // The aim is a microsecond; the margin is for machines that do much else.
     assert!(best < Duration::from_micros(10), "{best:?}");
 }
+
+/// Budget: a microsecond. What `recall` takes for the tokens of a thousand callers, one after the other.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_a_token_that_is_remembered() {
+    let stage = Stage::new().await;
+    let tokens: Vec<String> =
+        (0..1_000).map(|number| stage.signer.token(HEADER, claims(&format!(r#"{{"sub":"user-{number}"}}"#)))).collect();
+    for token in &tokens {
+        stage.show(token, "files", 0).await.unwrap();
+    }
+    let mut rounds: Vec<f64> = (0..101)
+        .map(|_| {
+            let started = std::time::Instant::now();
+            assert!(tokens.iter().all(|token| stage.recalls(token, 0)));
+            started.elapsed().as_nanos() as f64 / tokens.len() as f64
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    println!("a token that is remembered: {:.0} ns", rounds[50]);
+    assert!(rounds[50] < 1_000.0);
+}

@@ -1,0 +1,204 @@
+//! `portcullis keys import`: tables for keys that users already have.
+//!
+//! Keys come on standard input alone, where no list of processes shows them, and none of them is ever printed: mistakes are told
+//! by the number of their line. All of them are told, and then nothing is printed for the configuration.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
+
+use crate::auth::KEYS_MAX;
+use crate::auth::key;
+use crate::auth::strength;
+use crate::clock;
+use crate::config::secret::Secret;
+
+use super::Failure;
+use super::keys;
+use super::keys::Holder;
+
+/// Bytes that are read.
+const INPUT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Characters of the digest by which a key without a name is called.
+const NAME_DIGITS: usize = 12;
+
+/// Which keys to bring along.
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    #[command(flatten)]
+    holder: Holder,
+    /// Take 64 hexadecimal digits for the SHA-256 of a key instead of for a key. Those that begin with `sha256:` are digests
+    /// anyway.
+    #[arg(long)]
+    digests: bool,
+}
+
+/// One key of the input.
+struct Imported {
+    name: String,
+    digest: String,
+    expires: Option<String>,
+    is_disabled: bool,
+    /// Whether only its digest is known.
+    is_unseen: bool,
+}
+
+/// The lines or entries of the input, with what is wrong with them.
+type Numbered = Vec<(usize, Result<Imported, String>)>;
+
+/// Reads keys from standard input and prints their tables.
+pub(super) fn run(import: &Import) -> Result<(), Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = std::io::stdin().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text).map_err(Failure::new)?;
+    if read as u64 > INPUT_BYTES_MAX {
+        return Err(Failure::new(format!("more than {INPUT_BYTES_MAX} bytes: import the keys in parts")));
+    }
+    let is_json = text.trim_start().starts_with(['[', '{']);
+    let (unit, read) = if is_json { ("entry", entries(&text)?) } else { ("line", lines(&text, import.digests)) };
+    let imported = distinct(read);
+    let count = imported.iter().filter(|(_, read)| read.is_ok()).count();
+    let mistakes: Vec<String> = imported
+        .iter()
+        .filter_map(|(at, read)| Some(format!("error: {unit} {at}: {}", read.as_ref().err()?)))
+        .collect();
+    if !mistakes.is_empty() {
+        return Err(Failure { code: 1, message: format!("{}\nnothing was imported", mistakes.join("\n")) });
+    }
+    if count == 0 || count > KEYS_MAX {
+        return Err(Failure::new(format!("{count} keys, and from 1 to {KEYS_MAX} are possible")));
+    }
+    let imported: Vec<Imported> = imported.into_iter().filter_map(|(_, read)| read.ok()).collect();
+    let unseen = imported.iter().filter(|imported| imported.is_unseen).count();
+    if unseen > 0 {
+        eprintln!("warning: of {unseen} keys only the digests are known: make sure that they were made at random");
+    }
+    super::print(keys::document(imported.iter().map(|imported| (&*imported.name, table(import, imported)))).trim_end())
+}
+
+fn table(import: &Import, imported: &Imported) -> toml_edit::Table {
+    let mut table = keys::table(&import.holder, &imported.digest);
+    if let Some(expires) = &imported.expires {
+        table.insert("expires", toml_edit::value(expires));
+    }
+    if imported.is_disabled {
+        table.insert("disabled", toml_edit::value(true));
+    }
+    table
+}
+
+/// What stands on the lines: `KEY`, or `NAME KEY`, with white space or a comma between them.
+fn lines(text: &str, digests: bool) -> Numbered {
+    let mut read = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut words = line.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+        let (first, second, third) = (words.next(), words.next(), words.next());
+        let is_heading = read.is_empty() && first == Some("name") && matches!(second, Some("key" | "digest"));
+        let Some(first) = first.filter(|first| !first.starts_with('#') && !is_heading) else { continue };
+        let one = match (second, third) {
+            (_, Some(_)) => Err("more than a name and a key".to_owned()),
+            (Some(key), None) => named(first).and_then(|name| imported(Some(name), key, digests)),
+            (None, None) => imported(None, first, digests),
+        };
+        read.push((index + 1, one));
+    }
+    read
+}
+
+fn named(name: &str) -> Result<String, String> {
+    if strength::check(name).is_ok() || key::public_id(name).is_some() {
+        return Err("the name looks like a key: write the name first, then the key".to_owned());
+    }
+    match keys::is_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err("a name has 1 to 64 letters, digits, `_`, `-` or `.`".to_owned()),
+    }
+}
+
+/// One key or digest.
+fn imported(name: Option<String>, text: &str, digests: bool) -> Result<Imported, String> {
+    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let written = match text.strip_prefix(key::IMPORTED_PREFIX) {
+        Some(hex) => Some(hex),
+        None => Some(text).filter(|_| digests),
+    };
+    let (digest, is_unseen) = match written {
+        Some(hex) if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            (format!("{}{}", key::IMPORTED_PREFIX, hex.to_ascii_lowercase()), true)
+        }
+        Some(_) => return Err("a digest is the 64 hexadecimal digits of a SHA-256".to_owned()),
+        None if key::is_digest(text) => (text.to_owned(), false),
+        None if key::public_id(text).is_some() => (key::digest(text), false),
+        None => {
+            strength::check(text).map_err(|weak| weak.to_string())?;
+            (key::imported_digest(text), false)
+        }
+    };
+    if is_hex && !is_unseen {
+        eprintln!("note: 64 hexadecimal digits are taken for a key; with `--digests`, for the digest of one");
+    }
+    let digits = |digest: &str| digest.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let from = digest.find([':', '_']).map_or(0, |at| at + 1);
+    let of_digest: String = digits(digest.get(from..).unwrap_or_default()).chars().take(NAME_DIGITS).collect();
+    let name = name.unwrap_or_else(|| format!("imported-{of_digest}"));
+    Ok(Imported { name, digest, expires: None, is_disabled: false, is_unseen })
+}
+
+/// A list of keys as LiteLLM gives it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listed {
+    Keys(Vec<ListedKey>),
+    Answer { keys: Vec<ListedKey> },
+}
+
+/// One of them. `token` is the SHA-256 of the key in hex.
+#[derive(Deserialize)]
+struct ListedKey {
+    token: Option<Secret>,
+    key: Option<Secret>,
+    #[serde(alias = "name")]
+    key_alias: Option<String>,
+    expires: Option<String>,
+    blocked: Option<bool>,
+}
+
+fn entries(text: &str) -> Result<Numbered, Failure> {
+    // What serde says of a value might show it.
+    let listed: Listed = serde_json::from_str(text)
+        .map_err(|_| Failure::new("this is no list of keys: write `[{ \"name\": \"..\", \"key\": \"..\" }]`"))?;
+    let (Listed::Keys(keys) | Listed::Answer { keys }) = listed;
+    Ok(keys.iter().enumerate().map(|(index, listed)| (index + 1, entry(listed))).collect())
+}
+
+fn entry(listed: &ListedKey) -> Result<Imported, String> {
+    let letter =
+        |letter: char| if letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.') { letter } else { '-' };
+    let name =
+        listed.key_alias.as_ref().map(|alias| named(&alias.chars().map(letter).collect::<String>())).transpose()?;
+    let read = match (&listed.token, &listed.key) {
+        (Some(digest), None) => imported(name, digest.expose(), true)?,
+        (None, Some(key)) => imported(name, key.expose(), false)?,
+        _ => return Err("either `token`, a digest, or `key`".to_owned()),
+    };
+    if listed.expires.as_deref().is_some_and(|expires| clock::seconds_of(expires).is_none()) {
+        return Err("`expires` is no time: write it as RFC 3339 does".to_owned());
+    }
+    Ok(Imported { expires: listed.expires.clone(), is_disabled: listed.blocked == Some(true), ..read })
+}
+
+/// The same, with a mistake for what was there already.
+fn distinct(read: Numbered) -> Numbered {
+    let (mut names, mut digests) = (HashMap::new(), HashMap::new());
+    let mut first = |imported: Imported, at: usize| {
+        if let Some(other) = digests.insert(imported.digest.clone(), at) {
+            return Err(format!("the same key as {other}"));
+        }
+        match names.insert(imported.name.clone(), at) {
+            Some(other) => Err(format!("the same name as {other}")),
+            None => Ok(imported),
+        }
+    };
+    read.into_iter().map(|(at, read)| (at, read.and_then(|imported| first(imported, at)))).collect()
+}
