@@ -78,7 +78,7 @@ pub fn is_prefix(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let fits = (2..=PREFIX_MAX).contains(&text.len()) && text.bytes().all(word);
     // A digest would be taken for a key, the beginning of a token for that of a key, and a key for one that was minted.
-    let is_taken = text == "pk1" || format!("{text}_").starts_with(MINTED_PREFIX);
+    let is_taken = text == "pk1" || MINTED_PREFIX.strip_suffix('_') == Some(text) || text.starts_with(MINTED_PREFIX);
     fits && text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.ends_with('_') && !is_taken
 }
 

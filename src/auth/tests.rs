@@ -483,7 +483,9 @@ fn new_keys_begin_as_configured_and_old_ones_stay_valid() {
         assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some(&query))), Err(AuthError::InQuery));
     }
     assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some("q=acme_mcp_x"))), Err(AuthError::InQuery));
-    for bad in ["", "a", "1ab", "a-b", "ab_", "pk1", "a b", "größe", &"a".repeat(key::PREFIX_MAX + 1)] {
+    for bad in
+        ["", "a", "1ab", "a-b", "ab_", "pk1", "ptc_m", "ptc_m_x", "a b", "größe", &"a".repeat(key::PREFIX_MAX + 1)]
+    {
         config.auth.key_prefix = bad.into();
         assert_eq!(compiled(&config).1.len(), 1, "{bad}");
     }

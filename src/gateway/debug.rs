@@ -6,6 +6,7 @@
 use http::HeaderMap;
 
 use crate::config::problem::At;
+use crate::config::workspaces;
 use crate::principal::Principal;
 
 use super::entry::Entry;
@@ -51,7 +52,7 @@ pub(crate) fn headers(entry: &Entry) -> Vec<(&'static str, String)> {
         ("x-portcullis-reason", debug.reason.map(str::to_owned)),
         ("x-portcullis-level", rule.as_deref().map(|rule| level(rule).to_owned())),
         ("x-portcullis-rule", rule),
-        ("x-portcullis-server", entry.server.as_ref().map(ToString::to_string)),
+        ("x-portcullis-server", entry.server.as_deref().map(|server| workspaces::bare(server).to_owned())),
         ("x-portcullis-endpoint", entry.endpoint.map(masked)),
         ("x-portcullis-configuration", Some(entry.configuration().to_owned())),
         ("x-portcullis-record", debug.record.map(|record| record.to_string())),
@@ -61,7 +62,13 @@ pub(crate) fn headers(entry: &Entry) -> Vec<(&'static str, String)> {
 
 /// Which level of the cascade, or what else, a rule belongs to: its table.
 fn level(rule: &str) -> &str {
-    match rule.split(['.', '[']).next().unwrap_or_default() {
+    let mut steps = rule.split(['.', '[']);
+    let table = match steps.next() {
+        // Its name has none of these characters.
+        Some("workspaces") => steps.nth(1),
+        table => table,
+    };
+    match table.unwrap_or_default() {
         "keys" => "key",
         "teams" => "team",
         "organisations" => "organisation",
@@ -104,6 +111,7 @@ mod tests {
         let levels =
             ["keys.ci.mcp_servers", "servers.a.blocked_tools[0]", "limits.each_caller", "plans.free"].map(level);
         assert_eq!(levels, ["key", "server", "limits", "plans"]);
+        assert_eq!(level("workspaces.acme.teams.t.mcp_servers[0]"), "team");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::policy::SERVERS_MAX;
 use crate::policy::TOOLS_MAX;
 use crate::policy::check_tool;
 use crate::principal::ID_BYTES;
+use crate::principal::LeftTools;
 use crate::principal::Link;
 use crate::principal::Minted;
 use crate::principal::Principal;
@@ -228,7 +229,7 @@ fn read(body: Bytes) -> Result<Asked, &'static str> {
     if asked.link.agent.is_empty() { Err("`agent` is needed: whom the key is for") } else { Ok(asked) }
 }
 
-fn tools(value: Value<'_>) -> Result<Vec<(Arc<str>, Vec<Arc<str>>)>, &'static str> {
+fn tools(value: Value<'_>) -> Result<LeftTools, &'static str> {
     const FORM: &str =
         "`mcp_tool_permissions` is an object of at most 64 servers, each with a list of at most 64 tools";
     if value.kind() != Kind::Object || value.count() > SERVERS_MAX {

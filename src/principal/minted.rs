@@ -18,6 +18,9 @@ pub type Binding = [u8; BINDING_BYTES];
 /// The id of one child, by which it can be ended alone. It is no secret.
 pub type ChildId = [u8; ID_BYTES];
 
+/// Servers by name, each with tools by name or pattern.
+pub type LeftTools = Vec<(Arc<str>, Vec<Arc<str>>)>;
+
 /// A key that another key minted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minted {
@@ -42,7 +45,7 @@ pub struct Link {
     pub servers: Option<Vec<Arc<str>>>,
     /// The tools that are left on a server, `*` standing for any text. Of such a server nothing but tools is left. A server that is
     /// not named keeps all.
-    pub tools: Vec<(Arc<str>, Vec<Arc<str>>)>,
+    pub tools: LeftTools,
 }
 
 /// What a link leaves of a server.

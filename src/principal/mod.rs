@@ -10,6 +10,7 @@ pub use crate::principal::minted::Binding;
 pub use crate::principal::minted::ChildId;
 pub use crate::principal::minted::ID_BYTES;
 pub use crate::principal::minted::Left;
+pub use crate::principal::minted::LeftTools;
 pub use crate::principal::minted::Link;
 pub use crate::principal::minted::Minted;
 pub use crate::principal::minted::id_of;

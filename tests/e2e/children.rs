@@ -334,3 +334,63 @@ async fn children_use_what_is_their_keys() {
     }
     assert_eq!(last["limit_of"], "caller:key:boss");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_is_in_the_workspace_of_its_key_and_what_it_names_is_meant_there() {
+    let (top, acme) = (Upstream::start().await, Upstream::start().await);
+    for (upstream, word) in [(&top, "of-top"), (&acme, "of-acme")] {
+        upstream.on("tools/call", Reply::text(word));
+    }
+    let boss = gateway::make_key("boss");
+    let gateway = Gateway::start(&format!(
+        "[servers.a]\nurl = \"{top}\"\n[servers.top-only]\nurl = \"{top}\"\n\
+         [agents.worker.servers.a]\nblocked_tools = [\"get_x\"]\n[agents.of-top]\n\
+         [workspaces.acme.servers.a]\nurl = \"{acme}\"\n\
+         [workspaces.acme.keys.boss]\ndigest = \"{digest}\"\nmcp_servers = [\"*\"]\nmay_mint = true\n\
+         children = {{ agents = [\"worker\"] }}\n\
+         [workspaces.acme.agents.worker.servers.a]\nblocked_tools = [\"never\"]\n",
+        top = top.url(),
+        acme = acme.url(),
+        digest = boss.digest
+    ));
+    let key = format!("X-API-Key: {}", boss.key);
+    let asked = json!({ "agent": "worker", "mcp_servers": ["a"], "mcp_tool_permissions": { "a": ["get_*", "n*"] } });
+    let answer = gateway.post(PATH, &[&key], &asked.to_string()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let child = answer.json();
+    let name = format!("worker#{}", child["id"].as_str().unwrap());
+    assert_eq!(child["principal"], format!("key:acme/boss>{name}"));
+    assert_eq!((&child["chain"], &child["agent"]), (&json!(["key:acme/boss", name]), &json!("worker")));
+    for asked in [
+        json!({ "agent": "of-top" }),
+        json!({ "agent": "worker", "mcp_servers": ["top-only"] }),
+        json!({ "agent": "worker", "mcp_servers": ["acme/a"] }),
+        json!({ "agent": "worker", "mcp_servers": ["default/a"] }),
+        json!({ "agent": "default/worker" }),
+    ] {
+        assert_eq!(gateway.post(PATH, &[&key], &asked.to_string()).await.status, 403, "{asked}");
+    }
+
+    let header = format!("X-API-Key: {}", child["key"].as_str().unwrap());
+    let called = gateway.post("/mcp/a", &[&header], &call("get_x")).await;
+    assert_eq!(
+        called.json()["result"]["content"][0]["text"],
+        "of-acme",
+        "the agents of that workspace restrict it alone"
+    );
+    for (path, tool) in [("/mcp/a", "never"), ("/mcp/a", "put_x"), ("/mcp/top-only", "get_x")] {
+        assert_eq!(gateway.post(path, &[&header], &call(tool)).await.code(), Some(-32602), "{path} {tool}");
+    }
+    assert!(top.requests().is_empty(), "nothing of it goes to another workspace's servers");
+
+    let minting = gateway.wait_for_record("intent", |record| record["path"] == PATH);
+    assert_eq!(
+        (&minting["workspace"], &minting["rule"]),
+        (&json!("acme"), &json!("workspaces.acme.keys.boss.may_mint"))
+    );
+    assert_eq!((&minting["minted"], &minting["minted_servers"]), (&child["chain"], &json!(["a"])));
+    assert_eq!(minting["minted_tools"], json!(["a/get_*", "a/n*"]));
+    let used = gateway.wait_for_record("intent", |record| record["tool"] == "get_x");
+    assert_eq!((&used["workspace"], &used["agent"], &used["server"]), (&json!("acme"), &json!("worker"), &json!("a")));
+    assert_eq!((&used["principal"], &used["chain"]), (&child["principal"], &child["chain"]));
+}

@@ -12,7 +12,8 @@ use crate::principal::Principal;
 
 const TOKEN: &str = "upstream-session-token";
 
-fn everything(log: &Log) {
+/// A key that was minted with everything there is.
+fn minted() -> Minted {
     let link = Link {
         id: [1; 10],
         agent: "agent_1".into(),
@@ -20,7 +21,11 @@ fn everything(log: &Log) {
         tools: vec![("db".into(), vec!["execute_*".into()]), ("mail".into(), Vec::new())],
     };
     let parent = Arc::new(Principal::of_key("dev"));
-    let minted = Minted { parent, binding: [2; 16], links: vec![link], expires: 1_700_000_000 };
+    Minted { parent, binding: [2; 16], links: vec![link], expires: 1_700_000_000 }
+}
+
+fn everything(log: &Log) {
+    let minted = minted();
     let principal = Principal {
         minted: Some(Arc::new(minted.clone())),
         user: Some("ann".into()),
