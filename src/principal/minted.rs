@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::config::workspaces;
 use crate::principal::Principal;
 
 /// Bytes that stand for the digest of a key.
@@ -74,7 +73,9 @@ impl Link {
 
     /// Its agent and its id, as records have them: `reviewer#0123456789abcdef0123`.
     pub fn name(&self) -> String {
-        format!("{}#{}", workspaces::bare(&self.agent), id_text(&self.id))
+        // What comes before is the workspace: no agent's name has a `/`.
+        let agent = self.agent.rsplit('/').next().unwrap_or_default();
+        format!("{}#{}", agent, id_text(&self.id))
     }
 }
 
