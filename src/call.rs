@@ -19,6 +19,8 @@ pub struct Call {
     /// Substitutions made before judging, such as opened tokens, in the order of their spans. No part of a message that
     /// policy judges is among them.
     pub opened: Vec<Splice>,
+    /// The tool whose task it is about, where that is known: what the tool may not do, its task may not either.
+    pub task_tool: Option<Arc<str>>,
 }
 
 /// What a server is asked to do.

@@ -171,7 +171,7 @@ fn decide(policy: &Policy, asked: &Asked) -> (String, Option<String>) {
     let (source, toolset, now) = (asked.source, toolset.as_deref(), asked.now);
     let subject = Subject { principal: &principal, source, toolset, report, now };
     let revision = Revision::parse(asked.revision.as_deref().unwrap_or("2025-11-25")).unwrap();
-    let call = Call { server: server.as_str().into(), action, opened: Vec::new() };
+    let call = Call { server: server.as_str().into(), action, opened: Vec::new(), task_tool: None };
     let view = policy.view(subject, &server);
     let target = call.message().and_then(|message| message.target());
     let listed = match call.message().and_then(|message| message.method()) {

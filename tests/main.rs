@@ -11,6 +11,7 @@ mod config;
 mod decisions;
 mod e2e;
 mod reference_cascade;
+mod reference_minted;
 mod reference_policy;
 mod reference_reports;
 #[cfg(feature = "fuzzing")]

@@ -247,7 +247,8 @@ fn decide_across(policy: &Policy, asked: &Asked, report: Report<'_>, [caller, se
     };
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
-    let call = Call { server: server.as_str().into(), action: Action::Message(message), opened: Vec::new() };
+    let call =
+        Call { server: server.as_str().into(), action: Action::Message(message), opened: Vec::new(), task_tool: None };
     let granted = policy.decide(subject, Revision::V2025_11_25, call).is_ok();
     let view = policy.view(subject, &server);
     assert_eq!(asked.tool.map_or_else(|| view.gets("p"), |tool| view.lists(tool)), granted, "listed as it is callable");

@@ -37,7 +37,7 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A JSON value as it is made up: numbers keep their text.
 #[derive(Clone, Debug)]
-enum Json {
+pub(crate) enum Json {
     Null,
     Scalar(&'static str),
     Text(&'static str),
@@ -47,15 +47,15 @@ enum Json {
 
 /// What is asked: by whom, of which server, for what.
 #[derive(Debug)]
-struct Asked {
-    key: Option<&'static str>,
-    server: &'static str,
-    of: Of,
+pub(crate) struct Asked {
+    pub(crate) key: Option<&'static str>,
+    pub(crate) server: &'static str,
+    pub(crate) of: Of,
 }
 
 /// What is asked for: a tool with arguments, a prompt, or a resource.
 #[derive(Debug)]
-enum Of {
+pub(crate) enum Of {
     Tool(&'static str, Option<Json>),
     Prompt(&'static str),
     Resource(&'static Known),
@@ -64,7 +64,7 @@ enum Of {
 /// A resource: its URI; everything it may be taken for, or nothing if it is refused for that; and what it must be
 /// allowed as.
 #[derive(Debug)]
-struct Known {
+pub(crate) struct Known {
     uri: &'static str,
     readings: &'static [&'static str],
     allowed_as: &'static [&'static str],
@@ -138,11 +138,11 @@ const TEXTS: [&str; 13] = [
 const SCALARS: [&str; 8] = ["1", "1.0", "12", "-1", "1e3", "12345678901234567890", "true", "false"];
 const PATHS: [&str; 8] = ["a", "b", "a.b", "a[*]", "a[*].b", "\"x.y\"", "a.\"x.y\"[*]", "é"];
 const ARGUMENT_KEYS: [&str; 6] = ["a", "b", "A", "x.y", "é", "c"];
-const SERVERS: [&str; 4] = ["db", "docs", "git", "nowhere"];
-const KEYS: [&str; 4] = ["k1", "k2", "k3", "removed"];
-const AGENTS: [&str; 2] = ["a1", "a2"];
+pub(crate) const SERVERS: [&str; 4] = ["db", "docs", "git", "nowhere"];
+pub(crate) const KEYS: [&str; 4] = ["k1", "k2", "k3", "removed"];
+pub(crate) const AGENTS: [&str; 2] = ["a1", "a2"];
 const TOOLS: [&str; 6] = ["get", "get_user", "get_users", "drop", "日本", "Get"];
-const ENTRIES: [&str; 9] = ["get", "get_user", "get_*", "*", "*_user", "g*t*r", "drop", "日*", "x"];
+pub(crate) const ENTRIES: [&str; 9] = ["get", "get_user", "get_*", "*", "*_user", "g*t*r", "drop", "日*", "x"];
 
 #[test]
 fn the_policy_decides_as_the_naive_evaluator() {
@@ -181,13 +181,17 @@ fn the_policy_decides_as_the_naive_evaluator() {
     );
 }
 
-/// The real verdict; along the way, that something is listed exactly if a request for it is not hidden.
 fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     let principal = match asked.key {
         Some(key) => Principal::of_key(key),
         None => Principal::public(),
     };
-    let view = policy.view(Subject::of(&principal), asked.server);
+    decide_for(policy, &principal, asked)
+}
+
+/// The real verdict; along the way, that something is listed exactly if a request for it is not hidden.
+pub(crate) fn decide_for(policy: &Policy, principal: &Principal, asked: &Asked) -> &'static str {
+    let view = policy.view(Subject::of(principal), asked.server);
     let (method, params, is_listed) = match &asked.of {
         Of::Tool(tool, arguments) => {
             let arguments =
@@ -199,15 +203,16 @@ fn decide(policy: &Policy, asked: &Asked) -> &'static str {
     };
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
     let message = Message::read(Bytes::from(body), &Limits::default()).unwrap();
-    let call = Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new() };
-    let verdict = policy.decide(Subject::of(&principal), Revision::V2025_11_25, call);
+    let call =
+        Call { server: asked.server.into(), action: Action::Message(message), opened: Vec::new(), task_tool: None };
+    let verdict = policy.decide(Subject::of(principal), Revision::V2025_11_25, call);
     assert_eq!(is_listed, !verdict.as_ref().is_err_and(|denied| denied.denial.is_hidden()));
     verdict.map_or_else(|denied| denied.denial.name(), |_| "permitted")
 }
 
 // The naive evaluator, from here to `write`.
 
-fn evaluate(config: &Config, asked: &Asked) -> &'static str {
+pub(crate) fn evaluate(config: &Config, asked: &Asked) -> &'static str {
     let Some(server) = config.servers.get(asked.server) else { return "server_unknown" };
     let key = asked.key.map(|name| config.keys.get(name));
     let agent = key.flatten().and_then(|key| config.agents.get(key.agent.as_ref()?));
@@ -223,7 +228,11 @@ fn evaluate(config: &Config, asked: &Asked) -> &'static str {
     if !reachable {
         return "server_not_granted";
     }
-    let matrix = agent.and_then(|agent| agent.servers.get(asked.server));
+    judge(server, agent.and_then(|agent| agent.servers.get(asked.server)), asked)
+}
+
+/// What the lists of a server, and of an agent on it, say of something.
+pub(crate) fn judge(server: &Server, matrix: Option<&AgentServer>, asked: &Asked) -> &'static str {
     match &asked.of {
         Of::Tool(tool, arguments) => {
             let of_agent = matrix.map(|matrix| (&matrix.blocked_tools, matrix.allowed_tools.as_ref()));
@@ -309,7 +318,7 @@ fn constraints(matrix: Option<&AgentServer>, tool: &str, arguments: &Option<Json
 }
 
 /// `*` takes any number of characters: all are tried.
-fn glob(entry: &str, name: &str) -> bool {
+pub(crate) fn glob(entry: &str, name: &str) -> bool {
     match entry.chars().next() {
         None => name.is_empty(),
         Some('*') => (0..=name.len()).any(|cut| name.get(cut..).is_some_and(|rest| glob(&entry[1..], rest))),
@@ -380,7 +389,7 @@ fn quoted(text: &str) -> String {
 }
 
 impl Random {
-    fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
@@ -388,7 +397,7 @@ impl Random {
         (!self.one_in(3)).then(|| self.some(from, most))
     }
 
-    fn config(&mut self) -> Config {
+    pub(crate) fn config(&mut self) -> Config {
         let mut config = Config::default();
         for name in &SERVERS[..3] {
             let access = if self.one_in(4) { Access::Public } else { Access::Key };
@@ -443,7 +452,7 @@ impl Random {
         }
     }
 
-    fn call(&mut self) -> Asked {
+    pub(crate) fn call(&mut self) -> Asked {
         let key = (!self.one_in(6)).then(|| self.of(&KEYS));
         let server = if self.one_in(12) { SERVERS[3] } else { self.of(&SERVERS[..3]) };
         let of = match self.below(5) {

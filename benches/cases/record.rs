@@ -81,7 +81,7 @@ impl Kept {
 
     fn intent(&self, sent: Digested) -> Receipt {
         let request = self.request();
-        let permission = Permission { reason: "agent_matrix", rule: Some(&self.rule), sent: Some(sent) };
+        let permission = Permission { reason: "agent_matrix", rule: Some(&self.rule), sent: Some(sent), minted: None };
         let intent = pin!(self.log().intent(&request, &permission, NOW));
         match intent.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(receipt) => receipt.unwrap(),

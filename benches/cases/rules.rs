@@ -124,7 +124,7 @@ pub(crate) fn principal(name: &str) -> Principal {
 /// A call of what `body` says on `server`.
 pub(crate) fn call(server: &str, body: Bytes) -> Call {
     let message = Message::read(body, &Limits::default()).unwrap();
-    Call { server: server.into(), action: Action::Message(message), opened: Vec::new() }
+    Call { server: server.into(), action: Action::Message(message), opened: Vec::new(), task_tool: None }
 }
 
 /// The body of a call, 300 bytes.

@@ -33,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
         endpoint: opened.endpoint,
         upstream_id: "task-786512e2-9e0d-44bd-8f29-789f320fe840".into(),
         principal: PRINCIPAL.into(),
+        tool: Some("execute_query".into()),
     };
     let token = session::seal(&keyring, Kind::Streamable, &opened, [9; NONCE_BYTES]).unwrap();
     let task_token = session::seal_task(&keyring, &task).unwrap();

@@ -3,6 +3,8 @@
 //! The fields of every kind of record, in their one order. A name never changes its meaning once released;
 //! docs/audit.md lists them and a test holds it against what is written here. Unknown values are left out.
 
+use std::sync::Arc;
+
 use crate::audit::coalesce::Coalesced;
 use crate::audit::evidence::Removal;
 use crate::audit::line::Line;
@@ -20,6 +22,8 @@ use crate::config::problem::At;
 use crate::config::workspaces;
 use crate::mcp::revision::Era;
 use crate::mcp::revision::Revision;
+use crate::principal::Link;
+use crate::principal::Minted;
 
 /// Bytes kept of a short word such as a method or a revision.
 const WORD_BYTES_MAX: usize = 64;
@@ -31,6 +35,10 @@ const TEXT_BYTES_MAX: usize = 256;
 const URI_BYTES_MAX: usize = 1024;
 /// Teams kept of a caller.
 const TEAMS_MAX: usize = 8;
+/// Callers kept of a chain: a key, and as many as may follow it.
+const CHAIN_MAX: usize = 9;
+/// Servers and tools kept of what is left to a minted key.
+const MINTED_MAX: usize = 64;
 /// Names kept of a client's certificate.
 const CERTIFICATE_NAMES_MAX: usize = 4;
 /// Bytes kept of a session id's digest: enough to follow a session, too few to be mistaken for a token.
@@ -78,6 +86,9 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
         }
         name(line, "organisation", principal.organisation.as_deref());
         name(line, "agent", principal.agent.as_deref());
+        if let Some(minted) = &principal.minted {
+            chain(line, "chain", minted);
+        }
     }
     text(line, "reported_agent", request.reported_agent, NAME_BYTES_MAX);
     name(line, "server", request.server);
@@ -108,6 +119,35 @@ fn client_certificate(line: &mut Line<'_>, certificate: Option<Certificate<'_>>)
 pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
     decision(line, ALLOWED, permission.reason, permission.rule);
     digested(line, "sent_sha256", "sent_bytes", permission.sent);
+    if let Some(minted) = permission.minted {
+        chain(line, "minted", minted);
+        line.time("minted_until", minted.expires.saturating_mul(1_000_000));
+        if let Some(link) = minted.last() {
+            minted_link(line, link);
+        }
+    }
+}
+
+/// Everybody in a minted key.
+fn chain(line: &mut Line<'_>, name: &str, minted: &Minted) {
+    line.texts(name, minted.chain().iter().map(String::as_str), CHAIN_MAX, TEXT_BYTES_MAX);
+}
+
+/// What is left to a minted key by its last link.
+fn minted_link(line: &mut Line<'_>, link: &Link) {
+    if let Some(servers) = &link.servers {
+        let servers = servers.iter().map(|server| workspaces::bare(server));
+        line.texts("minted_servers", servers, MINTED_MAX, NAME_BYTES_MAX);
+    }
+    if !link.tools.is_empty() {
+        let of_server = |(server, tools): &(Arc<str>, Vec<Arc<str>>)| {
+            let server = workspaces::bare(server);
+            let none = tools.is_empty().then(|| format!("{server}/"));
+            none.into_iter().chain(tools.iter().map(move |tool| format!("{server}/{tool}"))).collect::<Vec<_>>()
+        };
+        let tools: Vec<String> = link.tools.iter().flat_map(of_server).take(MINTED_MAX).collect();
+        line.texts("minted_tools", tools.iter().map(String::as_str), MINTED_MAX, TEXT_BYTES_MAX);
+    }
 }
 
 /// Why it was refused, and how it was answered.

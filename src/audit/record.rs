@@ -13,6 +13,7 @@ use sha2::Sha256;
 use crate::config::model::Money;
 use crate::config::problem::At;
 use crate::mcp::revision::Revision;
+use crate::principal::Minted;
 use crate::principal::Principal;
 
 /// Who asked for what, as far as it is known when the record is made.
@@ -99,6 +100,8 @@ pub struct Permission<'a> {
     pub rule: Option<&'a At>,
     /// The body that is about to be sent upstream.
     pub sent: Option<Digested>,
+    /// The key that is minted, where one is.
+    pub minted: Option<&'a Minted>,
 }
 
 /// Why a request was answered by the gateway with a refusal.

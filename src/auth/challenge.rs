@@ -13,6 +13,7 @@ pub fn challenge(shown: Option<AuthError>) -> &'static str {
             AuthError::Unknown
             | AuthError::Disabled
             | AuthError::Expired
+            | AuthError::Revoked
             | AuthError::Source
             | AuthError::Certificate
             | AuthError::CertificateExpired

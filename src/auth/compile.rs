@@ -12,6 +12,7 @@ use http::header;
 
 use crate::auth::Entry;
 use crate::auth::Keys;
+use crate::auth::Minter;
 use crate::auth::Terms;
 use crate::auth::certificate::Certificates;
 use crate::auth::certificate::Mark;
@@ -27,6 +28,7 @@ use crate::config::model::Key;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
 use crate::network::Networks;
+use crate::policy::Minting;
 use crate::principal::Principal;
 
 /// Keys of one configuration.
@@ -83,6 +85,7 @@ impl Keys {
             beginnings: Beginnings::of(prefix),
             key_headers,
             credential_headers,
+            minters: HashMap::new(),
             nobody: [Entry::nobody()],
         };
         keys.add_all(config, problems);
@@ -107,8 +110,14 @@ impl Keys {
             }
             let by_certificate = digest.is_none();
             let principal = Arc::new(Principal { by_certificate, ..principal(name, key, config) });
+            let terms = terms(key, &at, problems);
+            // What is wrong with it is reported where policy is compiled.
+            if let Some(minting) = Minting::compile(key, &at, &mut Problems::new()) {
+                let minter = Minter { principal: Arc::clone(&principal), terms: terms.clone(), minting };
+                self.minters.insert(minter.minting.binding, minter);
+            }
             let (digest, form) = digest.unwrap_or(([0; 32], Form::Own));
-            let mut entry = Entry { digest, form, bound_to: None, principal, terms: terms(key, &at, problems) };
+            let mut entry = Entry { digest, form, bound_to: None, principal, terms };
             match mark {
                 Some(mark) if by_certificate => self.certificates.add(mark, entry),
                 mark => {
@@ -210,6 +219,7 @@ pub fn principal(name: &str, key: &Key, config: &Config) -> Principal {
         user: key.user.as_deref().map(Into::into),
         agent: key.agent.as_deref().map(Into::into),
         expires: key.expires.as_deref().and_then(clock::seconds_of),
+        debug_headers: key.debug_headers,
         ..Principal::of_key(name)
     }
 }

@@ -70,12 +70,16 @@ impl Beginnings {
     }
 }
 
+/// How keys begin that other keys mint.
+pub const MINTED_PREFIX: &str = "ptc_m_";
+
 /// Whether keys may begin with this and a `_`.
 pub fn is_prefix(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let fits = (2..=PREFIX_MAX).contains(&text.len()) && text.bytes().all(word);
-    // A digest would be taken for a key, and the beginning of a token for that of a key.
-    fits && text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.ends_with('_') && text != "pk1"
+    // A digest would be taken for a key, the beginning of a token for that of a key, and a key for one that was minted.
+    let is_taken = text == "pk1" || MINTED_PREFIX.strip_suffix('_') == Some(text) || text.starts_with(MINTED_PREFIX);
+    fits && text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.ends_with('_') && !is_taken
 }
 
 /// A new key with this prefix from the system's random source.

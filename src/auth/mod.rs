@@ -7,6 +7,7 @@
 
 mod certificate;
 mod challenge;
+pub mod child;
 mod compile;
 pub mod key;
 pub mod oauth;
@@ -31,6 +32,8 @@ use crate::auth::key::Form;
 use crate::auth::key::KEY_BYTES_MAX;
 use crate::auth::presented::Credential;
 use crate::network::Networks;
+use crate::policy::Minting;
+use crate::principal::Binding;
 use crate::principal::Principal;
 
 pub use crate::auth::certificate::CERTIFICATE_TEXT_MAX;
@@ -58,6 +61,8 @@ pub struct Keys {
     key_headers: Vec<HeaderName>,
     /// Headers that never go upstream.
     credential_headers: Vec<HeaderName>,
+    /// Keys that mint others, by what stands for their digests.
+    minters: HashMap<Binding, Minter>,
     /// What a key is compared with when no stored digest begins like its own.
     nobody: [Entry; 1],
 }
@@ -71,8 +76,15 @@ struct Entry {
     terms: Terms,
 }
 
+/// A key that mints others.
+struct Minter {
+    principal: Arc<Principal>,
+    terms: Terms,
+    minting: Minting,
+}
+
 /// When, and from where, a key may be used.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Terms {
     disabled: bool,
     /// Seconds since 1970-01-01 UTC.
@@ -98,6 +110,8 @@ impl Terms {
 pub enum Presented<'s> {
     /// The key of this caller, or a certificate that stands for it.
     Key(Arc<Principal>),
+    /// A key that another key minted, not opened yet.
+    Child(&'s str),
     /// A token of an issuer's, not verified yet.
     Token(&'s str),
 }
@@ -121,13 +135,14 @@ impl Keys {
     /// Who shows this, `None` if nothing was shown. A certificate counts where no key or token is shown.
     ///
     /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
-    /// token is right is not known yet.
+    /// token, or the minted key, is right is not known yet.
     pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
         if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers, &self.beginnings)) {
             return Err(AuthError::InQuery);
         }
         let key = match presented::credential_of(shown.headers, &self.key_headers, &self.beginnings)? {
             None => return Ok(self.certified(&shown)?.map(Presented::Key)),
+            Some(Credential::Child(child)) => return Ok(Some(Presented::Child(child))),
             // An imported key may have a dot in it.
             Some(Credential::Token(token)) if !self.is_imported(token) => return Ok(Some(Presented::Token(token))),
             Some(Credential::Key(key) | Credential::Token(key)) => key,
@@ -160,6 +175,12 @@ impl Keys {
         let mut entries = self.by_digest.values().flatten().chain(self.certificates.entries());
         let entry = entries.find(|entry| entry.principal.key.as_deref() == Some(name)).ok_or(AuthError::Unknown)?;
         entry.terms.allow(source, now)
+    }
+
+    /// What stands for the digest of a key that mints others; `None` for another key.
+    pub fn binding(&self, name: &str) -> Option<Binding> {
+        let minter = self.minters.iter().find(|(_, minter)| minter.principal.key.as_deref() == Some(name));
+        minter.map(|(binding, _)| *binding)
     }
 
     /// Headers that may hold a key, beside `Authorization`.

@@ -10,6 +10,8 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::header;
 
+use crate::auth::child;
+use crate::auth::child::CHILD_BYTES_MAX;
 use crate::auth::key;
 use crate::auth::key::Beginnings;
 use crate::auth::oauth::TOKEN_BYTES_MAX;
@@ -35,6 +37,9 @@ pub enum AuthError {
     /// A key whose time is over.
     #[error("the key has expired")]
     Expired,
+    /// A minted key that was ended, or whose own key is gone, changed or mints no more.
+    #[error("the minted key is no longer upheld")]
+    Revoked,
     /// A key shown from an address that it may not be used from.
     #[error("the key may not be used from here")]
     Source,
@@ -63,6 +68,8 @@ pub enum AuthError {
 pub(super) enum Credential<'h> {
     /// Something that can only be a key.
     Key(&'h str),
+    /// Something that can only be a key that another key minted.
+    Child(&'h str),
     /// Something that can only be a token of an issuer's.
     Token(&'h str),
 }
@@ -75,6 +82,7 @@ impl AuthError {
             AuthError::Unknown => "key_unknown",
             AuthError::Disabled => "key_disabled",
             AuthError::Expired => "key_expired",
+            AuthError::Revoked => "key_revoked",
             AuthError::Source => "key_source",
             AuthError::Certificate => "key_certificate",
             AuthError::CertificateExpired => "certificate_expired",
@@ -115,8 +123,15 @@ fn bearer<'h>(value: &'h HeaderValue, beginnings: &Beginnings) -> Result<Credent
     if is_token(token.trim_start(), beginnings) {
         token_of(token, TOKEN_BYTES_MAX).map(Credential::Token)
     } else {
-        token_of(token, key::KEY_BYTES_MAX).map(Credential::Key)
+        key_of(token)
     }
+}
+
+fn key_of(text: &str) -> Result<Credential<'_>, AuthError> {
+    if child::is_child(text.trim_start()) {
+        return token_of(text, CHILD_BYTES_MAX).map(Credential::Child);
+    }
+    token_of(text, key::KEY_BYTES_MAX).map(Credential::Key)
 }
 
 /// Whether a text is of the form of an issuer's tokens. A text with our prefix never is.
@@ -126,7 +141,7 @@ fn is_token(text: &str, beginnings: &Beginnings) -> bool {
 
 /// The key of a line that holds nothing else.
 fn readable(value: &HeaderValue) -> Result<Credential<'_>, AuthError> {
-    token_of(value.to_str().map_err(|_| AuthError::Malformed)?, key::KEY_BYTES_MAX).map(Credential::Key)
+    key_of(value.to_str().map_err(|_| AuthError::Malformed)?)
 }
 
 fn token_of(text: &str, bytes_max: usize) -> Result<&str, AuthError> {

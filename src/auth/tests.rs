@@ -13,6 +13,7 @@ use crate::auth::Keys;
 use crate::auth::Presented;
 use crate::auth::Shown;
 use crate::auth::challenge;
+use crate::auth::child::CHILD_BYTES_MAX;
 use crate::auth::key;
 use crate::auth::key::KEY_BYTES_MAX;
 use crate::config::model::ClientAuth;
@@ -64,6 +65,7 @@ fn plain<'s>(headers: &'s HeaderMap, query: Option<&'s str>) -> Shown<'s> {
 fn named(presented: Presented<'_>) -> String {
     match presented {
         Presented::Key(principal) => principal.id.to_string(),
+        Presented::Child(child) => format!("child:{child}"),
         Presented::Token(token) => format!("token:{token}"),
     }
 }
@@ -188,6 +190,18 @@ fn a_key_that_no_one_has_is_unknown_however_it_is_made() {
     }
     assert_eq!(shown(&[("x-api-key", &"x".repeat(KEY_BYTES_MAX))], None), Err(AuthError::Unknown));
     assert_eq!(shown(&[("x-api-key", &"x".repeat(KEY_BYTES_MAX + 1))], None), Err(AuthError::Malformed));
+}
+
+#[test]
+fn a_minted_key_is_told_from_others_in_each_header_and_may_be_longer() {
+    let long = format!("ptc_m_{}", "A".repeat(CHILD_BYTES_MAX - 6));
+    for (name, scheme) in [("authorization", "Bearer "), ("x-api-key", ""), ("api-key", ""), ("x-team-key", "")] {
+        let found = shown(&[(name, &format!("{scheme}{long}"))], None);
+        assert_eq!(found, Ok(Some(format!("child:{long}"))), "{name}");
+        assert_eq!(shown(&[(name, &format!("{scheme}{long}A"))], None), Err(AuthError::Malformed), "{name}");
+    }
+    assert_eq!(shown(&[("x-api-key", "ptc_m_AA"), ("api-key", "{1}")], None), Err(AuthError::Conflicting));
+    assert_eq!(shown(&[], Some("q=ptc_m_AA")), Err(AuthError::InQuery));
 }
 
 /// Who shows `key` as `X-API-Key` where these digests are configured, the first for `k0`.
@@ -469,7 +483,9 @@ fn new_keys_begin_as_configured_and_old_ones_stay_valid() {
         assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some(&query))), Err(AuthError::InQuery));
     }
     assert_eq!(keys.authenticate(plain(&HeaderMap::new(), Some("q=acme_mcp_x"))), Err(AuthError::InQuery));
-    for bad in ["", "a", "1ab", "a-b", "ab_", "pk1", "a b", "größe", &"a".repeat(key::PREFIX_MAX + 1)] {
+    for bad in
+        ["", "a", "1ab", "a-b", "ab_", "pk1", "ptc_m", "ptc_m_x", "a b", "größe", &"a".repeat(key::PREFIX_MAX + 1)]
+    {
         config.auth.key_prefix = bad.into();
         assert_eq!(compiled(&config).1.len(), 1, "{bad}");
     }

@@ -158,7 +158,7 @@ impl Asked {
             return Ok(Answer { permitted: false, reason, text, rule: Some(rule), consulted, reported });
         }
         let server = snapshot.server(workspace, &self.server);
-        let call = Call { server, action: Action::Message(self.message()?), opened: Vec::new() };
+        let call = Call { server, action: Action::Message(self.message()?), opened: Vec::new(), task_tool: None };
         let consulted = snapshot.policy.consult(subject, &call);
         Ok(match snapshot.policy.decide(subject, Revision::V2025_11_25, call) {
             Ok(permitted) => {
@@ -194,7 +194,6 @@ impl Asked {
         Ok(Principal {
             workspace: workspace.map(Into::into),
             id: "token".into(),
-            key: None,
             teams: self.teams.iter().map(shared).collect(),
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),

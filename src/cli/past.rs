@@ -245,7 +245,7 @@ impl Line<'_> {
             reason: self.reason.as_deref().unwrap_or_default().to_owned(),
             rule: self.rule.as_deref().map(str::to_owned),
         };
-        let call = Call { server: server.as_str().into(), action: self.action()?, opened: Vec::new() };
+        let call = Call { server: server.as_str().into(), action: self.action()?, opened: Vec::new(), task_tool: None };
         let mut decided = Decided {
             seq: self.seq,
             principal: id.to_owned(),
@@ -314,6 +314,10 @@ impl Line<'_> {
         if id == "public" {
             return Some(Ok(Principal::public()));
         }
+        // What is left to a minted key stands in the record of its minting, not in those of its calls.
+        if id.contains('>') && id.starts_with("key:") {
+            return None;
+        }
         if let Some(name) = id.strip_prefix("key:") {
             let Some(key) = loaded.config.keys.get(name) else {
                 return Some(Err(Verdict::of(false, "key_unknown", Some(&At::entry("keys", name)))));
@@ -325,7 +329,6 @@ impl Line<'_> {
         Some(Ok(Principal {
             id: id.into(),
             workspace: self.workspace().map(Into::into),
-            key: None,
             teams: self.teams.iter().map(shared).collect(),
             organisation: self.organisation.as_ref().map(shared),
             user: self.user.as_ref().map(shared),

@@ -104,6 +104,12 @@ pub struct Key {
     pub allowed_sources: Option<Vec<String>>,
     /// Turns the key off: its streams and calls under way end within a second.
     pub disabled: bool,
+    /// Lets the key mint short-lived keys for agents that it invokes: never wider than itself, and ended with it.
+    pub may_mint: bool,
+    /// What such keys may be.
+    pub children: Children,
+    /// Whether a request that asks for it (`X-Portcullis-Debug: 1`) is told who it was taken for and what decided.
+    pub debug_headers: bool,
     /// A plan whose limits hold where `limits` says nothing.
     pub plan: Option<String>,
     /// What the key may use.
@@ -133,6 +139,26 @@ impl KeyCertificate {
     /// Whether it names anything.
     pub fn is_named(&self) -> bool {
         *self != Self::default()
+    }
+}
+
+/// `[keys.NAME.children]`: what the keys may be that a key mints.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Children {
+    /// Agents that a child may be for, by name. Absent: every agent that is configured.
+    pub agents: Option<Vec<String>>,
+    /// Seconds that a child may live.
+    pub seconds_max: u64,
+    /// How many may follow one another: 1 is children alone, 2 is children of children too.
+    pub depth_max: usize,
+    /// Ids of children that are ended, with all that they minted.
+    pub revoked: Vec<String>,
+}
+
+impl Default for Children {
+    fn default() -> Self {
+        Self { agents: None, seconds_max: 3_600, depth_max: 1, revoked: Vec::new() }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::sensitive;
 pub use crate::config::access::Agent;
 pub use crate::config::access::AgentServer;
 pub use crate::config::access::Cascade;
+pub use crate::config::access::Children;
 pub use crate::config::access::Constraint;
 pub use crate::config::access::Grants;
 pub use crate::config::access::Key;
@@ -127,6 +128,8 @@ pub struct Routes {
     pub templates: Vec<String>,
     /// Whole paths that lead to one server: `"/mcp" = "github"`, in the caller's workspace.
     pub fixed: BTreeMap<String, String>,
+    /// The path on which keys with `may_mint` mint others. Served only where there is such a key.
+    pub keys: String,
 }
 
 impl Default for Routes {
@@ -136,6 +139,7 @@ impl Default for Routes {
                 .map(String::from)
                 .to_vec(),
             fixed: BTreeMap::new(),
+            keys: "/v1/mcp/keys".into(),
         }
     }
 }

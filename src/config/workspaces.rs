@@ -107,6 +107,7 @@ impl Scope<'_> {
             let owners = [&mut key.team, &mut key.organisation, &mut key.user, &mut key.agent];
             owners.into_iter().flatten().for_each(|owner| self.name(owner));
             self.tables(&mut key.mcp_rpm_limit);
+            self.names(key.children.agents.as_mut());
         });
         self.entries(from.teams, &mut into.teams, |team| {
             self.level(team.grants_mut());

@@ -19,6 +19,7 @@ use crate::transport::buffers::Share;
 
 use super::client::Client;
 use super::conversation::Conversation;
+use super::debug;
 use super::entry::Entry;
 use super::exchange::Resume;
 use super::handle;
@@ -135,7 +136,9 @@ pub(crate) async fn run(
     }
     // Each item has its own records.
     entry.forget();
-    let answered = answer(session, gathering).await;
+    let debug = debug::headers(entry);
+    let headers: Vec<_> = debug.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answered = answer(session, gathering, &headers).await;
     if answered.is_err() {
         session.set_keepalive(None);
     }
@@ -188,11 +191,15 @@ fn check(items: &[Item]) -> Result<(), Refusal> {
 }
 
 /// Writes the one answer: as JSON, or as the last event where others had to go ahead of it.
-async fn answer(session: &mut ServerSession, gathering: Gathering) -> Result<(), Gone> {
+async fn answer(
+    session: &mut ServerSession,
+    gathering: Gathering,
+    headers: &[(&'static str, &str)],
+) -> Result<(), Gone> {
     let begun = reply::is_begun(session);
     match (gathering.finish(), begun) {
-        (Some(body), false) => reply::whole(session, Reply { status: 200, body, headers: &[] }).await,
-        (None, false) => reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] }).await,
+        (Some(body), false) => reply::whole(session, Reply { status: 200, body, headers }).await,
+        (None, false) => reply::whole(session, Reply { status: 202, body: Bytes::new(), headers }).await,
         (answers, true) => {
             if let Some(body) = answers {
                 reply::stream_piece(session, sse::message_event(&body)).await?;

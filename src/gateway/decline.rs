@@ -88,5 +88,5 @@ fn prepare(exchange: &mut Exchange<'_>, upstream: &Upstream, body: Bytes) -> Opt
     } else if let Some(session) = &exchange.conversation.session {
         headers.insert(SESSION_HEADER, session.upstream_id.parse().ok()?);
     }
-    Some((entry, Call { server, action: Action::Message(message), opened: Vec::new() }, headers, path))
+    Some((entry, Call { server, action: Action::Message(message), opened: Vec::new(), task_tool: None }, headers, path))
 }

@@ -17,6 +17,7 @@ use crate::audit::Digester;
 use crate::audit::Ending;
 use crate::clock;
 use crate::config::model::Money;
+use crate::config::problem::At;
 use crate::mcp::message::Message;
 use crate::mcp::message::MessageKind;
 use crate::mcp::method;
@@ -39,8 +40,8 @@ use crate::telemetry::metrics::Transport;
 use crate::telemetry::observers::Observers;
 use crate::transport::buffers::Holder;
 use crate::transport::route::Door;
-use crate::upstream::Failure;
 
+use super::debug::Debug;
 use super::refusal::Refusal;
 use super::shadow::Diverging;
 use super::trace::Trace;
@@ -80,6 +81,10 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// Whether a connection has had the request.
     pub(crate) was_handed: AtomicBool,
+    /// What the caller is told of the decision, where it asked and may.
+    pub(crate) debug: Option<Box<Debug>>,
+    /// Whether a key is asked for, not a server.
+    pub(crate) is_minting: bool,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -200,6 +205,8 @@ impl Entry {
             endpoint: None,
             attempts: 0,
             was_handed: AtomicBool::new(false),
+            debug: None,
+            is_minting: false,
             is_own: false,
             reserved: None,
             trace: None,
@@ -322,11 +329,29 @@ impl Entry {
         if let Some(meter) = self.meter() {
             meter.decided(reason.name());
         }
-        let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent };
+        let permission = audit::Permission { reason: reason.name(), rule: reason.at(), sent, minted: None };
+        self.put_intent(&permission).await
+    }
+
+    /// Puts on record that a key is minted. It may be handed out only after this returned.
+    ///
+    /// # Errors
+    /// The record cannot be kept.
+    pub(crate) async fn intend_minting(&mut self, rule: &At, child: &Principal) -> Result<(), Refusal> {
+        let permission =
+            audit::Permission { reason: "key_may_mint", rule: Some(rule), sent: None, minted: child.minted.as_deref() };
+        self.put_intent(&permission).await
+    }
+
+    async fn put_intent(&mut self, permission: &audit::Permission<'_>) -> Result<(), Refusal> {
         self.stage = Stage::Intending;
-        let receipt = self.runtime.audit.intent(&self.request(), &permission, clock::now_micros()).await;
+        let receipt = self.runtime.audit.intent(&self.request(), permission, clock::now_micros()).await;
         match receipt {
             Ok(receipt) => {
+                if let Some(debug) = &mut self.debug {
+                    let (reason, rule) = (Some(permission.reason), permission.rule.cloned());
+                    **debug = Debug { is_allowed: true, reason, rule, record: Some(receipt.seq()) };
+                }
                 self.stage = Stage::Intended(receipt);
                 Ok(())
             }
@@ -342,8 +367,12 @@ impl Entry {
         self.runtime.metrics.refused(refusal.name());
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Intended(receipt) => {
+                if let Some(debug) = &mut self.debug {
+                    debug.is_allowed = false;
+                    debug.reason = Some(refusal.name());
+                }
                 let cost = self.settle_use();
-                self.result(receipt, ending_of(refusal), Some(refusal.name()), cost)
+                self.result(receipt, refusal.ending(), Some(refusal.name()), cost)
             }
             Stage::Open => {
                 self.settle_use();
@@ -386,6 +415,11 @@ impl Entry {
     /// Handles of the server's metrics, if it is configured.
     pub(crate) fn meter(&self) -> Option<&metrics::ServerMetrics> {
         self.server.as_ref().and_then(|server| self.active.meters.get(server))
+    }
+
+    /// Revision of the configuration that decides.
+    pub(crate) fn configuration(&self) -> &str {
+        &self.active.snapshot.revision_text
     }
 
     /// The origin of the endpoint that was asked, while it is configured.
@@ -432,7 +466,7 @@ impl Entry {
         }
     }
 
-    fn put_refused(&self, refusal: &Refusal) {
+    fn put_refused(&mut self, refusal: &Refusal) {
         let rule = match refusal {
             Refusal::Denied(denial, _) => denial.at(),
             Refusal::Quota(reached) => Some(&reached.at),
@@ -459,6 +493,10 @@ impl Entry {
             // A loss is counted by the log itself, and recorded once it can write again.
             self.runtime.audit.refused(&self.request(), &refusal, clock::now_micros()).ok()
         };
+        if let Some(debug) = &mut self.debug {
+            let (reason, rule) = (Some(refusal.reason), refusal.rule.cloned());
+            **debug = Debug { is_allowed: false, reason, rule, record: seq };
+        }
         self.tell(audit::Ended::Refused(seq, &refusal));
         self.observe(Outcome::Refused);
     }
@@ -535,20 +573,6 @@ impl Drop for Entry {
             Stage::Open => self.put_refused(&Refusal::Internal("abandoned")),
             Stage::Intending | Stage::Closed => {}
         }
-    }
-}
-
-/// How a request ended whose intent was on record and whose answer was not let through.
-fn ending_of(refusal: &Refusal) -> Ending {
-    match refusal {
-        // The server was reached and did not speak HTTP as it should: no matter of the network.
-        Refusal::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
-        Refusal::Upstream(error) if error.failure().is_refusal() => Ending::Refused,
-        Refusal::Upstream(_) => Ending::NetworkFailure,
-        Refusal::Answer(_) | Refusal::UpstreamStatus(_) => Ending::UpstreamError,
-        Refusal::ClientGone => Ending::ClientGone,
-        Refusal::Internal(_) => Ending::Abandoned,
-        _ => Ending::Refused,
     }
 }
 

@@ -16,7 +16,6 @@ use http::uri::PathAndQuery;
 
 use crate::audit::Ending;
 use crate::call::Action;
-use crate::call::Call;
 use crate::call::EventId;
 use crate::clock;
 use crate::mcp::document::Limits;
@@ -53,6 +52,7 @@ use super::client::Client;
 use super::conversation::Conversation;
 use super::conversation::SESSION_HEADER;
 use super::conversation::VERSION_HEADER;
+use super::debug;
 use super::entry::Entry;
 use super::hub;
 use super::inbound;
@@ -66,6 +66,7 @@ use super::response_filter::Screen;
 use super::response_filter::TaskSealer;
 use super::response_filter::Verdict;
 use super::sse;
+use super::standing::Standing;
 use super::stream;
 
 /// A permitted call on its way.
@@ -139,35 +140,6 @@ async fn carry(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
         (Door::SseStream, false) => sse::stand(exchange, upstream).await.map(|()| None),
         (Door::SseMessage, true) => exchange.post(upstream).await.map(|()| None),
         (Door::Streamable, true) => Box::pin(hub::run(exchange, upstream)).await.map(|()| None),
-    }
-}
-
-/// A call that is under way, as policy judges it.
-struct Asks<'e> {
-    runtime: &'e Arc<Runtime>,
-    subject: Subject<'e>,
-    revision: Revision,
-    call: &'e Call,
-}
-
-impl Asks<'_> {
-    /// Ends when a configuration after this one no longer permits the call.
-    async fn withdrawn(&self, mut judged_under: u64) {
-        let mut changes = self.runtime.changes();
-        loop {
-            if self.runtime.revision() != judged_under {
-                let active = self.runtime.active();
-                judged_under = active.snapshot.revision;
-                let subject = Subject { now: clock::now_seconds(), ..self.subject };
-                if !active.snapshot.policy.still_permits(subject, self.revision, self.call) {
-                    return;
-                }
-            }
-            if changes.changed().await.is_err() {
-                // The runtime is gone, and the process with it.
-                std::future::pending::<()>().await;
-            }
-        }
     }
 }
 
@@ -257,7 +229,7 @@ impl Exchange<'_> {
             // Pinned here, so that what watches it holds a pointer and not the whole of it twice.
             let sending = std::pin::pin!(upstream.send(ticket, &self.permitted, dispatch));
             let mut sent = std::pin::pin!(self.client.watched(self.conversation.is_modern(), sending));
-            let asks = Asks {
+            let standing = Standing {
                 runtime: self.runtime,
                 subject: self.entry.subject(&self.principal),
                 revision: self.conversation.revision,
@@ -266,7 +238,7 @@ impl Exchange<'_> {
             tokio::select! {
                 biased;
                 sent = &mut sent => Ok(sent),
-                () = asks.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
+                () = standing.withdrawn(self.active.snapshot.revision) => Err(Refusal::Withdrawn),
             }
         };
         self.entry.lap(Phase::UpstreamWait);
@@ -396,16 +368,16 @@ impl Exchange<'_> {
         let watch = self.conversation.is_modern();
         loop {
             answer.deadline += self.client.room(body.len()).await.map_err(|Gone| Refusal::ClientGone)?;
-            let asks = Asks {
+            let standing = Standing {
                 runtime: self.runtime,
-                subject: self.entry.whence.subject(&self.principal),
+                subject: self.entry.subject(&self.principal),
                 revision: self.conversation.revision,
                 call: self.permitted.call(),
             };
             let next = tokio::select! {
                 biased;
                 next = self.client.watched(watch, answer.body.next(answer.deadline)) => next,
-                () = asks.withdrawn(self.active.snapshot.revision) => return Err(Refusal::Withdrawn),
+                () = standing.withdrawn(self.active.snapshot.revision) => return Err(Refusal::Withdrawn),
             };
             let Some(chunk) = next.map_err(|Gone| Refusal::ClientGone)? else { break };
             let chunk = chunk.map_err(Refusal::Upstream)?;
@@ -421,14 +393,19 @@ impl Exchange<'_> {
         Ok(body.finish())
     }
 
+    /// The call, as it is judged again.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        Standing {
+            runtime: self.runtime,
+            subject: self.entry.subject(&self.principal),
+            revision: self.conversation.revision,
+            call: self.permitted.call(),
+        }
+    }
+
     /// Whether the configuration in force still permits the call.
     fn check_still_permitted(&self) -> Result<(), Refusal> {
-        if self.runtime.revision() == self.active.snapshot.revision {
-            return Ok(());
-        }
-        let policy = &self.runtime.active().snapshot.policy;
-        let permits = policy.still_permits(self.subject(), self.conversation.revision, self.permitted.call());
-        if permits { Ok(()) } else { Err(Refusal::Withdrawn) }
+        self.standing().check_again(self.active.snapshot.revision).map(drop)
     }
 
     /// The session token that goes with the answer: a fresh one where the upstream opened a session, the client's own
@@ -506,6 +483,7 @@ impl Exchange<'_> {
             endpoint: self.entry.endpoint.unwrap_or_default(),
             upstream_id: id.to_owned(),
             principal: Arc::clone(&self.principal.id),
+            tool: None,
         };
         let keyring = self.runtime.keyring(self.active);
         let token = keyring.and_then(|keyring| session::seal_event(keyring, &own).ok());
@@ -528,6 +506,8 @@ impl Exchange<'_> {
                 server,
                 endpoint: self.entry.endpoint.unwrap_or_default(),
                 principal: &self.principal.id,
+                tool: self.permitted.call().tool(),
+                known: &self.runtime.tasks,
                 named: self.task.as_ref().map(|(id, token)| (id.as_str(), token.as_str())),
             },
             catalog: &self.runtime.catalog,
@@ -542,7 +522,10 @@ impl Exchange<'_> {
         if self.client.mailbox().is_none() {
             self.entry.status = Some(reply.status);
         }
-        let written = self.client.whole(reply).await;
+        let debug = debug::headers(self.entry);
+        let headers: Vec<_> =
+            reply.headers.iter().copied().chain(debug.iter().map(|(name, value)| (*name, value.as_str()))).collect();
+        let written = self.client.whole(Reply { headers: &headers, ..reply }).await;
         self.entry.settle(if written.is_ok() { ending } else { Ending::ClientGone });
         if written.is_err() {
             self.client.give_up();

@@ -13,8 +13,10 @@ use crate::transport::edge::Answerer;
 use super::entry::Entry;
 use super::handle;
 use super::inbound;
+use super::mint;
 use super::page;
 use super::refusal::Refusal;
+use super::reply;
 use super::wellknown;
 use super::whence::Whence;
 
@@ -49,12 +51,15 @@ impl Answerer for Gateway {
         let mut entry = Entry::open(&self.runtime, Arc::clone(&active), whence, session.req_header());
         if session.req_header().uri.path() == inbound::HEALTH_PATH {
             entry.forget();
-            handle::answer_health(session, self.runtime.is_draining()).await;
+            reply::health(session, self.runtime.is_draining()).await;
             return;
         }
         let is_wellknown = wellknown::is_wellknown(session.req_header().uri.path());
+        let is_minting = active.snapshot.routes.mints_at(session.req_header().uri.path());
         let handled = async {
-            if is_wellknown {
+            if is_minting {
+                Box::pin(mint::answer(session, &mut entry, (&self.runtime, &active), page)).await
+            } else if is_wellknown {
                 Box::pin(wellknown::answer(session, &mut entry, &self.runtime, &active)).await
             } else {
                 handle::handle(session, &mut entry, &self.runtime, &active, page).await

@@ -63,6 +63,7 @@ use super::client::Client;
 use super::conversation;
 use super::conversation::Asker;
 use super::conversation::Conversation;
+use super::debug;
 use super::entry::Entry;
 use super::exchange;
 use super::exchange::Exchange;
@@ -70,6 +71,7 @@ use super::exchange::Resume;
 use super::inbound;
 use super::inbound::Inbound;
 use super::inbound::Verb;
+use super::mint;
 use super::page;
 use super::quota;
 use super::quota::AtDoor;
@@ -133,10 +135,11 @@ pub(crate) async fn handle(
     entry.lap(Phase::Head);
 
     failpoint!("auth");
-    let principal = match authenticate(session, entry, &inbound, active)? {
+    let principal = match authenticate(session, entry, &inbound, (runtime, active))? {
         Known::Caller(principal) => principal,
         Known::Token(token) => Box::pin(verify(&token, entry.target.path(), &inbound.server, active)).await?,
     };
+    entry.debug = debug::is_asked(&session.req_header().headers, &principal).then(Box::default);
     let server = called(entry.target.path(), &inbound, &principal, active)?;
     entry.note_caller(&principal);
     // What merely stands where a server's name should may be anything, a key included: not for the record.
@@ -148,7 +151,7 @@ pub(crate) async fn handle(
     let at_door = AtDoor::ask(session.req_header(), inbound.verb, &caller)?;
 
     failpoint!("body");
-    let body = read_body(session, entry, active).await?;
+    let body = read_body(session, entry, &active.snapshot.body).await?;
     entry.lap(Phase::Body);
 
     failpoint!("parse");
@@ -235,9 +238,10 @@ pub(crate) async fn permit(
     failpoint!("policy");
     entry.judged_under(caller.active);
     let (action, stream_endpoint) = open_event(caller, conversation, action)?;
-    let opened = open_tasks(caller, conversation, &action)?;
+    let opened = open_tasks(caller, entry.subject(&caller.principal), conversation, &action)?;
     let token = opened.named.as_ref().and_then(|_| action.message()?.target()).map(str::to_owned);
-    let call = Call { server: Arc::clone(&caller.server), action, opened: opened.splices };
+    let (server, task_tool) = (Arc::clone(&caller.server), opened.tool);
+    let call = Call { server, action, opened: opened.splices, task_tool };
     let (subject, revision) = (entry.subject(&caller.principal), conversation.revision);
     let decided = caller.active.snapshot.policy.decide(subject, revision, call);
     shadow::compare(entry, caller.active, &caller.principal, revision, &decided);
@@ -281,8 +285,14 @@ fn open_event(
     Ok((Action::Listen(listen), Some(event.endpoint)))
 }
 
-/// Opens the tokens by which a message names tasks. A task of somebody else is no task.
-fn open_tasks(caller: &Caller<'_>, conversation: &Conversation, action: &Action) -> Result<Opened, Refusal> {
+/// Opens the tokens by which a message names tasks. A task of somebody else is no task, nor is one to be watched whose tool the
+/// caller does not see.
+fn open_tasks(
+    caller: &Caller<'_>,
+    subject: Subject<'_>,
+    conversation: &Conversation,
+    action: &Action,
+) -> Result<Opened, Refusal> {
     let Action::Message(message) = action else { return Ok(Opened::default()) };
     let is_about_tasks = message.method().is_some_and(|method| {
         let is_known = method::find(method, Towards::Server, conversation.revision).is_some();
@@ -296,7 +306,10 @@ fn open_tasks(caller: &Caller<'_>, conversation: &Conversation, action: &Action)
         let keyring = caller.runtime.keyring(caller.active)?;
         let task = session::open_task(keyring, token, &caller.principal.id, &caller.server)?;
         let is_here = endpoint.is_none_or(|endpoint| endpoint == task.endpoint);
-        is_here.then_some(Owned { id: task.upstream_id, endpoint: task.endpoint })
+        let view = caller.active.snapshot.policy.view(subject, &caller.server);
+        let is_seen = is_about_tasks || task.tool.as_ref().is_none_or(|tool| view.lists(tool));
+        caller.runtime.tasks.note(&task);
+        (is_here && is_seen).then_some(Owned { id: task.upstream_id, endpoint: task.endpoint, tool: task.tool })
     };
     tasks::open(message, conversation.revision, open_one).map_err(|tasks::NotFound| Refusal::UnknownTask)
 }
@@ -335,7 +348,12 @@ enum Known {
 }
 
 /// Who calls. A caller who shows nothing is let in only where everybody is.
-fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, active: &Active) -> Result<Known, Refusal> {
+fn authenticate(
+    session: &ServerSession,
+    entry: &Entry,
+    inbound: &Inbound,
+    (runtime, active): (&Runtime, &Active),
+) -> Result<Known, Refusal> {
     let snapshot = &active.snapshot;
     let public = || entry.subject(&snapshot.public);
     let head = session.req_header();
@@ -345,6 +363,7 @@ fn authenticate(session: &ServerSession, entry: &Entry, inbound: &Inbound, activ
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     let path = head.uri.path();
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
+        Some(Presented::Child(text)) => mint::open_child(text, public(), runtime, active)?,
         Some(Presented::Key(principal)) => principal,
         Some(Presented::Token(token)) if may_take_tokens(path, server, active) => {
             match active.tokens.recall(token, &token_shown(path, server, active, &leads_to(active))) {
@@ -419,8 +438,16 @@ fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
 
-async fn read_body(session: &mut ServerSession, entry: &mut Entry, active: &Active) -> Result<Bytes, Refusal> {
-    let read = body::read_whole(session, &active.snapshot.body, &mut entry.body);
+/// The body of a request.
+///
+/// # Errors
+/// It did not come as it must.
+pub(crate) async fn read_body(
+    session: &mut ServerSession,
+    entry: &mut Entry,
+    limits: &body::Limits,
+) -> Result<Bytes, Refusal> {
+    let read = body::read_whole(session, limits, &mut entry.body);
     let body = read.await.map_err(Refusal::Body)?;
     if let Some(connection) = Connection::current() {
         connection.enter(Stage::Answering);
@@ -526,7 +553,10 @@ pub(crate) fn refused(entry: &mut Entry, active: &Active, refusal: &Refusal) -> 
         && matches!(refusal, Refusal::Denied(denial, _) if denial.told() != Told::Scopes))
     .then_some(era);
     entry.answered_with(as_tool_result.is_none().then_some(wire.code.into()));
-    let body = reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result);
+    let body = match entry.is_minting {
+        true => mint::refusal_body(&wire.text),
+        false => reply::refusal_body(&wire, entry.id.as_deref(), as_tool_result),
+    };
     // What the gateway does not let out was told when it began, not for each call.
     if let Refusal::Upstream(error) = refusal
         && !error.failure().is_refusal()
@@ -553,21 +583,12 @@ pub(crate) async fn answer_refusal(session: &mut ServerSession, entry: &mut Entr
     let refused = refused(entry, active, refusal);
     entry.refuse(refusal);
     let header = refused.header.as_ref().map(|(name, value)| (*name, &**value));
-    let headers: Vec<_> = header.into_iter().collect();
+    let no_store = entry.is_minting.then_some(mint::NO_STORE);
+    let debug = debug::headers(entry);
+    let debug = debug.iter().map(|(name, value)| (*name, value.as_str()));
+    let headers: Vec<_> = header.into_iter().chain(no_store).chain(debug).collect();
     let reply = Reply { status: refused.status, body: refused.body, headers: &headers };
     if reply::whole(session, reply).await.is_ok() && unread {
         body::drain(session).await;
     }
-}
-
-/// Answers a load balancer's probe: 200 while new requests are welcome, 503 on the way out.
-pub(crate) async fn answer_health(session: &mut ServerSession, draining: bool) {
-    let (status, body): (u16, &'static [u8]) =
-        if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
-    // A prober that left needs no answer.
-    let _ = reply::whole(
-        session,
-        Reply { status, body: Bytes::from_static(body), headers: &[("cache-control", "no-store")] },
-    )
-    .await;
 }

@@ -115,7 +115,10 @@ fn is_ruled_out(parameter: &str) -> bool {
 }
 
 /// The body must be plain JSON.
-fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+///
+/// # Errors
+/// `MediaType`.
+pub(crate) fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers
         .get_all(header::CONTENT_ENCODING)
         .iter()

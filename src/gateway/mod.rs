@@ -7,6 +7,7 @@ mod admission;
 mod batch;
 mod client;
 mod conversation;
+mod debug;
 mod decline;
 mod entry;
 mod exchange;
@@ -15,6 +16,7 @@ mod handle;
 mod hub;
 mod inbound;
 mod keeper;
+mod mint;
 mod page;
 mod quota;
 mod refusal;
@@ -24,6 +26,7 @@ mod shadow;
 #[cfg(feature = "otlp")]
 mod spans;
 mod sse;
+mod standing;
 mod stream;
 mod tell;
 mod trace;
@@ -99,6 +102,7 @@ const OTHERS: &[&str] = &[
     "key_unknown",
     "key_disabled",
     "key_expired",
+    "key_revoked",
     "key_source",
     "key_certificate",
     "certificate_expired",
@@ -194,6 +198,12 @@ const OTHERS: &[&str] = &[
     "agent_prompt_blocked",
     "contradiction",
     "scope_missing",
+    "mint_no_minter",
+    "mint_depth",
+    "mint_agent",
+    "mint_server",
+    "mint_tool",
+    "mint_request",
     "permission_withdrawn",
     "failed",
     "queue_full",
@@ -202,6 +212,7 @@ const OTHERS: &[&str] = &[
     "calls_max",
     "sealing_failed",
     "no_sealing_key",
+    "no_minter",
     "no_upstream",
     "no_message",
     "no_stream",

@@ -67,7 +67,10 @@ impl AtDoor {
 }
 
 /// Counts one request of a caller, whatever becomes of it.
-fn one(caller: &Caller<'_>) -> Result<Option<Reservation>, Refusal> {
+///
+/// # Errors
+/// They ask too often.
+pub(crate) fn one(caller: &Caller<'_>) -> Result<Option<Reservation>, Refusal> {
     let quotas = &caller.active.snapshot.quotas;
     let rules = quotas.of_caller(&caller.principal);
     if rules.is_empty() {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
+use crate::audit::Ending;
 use crate::audit::Unavailable;
 use crate::auth::AuthError;
 use crate::auth::TokenError;
@@ -16,6 +17,7 @@ use crate::mcp::headers::HeaderError;
 use crate::mcp::message::MessageError;
 use crate::policy::About;
 use crate::policy::Denial;
+use crate::policy::NotMinted;
 use crate::policy::Told;
 use crate::quota::Reached;
 use crate::transport::body::BodyError;
@@ -60,6 +62,10 @@ pub(crate) enum Refusal {
     UnknownTask,
     /// It does not fit the conversation it is sent in.
     Misplaced(Misplaced),
+    /// The caller may not mint such a key.
+    NotMinted(NotMinted),
+    /// What is asked for is no key that could be minted; the text says why.
+    MintRequest(&'static str),
     /// Policy said no.
     Denied(Box<Denial>, Option<String>),
     /// A limit of use is reached.
@@ -190,6 +196,20 @@ impl Wire {
 }
 
 impl Refusal {
+    /// How a request ended whose intent was on record and whose answer was not let through.
+    pub(crate) fn ending(&self) -> Ending {
+        match self {
+            // The server was reached and did not speak HTTP as it should: no matter of the network.
+            Self::Upstream(error) if error.failure() == Failure::Protocol => Ending::UpstreamError,
+            Self::Upstream(error) if error.failure().is_refusal() => Ending::Refused,
+            Self::Upstream(_) => Ending::NetworkFailure,
+            Self::Answer(_) | Self::UpstreamStatus(_) => Ending::UpstreamError,
+            Self::ClientGone => Ending::ClientGone,
+            Self::Internal(_) => Ending::Abandoned,
+            _ => Ending::Refused,
+        }
+    }
+
     /// Name from a fixed vocabulary, for records and metrics.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -214,6 +234,8 @@ impl Refusal {
             Self::UnknownSession => "session_unknown",
             Self::UnknownTask => "task_unknown",
             Self::Misplaced(misplaced) => misplaced.name(),
+            Self::NotMinted(why) => minting_name(*why),
+            Self::MintRequest(_) => "mint_request",
             Self::Denied(denial, _) => denial.name(),
             Self::Quota(reached) => reached.name(),
             Self::CallersFull { .. } => "callers_max",
@@ -269,6 +291,8 @@ impl Refusal {
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
             Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
             Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
+            Self::NotMinted(why) => Wire::new(403, code::INVALID_REQUEST, minting_text(*why)),
+            Self::MintRequest(text) => Wire::new(400, code::INVALID_REQUEST, *text),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Quota(reached) => quota_wire(reached.wait),
             Self::CallersFull { wait } => quota_wire(Some(*wait)),
@@ -320,6 +344,27 @@ fn missing_wire() -> Wire {
     .with("www-authenticate", crate::auth::challenge(None))
 }
 
+fn minting_name(why: NotMinted) -> &'static str {
+    match why {
+        NotMinted::NoMinter => "mint_no_minter",
+        NotMinted::Depth => "mint_depth",
+        NotMinted::Agent => "mint_agent",
+        NotMinted::Server => "mint_server",
+        NotMinted::Tool => "mint_tool",
+    }
+}
+
+/// What does not exist and what the caller may not know of are the same.
+fn minting_text(why: NotMinted) -> &'static str {
+    match why {
+        NotMinted::NoMinter => "this key may mint no other",
+        NotMinted::Depth => "keys that were minted so often may mint no other",
+        NotMinted::Agent => "there is no such agent for this key",
+        NotMinted::Server => "there is no such server for this key",
+        NotMinted::Tool => "there is no such tool for this key",
+    }
+}
+
 fn key_wire(error: AuthError) -> Wire {
     let text = match error {
         AuthError::Malformed => "the Authorization header is not of the form `Bearer <key>`",
@@ -327,6 +372,7 @@ fn key_wire(error: AuthError) -> Wire {
         AuthError::Unknown
         | AuthError::Disabled
         | AuthError::Expired
+        | AuthError::Revoked
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
@@ -342,6 +388,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Unknown
         | AuthError::Disabled
         | AuthError::Expired
+        | AuthError::Revoked
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
@@ -407,6 +454,8 @@ fn denial_wire(denial: &Denial, explanation: Option<&str>, modern: bool, named: 
         }
         (Told::Hidden, _) if denial.about() == About::Prompt => Wire::new(200, code::INVALID_PARAMS, "Unknown prompt"),
         (Told::Hidden, Some(tool)) => Wire::new(200, code::INVALID_PARAMS, format!("Unknown tool: {tool}")),
+        // No call names a tool, so it is a task that does: as if the task were not there.
+        (Told::Hidden, None) if denial.about() == About::Tool => Refusal::UnknownTask.wire(modern, None),
         (Told::Hidden, None) => Wire::new(404, code::INVALID_PARAMS, "Unknown server"),
         (Told::MethodUnknown, _) => {
             Wire::new(if modern { 404 } else { 200 }, code::METHOD_NOT_FOUND, "Method not found")
@@ -501,6 +550,7 @@ mod tests {
             (AuthError::Unknown, 401),
             (AuthError::Disabled, 401),
             (AuthError::Expired, 401),
+            (AuthError::Revoked, 401),
             (AuthError::Source, 401),
             (AuthError::Certificate, 401),
             (AuthError::CertificateExpired, 401),

@@ -144,3 +144,12 @@ pub(crate) fn refusal_body(wire: &Wire, id: Option<&str>, as_tool_result: Option
         _ => error::error_body(id, wire.code, &wire.text, wire.data.as_deref()),
     }
 }
+
+/// Answers a load balancer's probe: 200 while new requests are welcome, 503 on the way out.
+pub(crate) async fn health(session: &mut ServerSession, draining: bool) {
+    let (status, body): (u16, &'static [u8]) =
+        if draining { (503, b"{\"status\":\"draining\"}") } else { (200, b"{\"status\":\"ok\"}") };
+    // A prober that left needs no answer.
+    let _ = whole(session, Reply { status, body: Bytes::from_static(body), headers: &[("cache-control", "no-store")] })
+        .await;
+}

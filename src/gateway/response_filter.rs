@@ -33,6 +33,7 @@ use crate::mcp::subscription::Subscription;
 use crate::mcp::tasks;
 use crate::policy::View;
 use crate::runtime::Catalog;
+use crate::runtime::TaskTools;
 use crate::seal::Keyring;
 use crate::session;
 use crate::session::Task;
@@ -69,6 +70,10 @@ pub(crate) struct TaskSealer<'a> {
     pub(crate) server: &'a Arc<str>,
     pub(crate) endpoint: u64,
     pub(crate) principal: &'a Arc<str>,
+    /// The tool that is called: a task that nobody saw before is made by it.
+    pub(crate) tool: Option<&'a str>,
+    /// Which tasks were made by which tools.
+    pub(crate) known: &'a TaskTools,
     /// The task that the request itself names: the server's id, and the token the client sent for it.
     pub(crate) named: Option<(&'a str, &'a str)>,
 }
@@ -78,13 +83,22 @@ impl TaskSealer<'_> {
         if let Some((_, token)) = self.named.filter(|(named, _)| *named == id) {
             return Some(token.to_owned());
         }
-        let task = Task {
+        let task = self.task(id);
+        self.known.note(&task);
+        session::seal_task(self.keyring?, &task).ok()
+    }
+
+    /// A task, and the tool that it was made by as far as that is known here.
+    fn task(&self, id: &str) -> Task {
+        let mut task = Task {
             server: Arc::clone(self.server),
             endpoint: self.endpoint,
             upstream_id: id.to_owned(),
             principal: Arc::clone(self.principal),
+            tool: None,
         };
-        session::seal_task(self.keyring?, &task).ok()
+        task.tool = self.known.tool_of(&task).or_else(|| self.tool.map(Arc::from));
+        task
     }
 }
 
@@ -304,6 +318,9 @@ impl Screen {
                 let is_seen = |uri: Value<'_>| uri.text().is_some_and(|uri| judge.view.reads(uri));
                 splices = agreed.map(|agreed| cut::items(agreed, is_seen)).unwrap_or_default();
             }
+            "notifications/tasks" | "notifications/tasks/status" if is_of_hidden_tool(param("taskId"), judge) => {
+                return Verdict::Drop("task_hidden");
+            }
             // What a task asks for stands here as it does in the answer to `tasks/get`.
             "notifications/tasks" => {
                 if let Some(Err(reason)) = message.params().map(|task| check_inputs_of_task(task, judge)) {
@@ -429,6 +446,12 @@ fn cuts(result: Value<'_>, kind: ListKind, judge: &Judge<'_>) -> Result<Vec<Spli
         ListKind::Prompts => view.gets(name),
     });
     cuts.map_err(|_| "answer_malformed")
+}
+
+/// Whether it is a task of a tool that the caller does not see, any more.
+fn is_of_hidden_tool(id: Option<Value<'_>>, judge: &Judge<'_>) -> bool {
+    let tool = id.and_then(Value::text).and_then(|id| judge.tasks.task(id).tool);
+    tool.is_some_and(|tool| !judge.view.lists(&tool))
 }
 
 fn check_inputs_of_task(task: Value<'_>, judge: &Judge<'_>) -> Result<(), Flaw> {

@@ -40,6 +40,7 @@ use crate::upstream::Upstream;
 use super::client::Client;
 use super::conversation::Conversation;
 use super::conversation::TOKEN_QUERY;
+use super::debug;
 use super::entry::Entry;
 use super::exchange;
 use super::exchange::Exchange;
@@ -138,7 +139,9 @@ async fn open(exchange: &mut Exchange<'_>, token: &str) -> Result<(), Refusal> {
     });
     let event = format!("event: {ENDPOINT}\ndata: {prefix}{path}?{TOKEN_QUERY}{token}\n\n");
     exchange.entry.status = Some(200);
-    reply::stream_head(session, &[]).await.map_err(|Gone| Refusal::ClientGone)?;
+    let debug = debug::headers(exchange.entry);
+    let debug: Vec<_> = debug.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    reply::stream_head(session, &debug).await.map_err(|Gone| Refusal::ClientGone)?;
     reply::stream_piece(session, event.into()).await.map_err(|Gone| Refusal::ClientGone)
 }
 
@@ -219,11 +222,18 @@ pub(crate) async fn take(
                 return Err(refusal);
             }
             // A client that left needs no acceptance.
-            let _ = reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] }).await;
+            let _ = accept(session, entry).await;
             Ok(())
         }
         (taken, _) => taken,
     }
+}
+
+/// Accepts a message that is answered on the stream. Of one that is still to be decided there is not much to tell.
+async fn accept(session: &mut ServerSession, entry: &Entry) -> Result<(), Gone> {
+    let debug = debug::headers(entry);
+    let headers: Vec<_> = debug.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &headers }).await
 }
 
 /// Puts a refusal where the answer is awaited. False if nobody reads there any more; then the entry stays open.
@@ -273,9 +283,7 @@ async fn take_for(
         return Ok(());
     }
     let slot = mailbox.slot().ok_or(Refusal::CallsBusy)?;
-    reply::whole(session, Reply { status: 202, body: Bytes::new(), headers: &[] })
-        .await
-        .map_err(|Gone| Refusal::ClientGone)?;
+    accept(session, entry).await.map_err(|Gone| Refusal::ClientGone)?;
     entry.status = Some(202);
     let mailbox = Arc::clone(mailbox);
     let mut entry = entry.hand_over();

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
+use crate::auth::AuthError;
 use crate::auth::TokenError;
 use crate::call::EventId;
 use crate::clock;
@@ -35,6 +36,7 @@ use crate::upstream::Upstream;
 use crate::upstream::UpstreamError;
 
 use super::conversation::SESSION_HEADER;
+use super::debug;
 use super::decline::Declines;
 use super::exchange::Exchange;
 use super::exchange::Resume;
@@ -51,6 +53,8 @@ const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a server may ask for.
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Windows of time open and close with a minute.
+const MINUTE_MICROS: u64 = 60_000_000;
 /// How often a stream that is to end looks whether everything on it was answered.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// How long the end of an answer may follow the answer itself before the connection is given up.
@@ -87,8 +91,10 @@ pub(crate) struct Pump<'p> {
     pause: Duration,
     /// Whether a message came that may go on.
     has_said: bool,
-    /// When the caller's token ends, and with it a stream that stands.
+    /// When the caller's key or token ends, and with it a stream that stands.
     expires_at: Option<Instant>,
+    /// When windows of time may close, where the configuration has any.
+    minute_at: Option<Instant>,
     /// Tells when the configuration has changed, or when connections are no longer taken.
     changes: watch::Receiver<u64>,
     /// When the next comment is due.
@@ -125,6 +131,7 @@ impl<'p> Pump<'p> {
             pause: PAUSE,
             has_said: false,
             expires_at: expiry(exchange, kind),
+            minute_at: minute(exchange.active, kind),
             changes: exchange.runtime.changes(),
             comment_at: Instant::now() + KEEP_ALIVE,
             declines: Declines::default(),
@@ -195,7 +202,7 @@ impl<'p> Pump<'p> {
                 self.answer.as_mut(),
                 self.over_at.map_or(silent_until, |over_at| over_at.min(silent_until)),
                 keep_alive.filter(|_| exchange.client.is_begun()),
-                self.expires_at,
+                (self.expires_at, self.minute_at),
                 &mut self.changes,
                 self.mail.as_mut(),
             );
@@ -227,6 +234,11 @@ impl<'p> Pump<'p> {
                     self.ready.extend_from_slice(&events);
                     exchange.entry.answer.set_anyway(self.splitter.pending_bytes() + self.ready.len());
                 }
+                Next::Minute => {
+                    self.minute_at = minute(&self.active, self.kind);
+                    exchange.standing().check(&self.active)?;
+                }
+                Next::Expiry if exchange.principal.key.is_some() => return Err(Refusal::Key(AuthError::Expired)),
                 Next::Expiry => return Err(Refusal::Token(TokenError::Expired)),
                 Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
@@ -382,16 +394,11 @@ impl<'p> Pump<'p> {
 
     /// Decides the stream again if the configuration changed since it was last decided.
     fn decide_again(&mut self, exchange: &Exchange<'_>) -> Result<(), Refusal> {
-        if exchange.runtime.revision() == self.active.snapshot.revision {
-            return Ok(());
+        if let Some(active) = exchange.standing().check_again(self.active.snapshot.revision)? {
+            self.active = active;
+            self.minute_at = minute(&self.active, self.kind);
         }
-        self.active = exchange.runtime.active();
-        let call = exchange.permitted.call();
-        if self.active.snapshot.policy.still_permits(exchange.subject(), exchange.conversation.revision, call) {
-            Ok(())
-        } else {
-            Err(Refusal::Withdrawn)
-        }
+        Ok(())
     }
 
     /// Ends the stream: after its answer, or with an error in the answer's place.
@@ -445,7 +452,9 @@ impl<'p> Pump<'p> {
 
     async fn write_head(&mut self, exchange: &mut Exchange<'_>, negotiated: Option<Revision>) -> Result<(), Refusal> {
         let token = self.session_token(exchange, negotiated)?;
-        let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().collect();
+        let debug = debug::headers(exchange.entry);
+        let debug = debug.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers: Vec<_> = token.as_deref().map(|token| (SESSION_HEADER, token)).into_iter().chain(debug).collect();
         exchange.entry.status = Some(200);
         exchange.client.begin(&headers).await.map_err(|Gone| Refusal::ClientGone)
     }
@@ -475,10 +484,20 @@ enum Next {
     Change,
     Mail(Bytes),
     Expiry,
+    Minute,
     Quiet,
 }
 
-/// When the token ends of a caller whose stream stands. A call that began in time may be answered after it.
+/// When the next minute begins, for a stream that stands where the configuration has windows of time: they open and close with a
+/// minute. A call that began in time may be answered after it.
+fn minute(active: &Active, kind: StreamKind) -> Option<Instant> {
+    let is_bound = kind != StreamKind::Answer && active.snapshot.policy.has_times();
+    let left = MINUTE_MICROS - clock::now_micros() % MINUTE_MICROS;
+    // A little later, or the clock might still show the minute before.
+    is_bound.then(|| Instant::now() + Duration::from_micros(left) + LOOK)
+}
+
+/// When the key or token ends of a caller whose stream stands. A call that began in time may be answered after it.
 fn expiry(exchange: &Exchange<'_>, kind: StreamKind) -> Option<Instant> {
     let expires = exchange.principal.expires.filter(|_| kind != StreamKind::Answer)?;
     Some(Instant::now() + Duration::from_secs(expires.saturating_sub(clock::now_seconds())))
@@ -489,7 +508,7 @@ async fn next(
     answer: Option<&mut upstream::Answer>,
     silent_until: Instant,
     comment_at: Option<Instant>,
-    expires_at: Option<Instant>,
+    (expires_at, minute_at): (Option<Instant>, Option<Instant>),
     changes: &mut watch::Receiver<u64>,
     mail: Option<&mut mpsc::Receiver<Bytes>>,
 ) -> Next {
@@ -512,12 +531,13 @@ async fn next(
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     };
-    let (quiet, expiry) = (until(comment_at), until(expires_at));
+    let (quiet, expiry, minute) = (until(comment_at), until(expires_at), until(minute_at));
     tokio::select! {
         biased;
         // First, or who talks without a pause would outlive a permission. The sender lives as long as the process.
         Ok(()) = changes.changed() => Next::Change,
         () = expiry => Next::Expiry,
+        () = minute => Next::Minute,
         chunk = chunk => chunk,
         mail = mail => mail,
         () = quiet => Next::Quiet,

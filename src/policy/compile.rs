@@ -87,6 +87,7 @@ impl Policy {
             constraint_sets: HashMap::new(),
             patterns: Patterns::default(),
             uris: UriLists::default(),
+            has_times: false,
             previous,
             problems,
         };
@@ -99,11 +100,11 @@ impl Policy {
         let levels = compiler.levels(config, &groups);
         let keys = config.keys.iter();
         let keys = keys.map(|(name, key)| (name.as_str().into(), compiler.key(name, key, &levels, &groups))).collect();
-        let Compiler { index, servers, patterns, uris, .. } = compiler;
+        let Compiler { index, servers, patterns, uris, has_times, .. } = compiler;
         let intersects = config.policy.cascade == Cascade::Intersect;
         let scopes = Scopes::compile(config);
         let reports = Reports::compile(config, &levels.agents, problems);
-        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, reports }
+        Self { index, servers, keys, levels, intersects, patterns, uris, scopes, reports, has_times }
     }
 }
 
@@ -123,6 +124,8 @@ pub(super) struct Compiler<'c> {
     pub(super) constraint_sets: HashMap<String, Vec<Placed>>,
     pub(super) patterns: Patterns,
     uris: UriLists,
+    /// Whether a window of time was written anywhere.
+    has_times: bool,
     pub(super) previous: Option<&'c Policy>,
     pub(super) problems: &'c mut Problems,
 }
@@ -269,6 +272,7 @@ impl Compiler<'_> {
     /// The windows of the table at `at`.
     fn times(&mut self, windows: Option<&[String]>, at: &At) -> Option<Times> {
         let windows = windows?;
+        self.has_times = true;
         let times = Times::parse(windows).map_err(|index| {
             let help = "write days and hours in UTC: `Mon-Fri 08:00-18:00`; one over midnight as two";
             let text = windows.get(index).map(String::as_str).unwrap_or_default();

@@ -22,6 +22,7 @@ use crate::policy::level::Level;
 use crate::policy::level::Levels;
 use crate::policy::level::Speaker;
 use crate::policy::level::Team;
+use crate::policy::minting::Minting;
 use crate::policy::names::Names;
 use crate::policy::names::Noun;
 use crate::policy::reason::ReasonKind;
@@ -81,6 +82,7 @@ impl Compiler<'_> {
         let user = key.user.as_deref().and_then(|name| levels.users.get(name)).cloned();
         let agent = key.agent.as_deref().and_then(|name| levels.agents.get(name)).cloned();
         let is_lost = key.agent.is_some() && agent.is_none();
+        let known = &levels.agents;
         let levels = if is_lost {
             vec![Arc::new(Level::silent(Speaker::Key, at.clone()))]
         } else {
@@ -91,7 +93,15 @@ impl Compiler<'_> {
         // What is wrong with the list is reported where keys are compiled.
         let sources = key.allowed_sources.as_ref();
         let sources = sources.map(|list| Networks::compile(list, &at.key("allowed_sources"), &mut Problems::new()));
-        KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled }
+        let minting = Minting::compile(key, &at, self.problems).map(Box::new);
+        for (index, name) in key.children.agents.iter().flatten().enumerate() {
+            if !known.contains_key(name.as_str()) {
+                let at = at.key("children").key("agents").index(index);
+                let help = format!("add `[{}]`, or name a configured agent", At::entry("agents", name));
+                self.problems.error(&at, format!("there is no agent `{}`", bare(name)), help);
+            }
+        }
+        KeyRules { levels: levels.into(), agent, sources, names, at, disabled: key.disabled, minting }
     }
 
     fn level(

@@ -9,6 +9,7 @@
 //!    name; what the key may do is what this configuration says.
 //! 3. The method must be known towards a server in the call's revision, in the form it came in. A tool, resource or prompt must
 //!    pass the server's lists, then the agent's for the server; blocked beats allowed.
+//!    What asks about a task must pass them as the tool does that made it.
 //! 4. The arguments of a tool must pass every constraint of the agent's matrix.
 //! 5. A caller with a token must have the scopes of the server, and of the tool.
 //! 6. What is permitted may go out narrowed: without capabilities the server may not use, and without subscriptions to
@@ -25,6 +26,7 @@ mod grants;
 mod hash;
 mod level;
 mod listen;
+mod minting;
 mod names;
 mod path;
 mod pattern;
@@ -73,6 +75,7 @@ use crate::policy::scopes::Scopes;
 use crate::policy::uris::UriLists;
 use crate::policy::verdict::shown;
 use crate::policy::view::Access;
+use crate::policy::view::Child;
 use crate::principal::Report;
 use crate::principal::Subject;
 
@@ -80,6 +83,14 @@ pub use crate::mcp::capabilities::ClientRequest;
 pub use crate::policy::constraint::ArgumentDenial;
 pub use crate::policy::constraint::Mismatch;
 pub use crate::policy::level::Speaker;
+pub use crate::policy::minting::DEPTH_MAX;
+pub use crate::policy::minting::Minting;
+pub use crate::policy::minting::NotMinted;
+pub use crate::policy::minting::REVOKED_MAX;
+pub use crate::policy::minting::SECONDS_MAX;
+pub use crate::policy::minting::SERVERS_MAX;
+pub use crate::policy::minting::TOOLS_MAX;
+pub use crate::policy::minting::check_tool;
 pub use crate::policy::names::is_about;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
@@ -106,6 +117,7 @@ pub struct Policy {
     uris: UriLists,
     scopes: Scopes,
     reports: Reports,
+    has_times: bool,
 }
 
 impl Policy {
@@ -168,6 +180,11 @@ impl Policy {
             .collect()
     }
 
+    /// Whether any rule holds at some times only, so that what is permitted may change with the minute.
+    pub fn has_times(&self) -> bool {
+        self.has_times
+    }
+
     /// Whether the caller may reach a server at all.
     pub fn reaches(&self, subject: Subject<'_>, server: &str) -> bool {
         self.access(subject, subject.report, server).is_ok_and(|access| access.reach().is_ok())
@@ -201,12 +218,15 @@ impl Policy {
         if !call.opened.is_empty() && is_judged(message, &call.opened) {
             return Err(Denial::new(DenialKind::Contradiction, None));
         }
-        let reason = match judge_target(access, name, message) {
-            Some(judged) => judged?,
-            None => reach()?,
+        // To end a task may whoever reaches the server: that is never more than the tool could do.
+        let task_tool = call.task_tool.as_deref().filter(|_| name != "tasks/cancel");
+        let reason = match (judge_target(access, name, message), task_tool) {
+            (Some(judged), _) => judged?,
+            (None, Some(tool)) => access.judge(Listed::Tool(tool))?,
+            (None, None) => reach()?,
         };
         // After all else: who may not call a tool is not told which scope it has.
-        self.scopes.check(subject.principal, &call.server, call.tool())?;
+        self.scopes.check(subject.principal, &call.server, call.tool().or(task_tool))?;
         Ok((reason, narrowed(access, name, message)))
     }
 
@@ -225,6 +245,7 @@ impl Policy {
             return Err(Unreachable::Unknown);
         }
         let Caller { mut cascade, agent, who, own } = self.caller(subject)?;
+        let child = subject.principal.minted.as_deref().map(|minted| Child { minted, levels: &self.levels });
         let mut toolset = None;
         if let Some(name) = subject.toolset {
             let found = self.levels.toolsets.get(name).ok_or(Unreachable::Unknown)?;
@@ -238,12 +259,20 @@ impl Policy {
             let entry = entry.filter(|_| by == Restriction::AgentBlocked);
             return Err(Unreachable::KeptOut(by, entry.map_or_else(|| at.clone(), |entry| at.index(entry))));
         }
+        // Whoever has a part in it must be let in.
+        for link in child.iter().flat_map(|child| &child.minted.links) {
+            if let Some(by) = server.restrictions.keep_out(subject, Who { agent: Some(&link.agent), ..who }) {
+                return Err(Unreachable::KeptOut(by, server.at.key(by.key())));
+            }
+        }
         let matrix = agent.and_then(|agent| agent.matrices.get(&index));
-        if let Some((matrix, by)) = matrix.and_then(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
+        let reported = Reported::default();
+        let access = Access { cascade, index, server, toolset, matrix, reported, own, child };
+        if let Some((matrix, by)) = access.acting().find_map(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
             return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
         }
         let reported = if self.heeds_reports() { self.heed(subject, report, index)? } else { Default::default() };
-        Ok(Access { cascade, index, server, toolset, matrix, reported, own })
+        Ok(Access { reported, ..access })
     }
 
     /// The matrices of the agents that a caller says it is. They deny; what they allow is not asked for.
@@ -287,6 +316,9 @@ impl Policy {
                 // Asked when the key was shown; again here for streams that are older than this configuration.
                 if rules::is_outside(key.sources.as_ref(), subject) {
                     return Err(Unreachable::KeptOut(Restriction::Source, key.at.key("allowed_sources")));
+                }
+                if let Some(minted) = &principal.minted {
+                    self.check_minted(key, minted, subject.now)?;
                 }
                 let who = Who { user: key.names.0.as_deref(), agent: key.names.1.as_deref() };
                 let cascade = Cascade { levels: &key.levels, ..none };

@@ -91,12 +91,20 @@ impl Names {
     }
 }
 
-/// Whether an entry of a list of tools or prompts is about `name`.
+/// Whether an entry of a list of tools or prompts, as it is written, is about `name`: the same as being on a list of this one entry.
 pub fn is_about(entry: &str, name: &str) -> bool {
-    if entry.contains('*') { Glob::new(entry).matches(name) } else { entry == name }
+    let Some((prefix, rest)) = entry.split_once('*') else { return entry == name };
+    let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(mut rest) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else { return false };
+    for part in middle.split('*') {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    true
 }
 
-fn check(entry: &str, noun: Noun) -> Result<(), String> {
+/// What is wrong with an entry.
+pub(super) fn check(entry: &str, noun: Noun) -> Result<(), String> {
     if entry.is_empty() {
         return Err(format!("an empty name matches no {}", noun.word()));
     }
@@ -163,6 +171,7 @@ mod tests {
     use super::GLOBS_MAX;
     use super::Names;
     use super::Noun;
+    use super::is_about;
     use crate::config::problem::At;
     use crate::config::problem::Problems;
 
@@ -211,7 +220,7 @@ mod tests {
             ("get_user", "get_user ", false),
         ];
         for (entry, name, expected) in cases {
-            assert_eq!(matches(entry, name), expected, "{entry} {name}");
+            assert_eq!((matches(entry, name), is_about(entry, name)), (expected, expected), "{entry} {name}");
         }
     }
 

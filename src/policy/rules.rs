@@ -13,6 +13,7 @@ use crate::policy::constraint::Constraint;
 use crate::policy::hash::NameMap;
 use crate::policy::level::Bundle;
 use crate::policy::level::Level;
+use crate::policy::minting::Minting;
 use crate::policy::names::Names;
 use crate::policy::reason::Reason;
 use crate::policy::times::Times;
@@ -191,6 +192,8 @@ pub(super) struct KeyRules {
     pub(super) names: (Option<Arc<str>>, Option<Arc<str>>),
     /// Whether it is turned off.
     pub(super) disabled: bool,
+    /// What it may mint.
+    pub(super) minting: Option<Box<Minting>>,
 }
 
 /// One agent: its level and its matrices.

@@ -69,7 +69,7 @@ fn key(name: &str) -> Principal {
 
 fn call(server: &str, body: &str) -> Call {
     let message = Message::read(Bytes::copy_from_slice(body.as_bytes()), &Limits::default()).unwrap();
-    Call { server: server.into(), action: Action::Message(message), opened: Vec::new() }
+    Call { server: server.into(), action: Action::Message(message), opened: Vec::new(), task_tool: None }
 }
 
 /// The verdict's name and what a client is told, under [`CONFIG`].
@@ -101,7 +101,8 @@ fn every_kind_of_action_needs_the_server() {
     let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-    let end = |server: &str| Call { server: server.into(), action: Action::EndSession, opened: Vec::new() };
+    let end =
+        |server: &str| Call { server: server.into(), action: Action::EndSession, opened: Vec::new(), task_tool: None };
     for principal in [key("ci"), key("silent"), key("removed"), Principal::public()] {
         for server in ["db", "docs", "hidden", "nowhere"] {
             let expected = match (principal.key.as_deref(), server) {
@@ -191,7 +192,7 @@ fn without_substitutions_the_received_buffer_is_sent() {
     let permitted = permit(ping()).unwrap();
     let received = permitted.call().message().unwrap().body().clone();
     assert_eq!(permitted.body().unwrap().as_ptr(), received.as_ptr());
-    let end = Call { server: "db".into(), action: Action::EndSession, opened: Vec::new() };
+    let end = Call { server: "db".into(), action: Action::EndSession, opened: Vec::new(), task_tool: None };
     assert_eq!(permit(end).unwrap().body(), None);
 }
 
@@ -289,6 +290,7 @@ fn a_denial_shows_the_rule_but_neither_values_nor_what_cannot_be_seen() {
         server: format!("a\u{202e}\n{}", "x".repeat(500)).into(),
         action: Action::EndSession,
         opened: Vec::new(),
+        task_tool: None,
     };
     let shown = policy.decide(Subject::of(&key("ci")), Revision::V2025_11_25, call).unwrap_err().denial.to_string();
     assert!(shown.starts_with(r"there is no server `a\u{202e}\nxx") && shown.chars().count() < 200, "{shown}");

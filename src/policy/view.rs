@@ -14,7 +14,9 @@ use crate::mcp::uri::UriFlaw;
 use crate::policy::constraint::ArgumentDenial;
 use crate::policy::constraint::Failure;
 use crate::policy::level::Cascade;
+use crate::policy::level::Levels;
 use crate::policy::level::Question;
+use crate::policy::minting;
 use crate::policy::reason::Reason;
 use crate::policy::report::REPORTED_AGENTS_MAX;
 use crate::policy::rules::Exclusion;
@@ -28,6 +30,8 @@ use crate::policy::verdict::Denial;
 use crate::policy::verdict::DenialKind;
 use crate::policy::verdict::Whose;
 use crate::policy::verdict::shown;
+use crate::principal::Link;
+use crate::principal::Minted;
 
 /// What a caller sees of a server. Cheap to copy; nothing is looked up again but the tool.
 #[derive(Clone, Copy)]
@@ -50,6 +54,15 @@ pub(super) struct Access<'p> {
     pub(super) matrix: Option<&'p Matrix>,
     /// What holds for the agents that the caller says it is: for denials alone.
     pub(super) reported: [Option<&'p Matrix>; REPORTED_AGENTS_MAX],
+    /// What narrows it, if the caller's key was minted by another.
+    pub(super) child: Option<Child<'p>>,
+}
+
+/// What narrows the rules for a child: its links, and the matrices of the agents that they are for.
+#[derive(Clone, Copy)]
+pub(super) struct Child<'p> {
+    pub(super) minted: &'p Minted,
+    pub(super) levels: &'p Levels,
 }
 
 impl<'p> View<'p> {
@@ -89,18 +102,32 @@ impl<'p> View<'p> {
 }
 
 impl<'p> Access<'p> {
+    /// What holds for each agent that has a part in it, and for those that the caller says it is.
+    pub(super) fn matrices(self) -> impl Iterator<Item = &'p Matrix> {
+        self.acting().chain(self.reported.into_iter().map_while(|matrix| matrix))
+    }
+
+    /// What holds for each agent that has a part in it.
+    pub(super) fn acting(self) -> impl Iterator<Item = &'p Matrix> {
+        let links = self.child.into_iter().flat_map(|child| child.minted.links.iter().map(move |link| (child, link)));
+        let of_link = move |(child, link): (Child<'p>, &'p Link)| {
+            child.levels.agents.get(&*link.agent).and_then(|agent| agent.matrices.get(&self.index))
+        };
+        self.matrix.into_iter().chain(links.filter_map(of_link))
+    }
+
+    /// The rule that lets a child be minted: the place of what it is denied as a child.
+    fn minted_at(self) -> Option<At> {
+        self.own.map(|at| at.key("may_mint"))
+    }
+
     /// Whether `tool` may be called as `message` does, and the last rule that had a say.
     pub(super) fn judge_tool(self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let reason = self.judge(Listed::Tool(tool))?;
         for matrix in self.matrices() {
             judge_arguments(matrix, tool, message)?;
         }
-        Ok(self.matrix.map_or(reason, |matrix| &matrix.reason))
-    }
-
-    /// The matrix of the caller's agent, and those of the agents that it says it is.
-    pub(super) fn matrices(&self) -> impl Iterator<Item = &'p Matrix> + use<'p> {
-        self.matrix.into_iter().chain(self.reported.into_iter().map_while(|matrix| matrix))
+        Ok(self.acting().last().map_or(reason, |matrix| &matrix.reason))
     }
 
     /// Whether the resource at `uri` may be read, and the last rule that had a say.
@@ -131,6 +158,9 @@ impl<'p> Access<'p> {
     pub(super) fn reach(self) -> Result<&'p Arc<Reason>, Option<At>> {
         if let Some(toolset) = self.toolset.filter(|toolset| !toolset.bundle.has_any(self.index)) {
             return Err(Some(toolset.at.clone()));
+        }
+        if self.child.is_some_and(|child| !minting::leaves_any(child.minted, &self.server.name)) {
+            return Err(self.minted_at());
         }
         let reach = self.cascade.reach(self.index);
         reach.or_else(|denied| {
@@ -164,19 +194,22 @@ impl<'p> Access<'p> {
     }
 
     /// The denial of what is not granted.
-    fn not_granted(self, listed: Listed<'_>, by: Option<&'p Arc<Reason>>) -> Box<Denial> {
+    fn not_granted(self, listed: Listed<'_>, by: Option<At>) -> Box<Denial> {
         match self.reach() {
             Err(at) => self.out_of_reach(at),
             Ok(_) => {
                 let (about, what) = listed.shown();
-                Denial::new(DenialKind::NotGranted { what, about }, by.map(|reason| reason.at.clone()))
+                Denial::new(DenialKind::NotGranted { what, about }, by)
             }
         }
     }
 
     /// Whether something may be named, and the last rule that had a say.
     pub(super) fn judge(self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Box<Denial>> {
-        let grant = self.grant(listed).map_err(|by| self.not_granted(listed, by))?;
+        let grant = self.grant(listed).map_err(|by| self.not_granted(listed, by.map(|reason| reason.at.clone())))?;
+        if self.is_narrowed(listed) {
+            return Err(self.not_granted(listed, self.minted_at()));
+        }
         if let Some(toolset) = self.outside(listed) {
             let (about, what) = listed.shown();
             return Err(Denial::new(DenialKind::NotInToolset { what, about }, Some(toolset.at.clone())));
@@ -184,13 +217,19 @@ impl<'p> Access<'p> {
         if let Some((whose, table, exclusion)) = self.exclusion(listed) {
             return Err(exclusion.denial(listed, whose, table));
         }
-        let by_agent = self.matrix.and_then(|matrix| matrix.lists.reason(listed));
+        let by_agent = self.acting().filter_map(|matrix| matrix.lists.reason(listed)).last();
         Ok(by_agent.or(self.server.lists.reason(listed)).unwrap_or(grant))
     }
 
     /// The same as [`Access::judge`], without a reason.
     fn sees(self, listed: Listed<'_>) -> bool {
-        self.grant(listed).is_ok() && self.outside(listed).is_none() && self.exclusion(listed).is_none()
+        let is_granted = self.grant(listed).is_ok() && !self.is_narrowed(listed);
+        is_granted && self.outside(listed).is_none() && self.exclusion(listed).is_none()
+    }
+
+    /// Whether a child was left without it.
+    fn is_narrowed(self, listed: Listed<'_>) -> bool {
+        self.child.is_some_and(|child| !minting::leaves(child.minted, &self.server.name, listed))
     }
 
     /// The list that excludes something, if one does: the server's has the first word.

@@ -81,7 +81,7 @@ impl Quotas {
     pub fn of_caller(&self, principal: &Principal) -> Vec<Arc<Rule>> {
         let mut rules = Vec::new();
         if let Some(each) = &self.each_caller {
-            rules.push(Arc::new(each.of(Subject { level: Level::Caller, name: Arc::clone(&principal.id) })));
+            rules.push(Arc::new(each.of(Subject { level: Level::Caller, name: Arc::clone(principal.counted()) })));
         }
         let mut add =
             |table: &Rules, name: Option<&Arc<str>>| rules.extend(name.and_then(|name| table.get(name)).cloned());
@@ -93,7 +93,7 @@ impl Quotas {
             None => of_teams.for_each(|organisation| add(&self.organisations, Some(organisation))),
         }
         add(&self.users, principal.user.as_ref());
-        add(&self.agents, principal.agent.as_ref());
+        principal.agents().for_each(|agent| add(&self.agents, Some(agent)));
         rules.sort_by(|one, other| one.subject.cmp(&other.subject));
         rules.dedup_by(|one, other| one.subject == other.subject);
         rules

@@ -9,6 +9,7 @@ mod hub;
 mod ledger;
 mod mailbox;
 mod table;
+mod tasks;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -60,6 +61,7 @@ pub use crate::runtime::ledger::Unreadable;
 pub use crate::runtime::mailbox::Mailbox;
 pub use crate::runtime::table::Kept;
 pub use crate::runtime::table::Table;
+pub use crate::runtime::tasks::TaskTools;
 
 pub use crate::runtime::catalog::Catalog;
 
@@ -92,6 +94,8 @@ pub struct Runtime {
     pub delay: Arc<Delay>,
     /// Schemas of tools that repeat arguments in headers.
     pub catalog: Catalog,
+    /// Which tasks were made by which tools.
+    pub tasks: TaskTools,
     /// Streams of HTTP+SSE clients that are open on this node.
     pub mailboxes: Table<Mailbox>,
     /// Conversations of Streamable HTTP clients with servers of HTTP+SSE, which live on this node.
@@ -145,6 +149,7 @@ impl Runtime {
             buffers,
             delay: Arc::default(),
             catalog,
+            tasks: TaskTools::default(),
             mailboxes: Table::default(),
             hubs: Table::default(),
             ledger: Arc::default(),

@@ -8,6 +8,7 @@
 
 mod hmac;
 mod key;
+pub mod pack;
 #[cfg(test)]
 mod tests;
 

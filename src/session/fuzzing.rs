@@ -57,6 +57,7 @@ fn task(keyring: &Keyring, at: u8, flip: u8, id: &[u8]) {
         endpoint: 1,
         upstream_id: String::from_utf8_lossy(id).into_owned(),
         principal: "key:ci".into(),
+        tool: (flip & 1 == 1).then(|| "tool".into()),
     };
     let Ok(token) = session::seal_task(keyring, &task) else { return };
     assert_eq!(session::seal_task(keyring, &task).as_ref(), Ok(&token), "two tokens of one task");

@@ -34,6 +34,8 @@ pub const UPSTREAM_ID_BYTES_MAX: usize = 1_024;
 pub const PRINCIPAL_BYTES_MAX: usize = 1_024;
 /// Bytes of a server's name, and of a revision.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of the name of a tool whose task is given a token.
+pub const TOOL_BYTES_MAX: usize = 512;
 /// Bytes of a token; what is longer cannot be one of ours and is not even decoded.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
 /// How long a token opens after the session began, however much it is used: 30 days.

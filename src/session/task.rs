@@ -2,7 +2,8 @@
 //!
 //! The gateway keeps no tasks either: the id a client knows a task by is a sealed token that says which endpoint of
 //! which server, under which id the server knows the task, and whose it is. Servers repeat a task's id in many
-//! messages and clients compare them, so a task has one token for as long as the sealing key stays first.
+//! messages and clients compare them, so a task has one token for as long as the sealing key stays first, and
+//! it is known by which tool it was made.
 //!
 //! For the same reason no time is in it: a token that changed with the hour would be another task to its client.
 //! Nothing is lost by that. A token opens for its owner only, who proves to be the owner with each call, and how long
@@ -16,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::seal::Keyring;
 use crate::session::NAME_BYTES_MAX;
 use crate::session::PRINCIPAL_BYTES_MAX;
+use crate::session::TOOL_BYTES_MAX;
 use crate::session::UPSTREAM_ID_BYTES_MAX;
 use crate::session::Unsealable;
 use crate::session::codec::decode_task;
@@ -37,6 +39,8 @@ pub struct Task {
     pub upstream_id: String,
     /// Stable id of the caller whose task it is.
     pub principal: Arc<str>,
+    /// The tool that was called for it, where that is known.
+    pub tool: Option<Arc<str>>,
 }
 
 /// The token that stands for `task`, the same each time: base64url, so that it is a task id and a header value as it
@@ -53,7 +57,8 @@ pub fn seal_event(keyring: &Keyring, event: &Task) -> Result<String, Unsealable>
 fn seal_for(purpose: &[u8], keyring: &Keyring, task: &Task) -> Result<String, Unsealable> {
     let within = task.upstream_id.len() <= UPSTREAM_ID_BYTES_MAX
         && task.principal.len() <= PRINCIPAL_BYTES_MAX
-        && task.server.len() <= NAME_BYTES_MAX;
+        && task.server.len() <= NAME_BYTES_MAX
+        && task.tool.as_ref().is_none_or(|tool| tool.len() <= TOOL_BYTES_MAX);
     if !within {
         return Err(Unsealable::TooLong);
     }

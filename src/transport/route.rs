@@ -53,6 +53,8 @@ pub struct Routes {
     /// Names of servers by their aliases.
     aliases: HashMap<String, Arc<str>>,
     fixed: HashMap<String, (Arc<str>, Door)>,
+    /// Where keys are minted, if any may be.
+    keys: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +92,12 @@ impl Routes {
             config.servers.iter().filter_map(|(name, server)| Some((server.alias.clone()?, name.as_str().into())));
         let words = config.servers.iter().flat_map(|(name, server)| iter::once(name).chain(&server.alias));
         let words: HashSet<&str> = words.map(|name| workspaces::bare(name)).collect();
-        let mut routes =
-            Self { templates: templates.into_iter().collect(), aliases: aliases.collect(), fixed: HashMap::new() };
+        let mut routes = Self {
+            templates: templates.into_iter().collect(),
+            aliases: aliases.collect(),
+            fixed: HashMap::new(),
+            keys: keys(config, problems),
+        };
         for (path, server) in &config.routes.fixed {
             if !path.starts_with('/') || path == "/healthz" {
                 problems.error(
@@ -123,6 +129,11 @@ impl Routes {
         self.aliases.get(&name).map_or(Cow::Owned(name), |server| Cow::Borrowed(server))
     }
 
+    /// Whether keys are minted on `path`; no server is reached there then.
+    pub fn mints_at(&self, path: &str) -> bool {
+        self.keys.as_deref() == Some(path)
+    }
+
     /// A fixed path and its doors. A door never hides what is written in the file: another fixed path, or the path of
     /// a server that is called `sse`, say.
     fn fix(&mut self, path: &str, server: &str, words: &HashSet<&str>, config: &Config) {
@@ -141,6 +152,19 @@ impl Routes {
         }
         self.fixed.insert(path.to_owned(), (server, door));
     }
+}
+
+/// The path on which keys are minted; `None`: no key may.
+fn keys(config: &Config, problems: &mut Problems) -> Option<Box<str>> {
+    let (path, at) = (&config.routes.keys, At::root().key("routes").key("keys"));
+    let is_plain =
+        path.strip_prefix('/').is_some_and(|rest| !rest.is_empty() && !rest.contains(['{', '}', '%', '?', '#']));
+    if !is_plain || path == "/healthz" || path.starts_with("/.well-known/") {
+        problems.error(&at, format!("`{path}` cannot be the path of keys"), "write a path such as `/v1/mcp/keys`");
+    } else if config.routes.fixed.contains_key(path) {
+        problems.error(&at, format!("`{path}` leads to a server"), "choose another path for one of them");
+    }
+    config.keys.values().any(|key| key.may_mint).then(|| path.as_str().into())
 }
 
 /// The paths of HTTP+SSE that go with a path.

@@ -384,7 +384,7 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     upstream.on("tools/call stream", Reply::sse(vec![Event::progress(1), Event::result(json!({ "content": [] }))]));
     let key = gateway::make_key("ci");
     let config = format!(
-        "{}team = \"platform\"\nuser = \"ana\"\nagent = \"worker\"\n[teams.platform]\norganisation = \"example\"\n[organisations.example]\n[users.ana]\n[servers.a.mcp_server_cost_info]\ndefault_cost_per_query = 0.01\n[servers.a.tools.rare]\nlimits = {{ calls_per_day_max = 1 }}\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
+        "{}team = \"platform\"\nuser = \"ana\"\nagent = \"worker\"\nmay_mint = true\n[teams.platform]\norganisation = \"example\"\n[organisations.example]\n[users.ana]\n[servers.a.mcp_server_cost_info]\ndefault_cost_per_query = 0.01\n[servers.a.tools.rare]\nlimits = {{ calls_per_day_max = 1 }}\n[agents.worker.servers.a]\nblocked_tools = [\"never\"]\nargument_constraints.echo = [{{ arg = \"sql\", pattern = \"^S\" }}]\n",
         key.config(&upstream)
     );
     let mut gateway = Gateway::start(&config);
@@ -413,6 +413,10 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         gateway.post("/mcp/a", &[&owner, &session], &body).await;
     }
+    let asked = json!({ "agent": "worker", "mcp_servers": ["a"], "mcp_tool_permissions": { "a": ["echo"] } });
+    let minted = gateway.post("/v1/mcp/keys", &[&owner], &asked.to_string()).await.json();
+    let child = format!("X-API-Key: {}", minted["key"].as_str().unwrap());
+    gateway.post("/mcp/a", &[&child], CALL).await;
     for _ in 0..5 {
         gateway.post("/mcp/a", &["X-API-Key: wrong"], CALL).await;
         gateway.post("/mcp/a", &[&owner], "{").await;

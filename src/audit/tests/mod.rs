@@ -93,7 +93,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-const ALLOWED: Permission<'static> = Permission { reason: "allowed_tools", rule: None, sent: None };
+const ALLOWED: Permission<'static> = Permission { reason: "allowed_tools", rule: None, sent: None, minted: None };
 
 fn intent(log: &Log) -> Result<Receipt, Unavailable> {
     let request = Request { server: Some("files"), tool: Some("read"), ..Request::default() };

@@ -6,12 +6,28 @@ use super::*;
 use crate::config::model::Money;
 use crate::config::problem::At;
 use crate::mcp::revision::Revision;
+use crate::principal::Link;
+use crate::principal::Minted;
 use crate::principal::Principal;
 
 const TOKEN: &str = "upstream-session-token";
 
+/// A key that was minted with everything there is.
+fn minted() -> Minted {
+    let link = Link {
+        id: [1; 10],
+        agent: "agent_1".into(),
+        servers: Some(vec!["db".into()]),
+        tools: vec![("db".into(), vec!["execute_*".into()]), ("mail".into(), Vec::new())],
+    };
+    let parent = Arc::new(Principal::of_key("dev"));
+    Minted { parent, binding: [2; 16], links: vec![link], expires: 1_700_000_000 }
+}
+
 fn everything(log: &Log) {
+    let minted = minted();
     let principal = Principal {
+        minted: Some(Arc::new(minted.clone())),
         user: Some("ann".into()),
         teams: vec!["ops".into()],
         organisation: Some("acme".into()),
@@ -55,7 +71,7 @@ fn everything(log: &Log) {
         total: Some(8),
     };
     let sent = Some(Digested::of(b"sent"));
-    let permission = Permission { reason: "constraints_hold", rule: Some(&rule), sent };
+    let permission = Permission { reason: "constraints_hold", rule: Some(&rule), sent, minted: Some(&minted) };
     let receipt = wait(log.intent(&request, &permission, NOW)).unwrap();
     let outcome = Outcome {
         reason: Some("is_error"),
@@ -197,6 +213,11 @@ fn a_call_leaves_an_intent_and_a_result_that_refers_to_it() {
     assert_eq!(intent["prev"], "0".repeat(64));
     assert_eq!(intent["time"], "2023-11-14T22:13:20.000000Z");
     assert_eq!(intent["source"], "2001:db8::7");
+    let chain = serde_json::json!(["key:dev", "agent_1#01010101010101010101"]);
+    assert_eq!((&intent["chain"], &intent["minted"], &refused["chain"]), (&chain, &chain, &chain));
+    assert_eq!(intent["minted_until"], "2023-11-14T22:13:20.000000Z");
+    assert_eq!(intent["minted_servers"], serde_json::json!(["db"]));
+    assert_eq!(intent["minted_tools"], serde_json::json!(["db/execute_*", "mail/"]));
     assert_eq!(
         (&intent["via"], &intent["scheme"], &intent["tls"]),
         (&"192.0.2.1".into(), &"https".into(), &"1.3".into())

@@ -8,6 +8,8 @@ mod places;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::mcp::document::Kind;
@@ -39,6 +41,8 @@ pub struct Owned {
     pub id: String,
     /// The endpoint the task lives on.
     pub endpoint: u64,
+    /// The tool that was called for it, where that is known.
+    pub tool: Option<Arc<str>>,
 }
 
 /// A message of a client with its tokens opened.
@@ -51,6 +55,8 @@ pub struct Opened {
     /// The server's id of the task that a `tasks/..` request is about, for `Mcp-Name`. The answer is best given the
     /// very token that the client sent for it: sealed anew under a newer key it would look like another task.
     pub named: Option<String>,
+    /// The tool that this task was made by, where that is known.
+    pub tool: Option<Arc<str>>,
 }
 
 /// A request is about a task that its sender does not have: `-32602`, whatever the reason.
@@ -113,10 +119,11 @@ impl Opened {
     /// The task that the request is about.
     fn open_named(&mut self, message: &Message, open_one: &impl Fn(&str) -> Option<Owned>) -> Result<(), NotFound> {
         let value = message.params().and_then(|params| params.get("taskId")).ok_or(NotFound)?;
-        let Owned { id, endpoint } = value.text().and_then(open_one).ok_or(NotFound)?;
+        let Owned { id, endpoint, tool } = value.text().and_then(open_one).ok_or(NotFound)?;
         self.splices.push(Splice { span: value.span(), replacement: json_string(&id) });
         self.endpoint = Some(endpoint);
         self.named = Some(id);
+        self.tool = tool;
         Ok(())
     }
 
@@ -126,7 +133,7 @@ impl Opened {
         let filter = message.params().and_then(|params| params.get("notifications"));
         let Some(watched) = filter.and_then(|filter| filter.get("taskIds")) else { return };
         let mut ids = Vec::new();
-        for Owned { id, endpoint } in watched.items().take(TASK_IDS_MAX).filter_map(|item| open_one(item.text()?)) {
+        for Owned { id, endpoint, .. } in watched.items().take(TASK_IDS_MAX).filter_map(|item| open_one(item.text()?)) {
             if *self.endpoint.get_or_insert(endpoint) == endpoint {
                 ids.push(error::json_string(&id));
             }
@@ -139,7 +146,7 @@ impl Opened {
     fn open_related(&mut self, about: Value<'_>, open_one: &impl Fn(&str) -> Option<Owned>) {
         let related = about.get("_meta").and_then(|meta| meta.get(META_RELATED_TASK));
         let Some(value) = related.and_then(|related| related.get("taskId")) else { return };
-        let Some(Owned { id, endpoint }) = value.text().and_then(open_one) else { return };
+        let Some(Owned { id, endpoint, .. }) = value.text().and_then(open_one) else { return };
         if *self.endpoint.get_or_insert(endpoint) == endpoint {
             self.splices.push(Splice { span: value.span(), replacement: json_string(&id) });
         }

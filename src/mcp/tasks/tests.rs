@@ -34,7 +34,7 @@ fn sealed(revision: Revision, asked: Option<&str>, body: &str) -> Result<String,
 fn open_one(token: &str) -> Option<Owned> {
     let name = token.strip_prefix("token-")?;
     let endpoint = name.chars().last().and_then(|last| last.to_digit(10)).map_or(1, u64::from);
-    Some(Owned { id: format!("own-{name}"), endpoint })
+    Some(Owned { id: format!("own-{name}"), endpoint, tool: None })
 }
 
 fn opened(revision: Revision, body: &str) -> Result<(String, Option<u64>, Option<String>), NotFound> {
@@ -266,7 +266,7 @@ fn ids_of_any_text_are_escaped() {
     let splices = seal(&of_server(&body), Some("tasks/get"), MODERN, |_| Some(id.to_owned())).unwrap();
     let message = of_server(&spliced(&of_server(&body), &splices));
     assert_eq!(message.result().and_then(|result| result.get("taskId")?.text()), Some(id));
-    let owned = |_: &str| Some(Owned { id: id.to_owned(), endpoint: 1 });
+    let owned = |_: &str| Some(Owned { id: id.to_owned(), endpoint: 1, tool: None });
     for body in [
         request("tasks/get", r#"{"taskId":"t"}"#),
         request("subscriptions/listen", r#"{"notifications":{"taskIds":["t"]}}"#),

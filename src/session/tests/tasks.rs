@@ -21,6 +21,7 @@ use crate::session::NAME_BYTES_MAX;
 use crate::session::PRINCIPAL_BYTES_MAX;
 use crate::session::Session;
 use crate::session::TOKEN_BYTES_MAX;
+use crate::session::TOOL_BYTES_MAX;
 use crate::session::Task;
 use crate::session::UPSTREAM_ID_BYTES_MAX;
 use crate::session::Unsealable;
@@ -37,6 +38,7 @@ fn task() -> Task {
         endpoint: 0x0123_4567_89ab_cdef,
         upstream_id: "786512e2-9e0d-44bd-8f29-789f320fe840".into(),
         principal: "key:ci".into(),
+        tool: Some("create_issue".into()),
     }
 }
 
@@ -60,6 +62,8 @@ fn a_task_has_one_token_and_no_other_task_has_it() {
         Task { endpoint: 1, ..task() },
         Task { upstream_id: "786512e2".into(), ..task() },
         Task { principal: "key:c".into(), ..task() },
+        Task { tool: None, ..task() },
+        Task { tool: Some("create_issues".into()), ..task() },
         Task { upstream_id: format!("{}key", task().upstream_id), principal: ":ci".into(), ..task() },
     ] {
         let token = token_of(&other);
@@ -136,6 +140,7 @@ fn the_texts_of_a_task_have_limits_and_its_token_is_within_them() {
         endpoint: u64::MAX,
         upstream_id: "u".repeat(UPSTREAM_ID_BYTES_MAX),
         principal: "p".repeat(PRINCIPAL_BYTES_MAX).into(),
+        tool: Some("t".repeat(TOOL_BYTES_MAX).into()),
     };
     let token = token_of(&longest);
     assert!(token.len() <= TOKEN_BYTES_MAX);
@@ -146,6 +151,7 @@ fn the_texts_of_a_task_have_limits_and_its_token_is_within_them() {
         Task { server: more(&longest.server).into(), ..longest.clone() },
         Task { upstream_id: more(&longest.upstream_id), ..longest.clone() },
         Task { principal: more(&longest.principal).into(), ..longest.clone() },
+        Task { tool: Some("t".repeat(TOOL_BYTES_MAX + 1).into()), ..longest.clone() },
     ] {
         assert_eq!(seal_task(&ring(), &task), Err(Unsealable::TooLong));
     }
@@ -169,6 +175,11 @@ fn an_encoding_of_a_task_cut_or_extended_is_no_task() {
         assert_eq!(decode_task(&bytes[..length]), None, "length {length}");
     }
     assert_eq!(decode_task(&[bytes.as_slice(), &[0]].concat()), None);
+    assert_eq!(decode_task(&[&[3], &bytes[1..]].concat()), None);
+    assert_eq!(decode_task(&[&[1], &bytes[1..]].concat()), None, "the older version has no tool");
+    let older = Task { tool: None, ..task() };
+    let bytes = encode_task(&older);
+    assert_eq!((bytes[0], decode_task(&bytes)), (1, Some(older)), "what was sealed before opens");
     assert_eq!(decode_task(&[&[2], &bytes[1..]].concat()), None);
 }
 
@@ -183,7 +194,9 @@ fn to_client(body: &str, asked: Option<&str>, revision: Revision, principal: &st
 /// What the server gets for a message of the client `key:ci`.
 fn to_server(body: &str, revision: Revision) -> Result<String, tasks::NotFound> {
     let message = Message::read(Bytes::copy_from_slice(body.as_bytes()), &Limits::default()).unwrap();
-    let open_one = |token: &str| opened(token).map(|task| Owned { id: task.upstream_id, endpoint: task.endpoint });
+    let open_one = |token: &str| {
+        opened(token).map(|task| Owned { id: task.upstream_id, endpoint: task.endpoint, tool: task.tool })
+    };
     tasks::open(&message, revision, open_one).map(|opened| spliced(&message, &opened.splices))
 }
 

@@ -183,7 +183,7 @@ fn plans(server: Server) -> Plans {
 
 fn permit(action: Action) -> Permitted {
     let policy = Policy::compile(&config(server("http://127.0.0.1:1/")), &mut Problems::new());
-    let call = Call { server: "x".into(), action, opened: Vec::new() };
+    let call = Call { server: "x".into(), action, opened: Vec::new(), task_tool: None };
     policy
         .decide(Subject::of(&Principal::public()), Revision::V2025_11_25, call)
         .map_err(|denied| denied.denial)

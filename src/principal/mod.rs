@@ -1,16 +1,30 @@
 //! Who calls?
 
+mod minted;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use crate::principal::minted::BINDING_BYTES;
+pub use crate::principal::minted::Binding;
+pub use crate::principal::minted::ChildId;
+pub use crate::principal::minted::ID_BYTES;
+pub use crate::principal::minted::Left;
+pub use crate::principal::minted::LeftTools;
+pub use crate::principal::minted::Link;
+pub use crate::principal::minted::Minted;
+pub use crate::principal::minted::id_of;
+pub use crate::principal::minted::id_text;
 
 /// An authenticated caller, or the one caller of public servers who showed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Principal {
-    /// Stable identity: `key:NAME`, `oauth:ISSUER:SUBJECT`, or `public`. Sessions are bound to it, so that rotating a key does not cut them.
+    /// Stable identity: `key:NAME`, `key:NAME>AGENT#ID` for a key that it minted, `oauth:ISSUER:SUBJECT`, or `public`. Sessions are bound to
+    /// it, so that rotating a key does not cut them.
     pub id: Arc<str>,
     /// The workspace the caller is in; `None`: `default`. The names below say it too, as the configuration does.
     pub workspace: Option<Arc<str>>,
-    /// Name of the key that was presented; `None` for the public caller.
+    /// Name of the key that was presented, or that what was presented stands on; `None` for the public caller.
     pub key: Option<Arc<str>>,
     /// Whether a client's certificate stands for the key, which itself was not shown.
     pub by_certificate: bool,
@@ -26,6 +40,10 @@ pub struct Principal {
     pub scopes: Vec<Arc<str>>,
     /// When the caller's key, token or certificate ends: seconds since 1970.
     pub expires: Option<u64>,
+    /// What the caller's key is, if another key minted it.
+    pub minted: Option<Arc<Minted>>,
+    /// Whether the caller may ask what it was taken for and what decided.
+    pub debug_headers: bool,
 }
 
 impl Principal {
@@ -45,9 +63,44 @@ impl Principal {
         Self { id: format!("oauth:{issuer}:{subject}").into(), ..Self::default() }
     }
 
-    /// What the caller showed, in the words of records: `key`, `certificate`, `token` or `none`.
+    /// The caller who holds a key that another one minted. It belongs to whom that one belongs to; who it is itself is the last link's
+    /// agent.
+    pub fn of_child(minted: Minted) -> Self {
+        let parent = Arc::clone(&minted.parent);
+        let name = minted.last().map(Link::name).unwrap_or_default();
+        Self {
+            id: format!("{}>{name}", parent.id).into(),
+            workspace: parent.workspace.clone(),
+            key: parent.key.clone(),
+            by_certificate: false,
+            teams: parent.teams.clone(),
+            organisation: parent.organisation.clone(),
+            user: parent.user.clone(),
+            agent: minted.last().map(|link| Arc::clone(&link.agent)),
+            scopes: Vec::new(),
+            expires: Some(minted.expires),
+            minted: Some(Arc::new(minted)),
+            debug_headers: false,
+        }
+    }
+
+    /// Under whose id use counts: a child uses what is its parent's.
+    pub fn counted(&self) -> &Arc<str> {
+        self.minted.as_ref().map_or(&self.id, |minted| &minted.parent.id)
+    }
+
+    /// Every agent that has a part in what the caller does: itself, and whoever invoked it.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<str>> {
+        let minted = self.minted.as_deref().into_iter();
+        let before =
+            minted.flat_map(|minted| minted.parent.agent.iter().chain(minted.links.iter().map(|link| &link.agent)));
+        before.chain(self.agent.iter().filter(|_| self.minted.is_none()))
+    }
+
+    /// What the caller showed, in the words of records: `key`, `child_key`, `certificate`, `token` or `none`.
     pub fn credential(&self) -> &'static str {
         match self.key {
+            Some(_) if self.minted.is_some() => "child_key",
             Some(_) if self.by_certificate => "certificate",
             Some(_) => "key",
             None if self.is_public() => "none",
