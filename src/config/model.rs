@@ -217,7 +217,8 @@ pub struct Audit {
     /// Name of the log, by which checkpoints say what they are of: printable ASCII without spaces and `+`, like
     /// `gateway-1.example/audit`. Absent: one that follows from the key. Changing it needs a restart.
     pub origin: Option<String>,
-    /// Whether the gateway keeps an index beside the record, for `portcullis logs`. Changing it needs a restart.
+    /// Whether the gateway keeps an index beside the record as it goes, for `portcullis logs`; else that makes it when it is asked.
+    /// Changing it needs a restart.
     pub index: bool,
 }
 
@@ -231,7 +232,7 @@ impl Default for Audit {
             retention_bytes_max: None,
             key_file: None,
             origin: None,
-            index: true,
+            index: false,
         }
     }
 }

@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
@@ -19,6 +21,9 @@ const APPLICATION_ID: i32 = 0x506f_7274;
 const FORM: i32 = 1;
 /// How long is waited for another connection to the same file.
 const BUSY: Duration = Duration::from_secs(5);
+/// Within how long whoever makes a file has made it, and how often that is looked at.
+const MADE_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Statements that are kept prepared.
 const STATEMENTS_MAX: usize = 64;
 
@@ -69,8 +74,23 @@ pub(super) fn give_to_owner(path: &Path, directory: &Path) {
     }
 }
 
-/// Opens a file to ask it, beside whoever writes to it.
+/// Opens a file to ask it, beside whoever writes to it. One that is being made is waited for.
 pub(super) fn look(path: &Path) -> Result<Connection, SearchError> {
+    let begun = Instant::now();
+    loop {
+        match try_look(path) {
+            Ok(Some(connection)) => return Ok(connection),
+            Ok(None) | Err(SearchError::Sqlite { .. }) if path.exists() && begun.elapsed() < MADE_WITHIN => {
+                thread::sleep(PAUSE);
+            }
+            Ok(None) => return Err(SearchError::Damaged { path: path.to_owned() }),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The same at once; `None`: there is nothing in it yet.
+fn try_look(path: &Path) -> Result<Option<Connection>, SearchError> {
     let failed = |error| SearchError::sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -79,7 +99,8 @@ pub(super) fn look(path: &Path) -> Result<Connection, SearchError> {
     connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384").map_err(failed)?;
     let head = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
     match (head("PRAGMA application_id")?, head("PRAGMA user_version")?) {
-        (APPLICATION_ID, FORM) => Ok(connection),
+        (APPLICATION_ID, FORM) => Ok(Some(connection)),
+        (0, 0) => Ok(None),
         _ => Err(SearchError::Damaged { path: path.to_owned() }),
     }
 }

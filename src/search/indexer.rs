@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How long after something went wrong it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is seen whether files were removed.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The thread. It ends with this value, which waits for the step it is at.
 pub struct Indexer {

@@ -92,7 +92,8 @@ impl Stage {
         let collector = Collector::start().await;
         let access = gateway::fresh_directory().join("access.log");
         let log = format!("[log]\naccess = \"{}\"\n", access.display());
-        let setup = collector.told_by(gateway::setup(&(log + &config(upstream.address(), &keys))));
+        let setup =
+            collector.told_by(gateway::setup(&(log + &config(upstream.address(), &keys)))).audit("index = true");
         let gateway = setup.variable("PORTCULLIS_TEST_CANARY", ENV).variable("RUST_LOG", "trace").start();
         upstream.on("initialize", {
             let result = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "s", "version": "1" } });
@@ -304,14 +305,14 @@ async fn no_secret_of_either_side_ever_reaches_the_other_or_is_kept() {
         (0, "DEBUG"),
         (1, "argument_mismatch"),
         (1, "key_unknown"),
-        (2, "portcullis_"),
-        (3, "argument_mismatch"),
-        (3, "key_unknown"),
+        (3, "portcullis_"),
+        (4, "argument_mismatch"),
+        (4, "key_unknown"),
     ] {
         assert!(kept[place].1.contains(expected), "{} holds `{expected}`:\n{}", kept[place].0, kept[place].1);
     }
     #[cfg(feature = "otlp")]
-    assert!(kept[4].1.contains("argument_mismatch") && kept[4].1.contains("tools/call echo"), "{}", kept[4].1);
+    assert!(kept[5].1.contains("argument_mismatch") && kept[5].1.contains("tools/call echo"), "{}", kept[5].1);
     for (place, text) in &kept {
         has_none(place, text, OF_THE_UPSTREAM.into_iter().chain(of_clients()).chain([ARGUMENT, RESULT]));
     }

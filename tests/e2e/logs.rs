@@ -48,8 +48,9 @@ async fn calls_appear_while_they_are_made_and_are_found_afterwards() {
     let key = gateway::make_key("ci");
     let config = key
         .config(&upstream)
-        .replace("[keys.ci]", "blocked_tools = [\"drop_*\"]\n[keys.ci]\nuser = \"ann@Example.com\"");
-    let mut gateway = Gateway::start(&config);
+        .replace("[keys.ci]", "blocked_tools = [\"drop_*\"]\n[keys.ci]\nuser = \"ann@Example.com\"")
+        + "[users.\"ann@Example.com\"]\n";
+    let mut gateway = gateway::setup(&config).audit("index = true").start();
     let config = config_of(&gateway);
     assert_eq!(call(&gateway, &key, "before").await, 200);
     let mut follow = Command::new(gateway::binary());
@@ -111,7 +112,7 @@ async fn calls_appear_while_they_are_made_and_are_found_afterwards() {
 async fn a_gateway_that_keeps_no_index_leaves_it_to_who_asks() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
-    let gateway = gateway::setup(&key.config(&upstream)).audit("index = false").start();
+    let gateway = Gateway::start(&key.config(&upstream));
     assert_eq!(call(&gateway, &key, "one").await, 200);
     gateway.wait_for_records("result", 1);
     assert!(!gateway.directory.join("audit/index").exists());
@@ -125,7 +126,7 @@ async fn a_gateway_that_keeps_no_index_leaves_it_to_who_asks() {
 async fn an_index_that_goes_beside_a_running_gateway_comes_back() {
     let upstream = Upstream::start().await;
     let key = gateway::make_key("ci");
-    let gateway = Gateway::start(&key.config(&upstream));
+    let gateway = gateway::setup(&key.config(&upstream)).audit("index = true").start();
     assert_eq!(call(&gateway, &key, "one").await, 200);
     let config = config_of(&gateway);
     assert_eq!(tools(&["--config", &config]), ["one"]);

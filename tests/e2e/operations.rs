@@ -258,6 +258,7 @@ fn the_admin_listener_can_be_a_unix_socket() {
             &directory.join("log"),
         );
         gateway::wait_until("it serves", || std::net::TcpStream::connect(data).is_ok());
+        gateway::wait_until("its admin listener does", || UnixStream::connect(&socket).is_ok());
         process
     };
     let process = start();

@@ -457,6 +457,8 @@ async fn every_field_and_word_on_record_is_documented_and_every_documented_field
     let rare = ["error", "lost_intents", "lost_results", "lost_refusals", "unavailable_us"];
     // Those of proxies, of TLS and of reported agents are seen in `e2e::proxied`, `e2e::tls` and `e2e::identities`.
     let certificate = ["client_cert_subject", "client_cert_names", "client_cert_sha256"];
+    // Those of retention are seen in `e2e::evidence`.
+    let rare = [&rare[..], &["last_seq", "leaves", "removed_bytes"]].concat();
     // Those of a candidate are seen in `e2e::past`.
     let candidate = ["shadow_decision", "shadow_reason", "shadow_rule"];
     let elsewhere = [&["via", "scheme", "tls", "reported_agent"], &certificate[..], &candidate[..]].concat();

@@ -316,7 +316,6 @@ fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> 
         [audit]
         directory = "{at}/audit"
         segment_bytes_max = 1073741824
-        index = false
         [state]
         directory = "{at}/state"
         [servers.database]
