@@ -29,8 +29,9 @@ use crate::mark::guard_mark;
 const WARM_UPS: usize = 60;
 /// Requests that count.
 const REQUESTS: usize = 200;
-/// After the last byte of an answer the gateway still puts its result on record.
-const SETTLED: Duration = Duration::from_millis(100);
+/// After the last byte of an answer the gateway still puts its result on record, and signs the record, which it does every half
+/// second: all of that is to be counted with the requests it belongs to, however slowly it goes here.
+const SETTLED: Duration = Duration::from_millis(2_000);
 /// How long a child may take to start, or to mark a place.
 const PATIENCE: Duration = Duration::from_secs(120);
 
