@@ -84,7 +84,7 @@ mod tests {
         let expected = serde_json::json!({
             "time": "1970-01-01T00:00:01.000000Z", "trace_id": TRACE, "revision": "2025-06-18", "era": "legacy",
             "session": "043a718774c572bd", "server": "a", "tool": "x", "decision": "allowed", "intent": 7,
-            "outcome": "tool_error", "status": 200, "attempts": 0, "phases_us": { "total": 9 },
+            "outcome": "tool_error", "status": 200, "attempts": 0, "phases_us": { "total": 9 }, "workspace": "default",
         });
         assert_eq!(told, expected);
     }

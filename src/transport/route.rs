@@ -334,7 +334,9 @@ mod tests {
         config.servers.insert("github".to_owned(), server);
         let routes = Routes::compile(&config, &mut Problems::new());
         for path in ["/mcp/gh", "/mcp/github", "/gh/mcp/sse", "/acme/gh/events"] {
-            assert_eq!(routes.find(path).map(|route| route.word), Some("github"), "{path}");
+            let word = routes.find(path).unwrap().word.to_owned();
+            assert_eq!(routes.server(None, &word), "github", "{path}");
+            assert_ne!(routes.server(Some("acme"), &word), "github", "{path}: of no other workspace");
         }
     }
 
