@@ -32,8 +32,11 @@ impl Policy {
         if config.auth.issuers.is_empty() {
             search.levels();
             if !config.toolsets.values().any(|toolset| toolset.open) {
-                search.matrices();
                 search.keys();
+                // A child that a key mints may be of any agent.
+                if !config.keys.values().any(|key| key.may_mint) {
+                    search.matrices();
+                }
             }
         }
     }
