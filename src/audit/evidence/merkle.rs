@@ -143,24 +143,10 @@ pub(super) fn includes(leaf: &Hash, index: u64, size: u64, path: &[Hash], root: 
     if index >= size {
         return false;
     }
-    let (mut position, mut last, mut hash) = (index, size - 1, *leaf);
-    for sibling in path {
-        if last == 0 {
-            return false;
-        }
-        if position & 1 == 1 || position == last {
-            hash = node_hash(sibling, &hash);
-            while position & 1 == 0 && position != 0 {
-                position >>= 1;
-                last >>= 1;
-            }
-        } else {
-            hash = node_hash(&hash, sibling);
-        }
-        position >>= 1;
-        last >>= 1;
-    }
-    last == 0 && hash == *root
+    let mut hash = *leaf;
+    climb(index, size - 1, path, |sibling, is_left| {
+        hash = if is_left { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) };
+    }) && hash == *root
 }
 
 /// Whether `path` proves that the tree of `size` leaves with root `root` begins with all of that of `old` leaves.
@@ -171,31 +157,42 @@ pub(super) fn continues(old: u64, old_root: &Hash, size: u64, root: &Hash, path:
     if old == 0 || old > size {
         return false;
     }
-    let mut path = path.iter();
     // A complete old tree is a node of the new one, and is not repeated in the proof.
-    let first = if old.is_power_of_two() { Some(old_root) } else { path.next() };
-    let Some(first) = first else { return false };
+    let (first, path) = match path.split_first() {
+        _ if old.is_power_of_two() => (old_root, path),
+        Some((first, path)) => (first, path),
+        None => return false,
+    };
     let shift = (old - 1).trailing_ones();
-    let (mut position, mut last) = ((old - 1) >> shift, (size - 1) >> shift);
     let (mut old_hash, mut hash) = (*first, *first);
-    for sibling in path {
+    climb((old - 1) >> shift, (size - 1) >> shift, path, |sibling, is_left| {
+        if is_left {
+            old_hash = node_hash(sibling, &old_hash);
+            hash = node_hash(sibling, &hash);
+        } else {
+            hash = node_hash(&hash, sibling);
+        }
+    }) && old_hash == *old_root
+        && hash == *root
+}
+
+/// Goes from a node up to the root, and shows each sibling on the way and whether it stands on the left. `position` is the
+/// node's among those of its height, `last` that of the last of them. Whether the siblings lead to the root, and no further.
+fn climb(mut position: u64, mut last: u64, siblings: &[Hash], mut join: impl FnMut(&Hash, bool)) -> bool {
+    for sibling in siblings {
         if last == 0 {
             return false;
         }
-        if position & 1 == 1 || position == last {
-            old_hash = node_hash(sibling, &old_hash);
-            hash = node_hash(sibling, &hash);
-            while position & 1 == 0 && position != 0 {
-                position >>= 1;
-                last >>= 1;
-            }
-        } else {
-            hash = node_hash(&hash, sibling);
+        let is_left = position & 1 == 1 || position == last;
+        join(sibling, is_left);
+        while is_left && position & 1 == 0 && position != 0 {
+            position >>= 1;
+            last >>= 1;
         }
         position >>= 1;
         last >>= 1;
     }
-    last == 0 && old_hash == *old_root && hash == *root
+    last == 0
 }
 
 /// Leaves of the left half of a tree of `size` leaves, of which there are at least two.
