@@ -236,10 +236,7 @@ impl<'r> Rules<'r> {
 }
 
 fn text(loaded: &Loaded, read: &Read, unused: &[Unused], seen: &Seen) -> String {
-    let mut text = format!("{} recorded decisions", read.decisions);
-    if let (Some(first), Some(last)) = (&read.first, &read.last) {
-        text.push_str(&format!(", {first} to {last}"));
-    }
+    let mut text = read.title();
     text.push_str(&format!("\n\n{} rules no call came to:", unused.len()));
     for Unused { what, at, text: entry } in unused {
         let entry = if entry.is_empty() { String::new() } else { format!(" `{entry}`") };

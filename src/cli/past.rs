@@ -4,10 +4,6 @@
 //! depends on them is told apart instead of guessed.
 
 use std::borrow::Cow;
-use std::fs;
-use std::fs::File;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -16,6 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::audit::evidence::Reader;
 use crate::auth;
 use crate::call::Action;
 use crate::call::Call;
@@ -173,61 +170,51 @@ impl Part {
         let directory = self.records.as_deref().unwrap_or(Path::new(&loaded.config.audit.directory));
         let (since, until) = (seconds(self.since.as_deref())?, seconds(self.until.as_deref())?);
         let mut read = Read::default();
-        for segment in segments(directory)? {
-            let unreadable = |error| Failure::new(format!("{} cannot be read: {error}", segment.display()));
-            let mut lines = BufReader::with_capacity(1 << 20, File::open(&segment).map_err(unreadable)?);
-            let (mut bytes, mut number) = (Vec::new(), 0_u64);
-            loop {
-                bytes.clear();
-                lines.read_until(b'\n', &mut bytes).map_err(unreadable)?;
-                if !bytes.ends_with(b"\n") {
-                    break;
-                }
-                number += 1;
-                let no_record = |error| Failure::new(format!("{}:{number} is no record: {error}", segment.display()));
-                let line: Line<'_> = serde_json::from_slice(&bytes).map_err(no_record)?;
-                if !matches!(&*line.kind, "intent" | "refused") {
-                    read.others += 1;
-                    continue;
-                }
-                let at = clock::seconds_of(&line.time).unwrap_or(0);
-                if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
-                    continue;
-                }
-                let is_policys = line.reason.as_deref().is_none_or(|reason| NAMES.contains(&reason));
-                if !is_policys {
-                    read.others += 1;
-                    continue;
-                }
-                let Some(decided) = line.decide_again(loaded, snapshot, at) else {
-                    read.unclear += 1;
-                    continue;
-                };
-                read.decisions += 1;
-                read.last = Some(line.time.to_string());
-                read.first.get_or_insert_with(|| line.time.to_string());
-                visit(&decided);
+        let unreadable = |error| Failure::new(format!("the record {} cannot be read: {error}", directory.display()));
+        let (mut lines, mut number) = (Reader::from_start(directory), 0_u64);
+        while let Some(bytes) = lines.next_line().map_err(unreadable)? {
+            number += 1;
+            let no_record =
+                |error| Failure::new(format!("line {number} of the record {} is none: {error}", directory.display()));
+            let line: Line<'_> = serde_json::from_slice(&bytes).map_err(no_record)?;
+            if !matches!(&*line.kind, "intent" | "refused") {
+                read.others += 1;
+                continue;
             }
+            let at = clock::seconds_of(&line.time).unwrap_or(0);
+            if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
+                continue;
+            }
+            let is_policys = line.reason.as_deref().is_none_or(|reason| NAMES.contains(&reason));
+            if !is_policys {
+                read.others += 1;
+                continue;
+            }
+            let Some(decided) = line.decide_again(loaded, snapshot, at) else {
+                read.unclear += 1;
+                continue;
+            };
+            read.decisions += 1;
+            read.last = Some(line.time.to_string());
+            read.first.get_or_insert_with(|| line.time.to_string());
+            visit(&decided);
+        }
+        if number == 0 {
+            return Err(Failure::new(format!("{} holds no records (*.jsonl)", directory.display())));
         }
         Ok(read)
     }
 }
 
-/// The segments of a record, in order.
-fn segments(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |error| Failure::new(format!("the record {} cannot be read: {error}", directory.display()));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            found.push(path);
+impl Read {
+    /// How many decisions there were, and from when to when, as the first line of a report.
+    pub(super) fn title(&self) -> String {
+        let mut title = format!("{} recorded decisions", self.decisions);
+        if let (Some(first), Some(last)) = (&self.first, &self.last) {
+            title.push_str(&format!(", {first} to {last}"));
         }
+        title
     }
-    if found.is_empty() {
-        return Err(Failure::new(format!("{} holds no records (*.jsonl)", directory.display())));
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {

@@ -104,11 +104,8 @@ impl Replayed {
     }
 
     fn text(&self, loaded: &Loaded) -> String {
-        let Read { decisions, others, unclear, first, last } = &self.read;
-        let mut text = format!("{decisions} recorded decisions");
-        if let (Some(first), Some(last)) = (first, last) {
-            text.push_str(&format!(", {first} to {last}"));
-        }
+        let Read { others, unclear, .. } = &self.read;
+        let mut text = self.read.title();
         text.push_str(&format!(
             "\n{:>8} would be decided alike\n{:>8} so, as far as arguments and scopes allow, which are not on record\n{:>8} would be refused\n{:>8} would be permitted",
             self.alike, self.depends, self.refused, self.permitted
