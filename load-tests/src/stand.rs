@@ -3,6 +3,7 @@
 //! A gateway with a key and a configuration that can be changed, upstreams that can be ended and started again, all on
 //! loopback and all processes of their own, so that what each holds can be told apart.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -12,8 +13,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitStatus;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -60,21 +61,24 @@ pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// Addresses that were given.
-static GIVEN: AtomicU64 = AtomicU64::new(0);
+/// Ports that were given: nobody need listen there yet when the next is asked for.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A loopback address that nobody listens on, of a port that the system gives to no outgoing connection, so that a server
-/// can come back to it.
+/// can come back to it. This process is given none twice.
 ///
 /// # Errors
 /// When there is none.
 pub fn lasting_address() -> io::Result<SocketAddr> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = range.split_ascii_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768_u64);
-    // Each is given once: nobody listens there yet when the next is asked for.
-    let mut chance = Chance::new(u64::from(std::process::id()), GIVEN.fetch_add(1, Relaxed));
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chance = Chance::new(u64::from(std::process::id()), given.len() as u64);
     for _ in 0..200 {
         let port = u16::try_from(chance.between(10_000, first.clamp(10_002, 60_000) - 1)).unwrap_or(10_000);
+        if !given.insert(port) {
+            continue;
+        }
         if let Ok(listener) = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
             return listener.local_addr();
         }
@@ -348,5 +352,16 @@ impl Upstream {
             Ok(200) => Ok(()),
             other => Err(io::Error::other(format!("the upstream does not take the fault `{how}`: {other:?}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_once_though_nobody_listens_there_yet() {
+        let given: BTreeSet<_> = (0..1_000).map(|_| lasting_address().unwrap()).collect();
+        assert_eq!(given.len(), 1_000);
     }
 }
