@@ -30,6 +30,7 @@ pub use crate::audit::evidence::notary::CHECKPOINT_RECORDS_MAX;
 pub(super) use crate::audit::evidence::notary::Notary;
 #[cfg(test)]
 pub(super) use crate::audit::evidence::notary::ROUND_RECORDS_MAX;
+pub(super) use crate::audit::evidence::notary::SignedTo;
 pub use crate::audit::evidence::notary::Signing;
 pub use crate::audit::evidence::notary::SigningError;
 pub use crate::audit::evidence::note::BadNote;
@@ -50,6 +51,8 @@ pub use crate::audit::evidence::verify::Fault;
 pub use crate::audit::evidence::verify::Known;
 pub use crate::audit::evidence::verify::Report;
 pub use crate::audit::evidence::verify::verify;
+pub use crate::audit::evidence::verify::verify_allowing;
 pub use crate::audit::evidence::walk::Verified;
+pub use crate::audit::evidence::walk::removed;
 pub(super) use crate::audit::evidence::walk::start;
 pub use crate::audit::evidence::walk::verify_chain;

@@ -6,6 +6,8 @@ use super::signed::Signed;
 use super::signed::refuse;
 use super::*;
 use crate::audit::evidence::CHECKPOINT_RECORDS_MAX;
+use crate::audit::evidence::Fault;
+use crate::audit::evidence::Report;
 
 /// Adds records that nothing signs.
 fn invent(signed: &Signed, records: usize) {
@@ -60,7 +62,9 @@ fn a_line_that_nothing_signs_is_judged_alike() {
         ("half a character", &|seq, prev| good(seq, prev).replace("Z\"", "Z\",\"x\":\"\\ud800\"")),
         ("upper case", &|seq, prev| good(seq, &prev.to_uppercase().replace("0", "A"))),
         ("a number too large", &|seq, prev| good(seq, prev).replace("\"seq\":6", "\"seq\":18446744073709551622")),
-        ("other order", &|seq, prev| format!("{{\"prev\":\"{prev}\",\"seq\":{seq},\"kind\":\"refused\",\"time\":\"{TIME}\"}}")),
+        ("other order", &|seq, prev| {
+            format!("{{\"prev\":\"{prev}\",\"seq\":{seq},\"kind\":\"refused\",\"time\":\"{TIME}\"}}")
+        }),
         ("a result of nothing", &|seq, prev| {
             good(seq, prev).replace("refused", "result").replace("Z\"", "Z0\",\"intent\":4")
         }),
@@ -69,10 +73,12 @@ fn a_line_that_nothing_signs_is_judged_alike() {
         assert!(agreed(&with_line(make), &[]).is_err(), "{what}");
     }
     // Where a name stands twice, the first counts.
-    let twice = with_line(|seq, prev| good(seq, prev).replace("refused", "intent").replace("Z\"", "Z\",\"kind\":\"refused\""));
+    let twice =
+        with_line(|seq, prev| good(seq, prev).replace("refused", "intent").replace("Z\"", "Z\",\"kind\":\"refused\""));
     assert_eq!(agreed(&twice, &[]).unwrap().unanswered, 1);
     assert!(second(&twice, &[], &[]).unwrap().contains("1 intents without a result"));
-    let counted = with_line(|seq, prev| good(seq, prev).replace("refused", "removed").replace("Z\"", "Z\",\"leaves\":\"5\""));
+    let counted =
+        with_line(|seq, prev| good(seq, prev).replace("refused", "removed").replace("Z\"", "Z\",\"leaves\":\"5\""));
     assert!(agreed(&counted, &[]).is_ok(), "it says nothing, and nothing is missing");
 }
 
@@ -114,4 +120,42 @@ fn what_a_start_finds_unsigned_is_on_record() {
     signed.run(1);
     let again = signed.directory.records().iter().filter(|record| record["cause"] == "unsigned").count();
     assert_eq!(again, 1, "nothing is left unsigned at an end");
+}
+
+#[test]
+fn what_is_more_than_any_gateway_leaves_is_not_waited_for() {
+    let signed = Signed::new();
+    signed.run(5);
+    invent(&signed, 100_001);
+    let begun = Instant::now();
+    let fault = signed.verify(&[]).unwrap_err();
+    assert!(matches!(fault, Fault::Unsigned { unsigned: 100_001, max: CHECKPOINT_RECORDS_MAX }), "{fault}");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    let allowed = |max| evidence::verify_allowing(&signed.directory.0, signing_key().public(), &[], Some(max));
+    assert_eq!(allowed(100_001).unwrap().unsigned, 100_001);
+    assert!(allowed(100_000).is_err());
+    assert!(second(&signed, &[], &["--unsigned-max", "100001"]).is_ok());
+    assert!(second(&signed, &[], &["--unsigned-max", "100000"]).is_err());
+}
+
+#[test]
+fn a_log_that_is_being_written_is_verified_as_far_as_it_is_signed() {
+    let signed = Signed::new();
+    let log = Log::open(signed.settings(), NOW).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                refuse(&log, 100);
+            }
+        });
+        eventually("a checkpoint", || {
+            fs::metadata(signed.directory.0.join("checkpoints")).is_ok_and(|file| file.len() > 0)
+        });
+        let verified: Vec<Result<Report, Fault>> = (0..3).map(|_| signed.verify(&[])).collect();
+        stop.store(true, Ordering::SeqCst);
+        for report in verified {
+            assert!(report.unwrap().unsigned <= CHECKPOINT_RECORDS_MAX);
+        }
+    });
 }
