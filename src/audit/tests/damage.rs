@@ -15,9 +15,14 @@ use crate::audit::evidence::prove_record;
 
 /// A log of which the first records are signed and the others are not, as if signing had been killed.
 fn half_signed(signed: usize, unsigned: usize) -> Signed {
+    half_signed_in(12_000, signed, unsigned)
+}
+
+/// The same, with the others in segments of so many bytes.
+fn half_signed_in(segment_bytes_max: u64, signed: usize, unsigned: usize) -> Signed {
     let log = Signed::new();
     log.run(signed);
-    let settings = Settings { signing: None, segment_bytes_max: 4_000, ..log.settings() };
+    let settings = Settings { signing: None, segment_bytes_max, ..log.settings() };
     let writing = Log::open(settings, NOW).unwrap();
     refuse(&writing, unsigned);
     drop(writing);
@@ -148,7 +153,7 @@ fn what_is_cut_off_twice_at_one_place_is_kept_twice() {
 fn a_power_cut_at_a_rotation_keeps_no_gateway_down() {
     // The last two segments, neither of them signed.
     let fresh = || {
-        let signed = half_signed(20, 90);
+        let signed = half_signed_in(4_000, 20, 90);
         assert!(signed.directory.segments().len() > 2);
         signed
     };
