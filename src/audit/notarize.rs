@@ -184,7 +184,7 @@ impl Work {
         let told = self.writer.append(Kind::Removed, clock::now_micros(), |line| encode::removal(line, removal));
         let Ok(told) = told else { return false };
         let begun = Instant::now();
-        while self.notary.signed_seq() < told.seq && begun.elapsed() < TELL_TIME_MAX {
+        while self.notary.signed_seq() < told.seq && begun.elapsed() < TELL_TIME_MAX && self.failure.is_none() {
             self.sign(None);
             thread::sleep(TELL_PAUSE);
         }

@@ -65,6 +65,7 @@ pub(super) fn recover(directory: &Path, signed: Option<&SignedTo>) -> Result<Fou
     for segment in left.iter().filter(|_| signed.is_some()) {
         fs::remove_file(segment).map_err(failed)?;
     }
+    evidence::forget_attempts(directory).map_err(failed)?;
     let (mut cut, mut is_changed) = (0, !left.is_empty());
     // From the end, so that after a crash in between there is still something torn before what is left.
     for segment in seen.beyond.iter().rev() {

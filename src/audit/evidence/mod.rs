@@ -26,6 +26,7 @@ pub(super) use crate::audit::evidence::merkle::Frontier;
 pub use crate::audit::evidence::merkle::Hash;
 #[cfg(test)]
 pub(super) use crate::audit::evidence::merkle::leaf_hash;
+pub(super) use crate::audit::evidence::nodes::forget_attempts;
 pub use crate::audit::evidence::notary::CHECKPOINT_RECORDS_MAX;
 pub(super) use crate::audit::evidence::notary::Notary;
 #[cfg(test)]
