@@ -73,7 +73,7 @@ pub(super) fn recover(directory: &Path, signed: Option<&SignedTo>) -> Result<Fou
         is_changed = true;
     }
     let mut last = None;
-    let mut kept = (seen.beyond.first().and_then(name).unwrap_or_default(), 0);
+    let mut kept = (seen.beyond.first().and_then(|segment| name(segment)).unwrap_or_default(), 0);
     if let Some((segment, bytes)) = seen.last {
         let mut file = AppendFile::open(&segment).map_err(failed)?;
         if file.bytes() > bytes {
@@ -93,7 +93,7 @@ pub(super) fn recover(directory: &Path, signed: Option<&SignedTo>) -> Result<Fou
     Ok(Found { tip: seen.tip, last, cut, unsigned: seen.unsigned, sharing: Sharing::No })
 }
 
-fn name(segment: &PathBuf) -> Option<String> {
+fn name(segment: &Path) -> Option<String> {
     segment.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 

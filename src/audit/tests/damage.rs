@@ -116,7 +116,7 @@ fn one_bad_byte_before_whole_records_is_damage_even_if_nothing_signed_them() {
     let segment = last(&signed);
     let mut bytes = fs::read(&segment).unwrap();
     let at = starts(&segment)[30] + 9;
-    bytes[at + usize::from((at + 1) % 512 == 0)] = 0;
+    bytes[at + usize::from((at + 1).is_multiple_of(512))] = 0;
     fs::write(&segment, bytes).unwrap();
     let error = refused_untouched(&signed);
     assert!(error.contains("line 31:") && error.contains("help: "), "{error}");
@@ -143,7 +143,7 @@ fn what_is_cut_off_twice_at_one_place_is_kept_twice() {
     for tail in [&b"{\"seq\":21,"[..], b"{\"seq\":21,\"prev\":"] {
         fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(end).unwrap();
         append(&segment, tail);
-        let _ = Log::open(Settings { signing: None, ..signed.settings() }, NOW).unwrap();
+        drop(Log::open(Settings { signing: None, ..signed.settings() }, NOW).unwrap());
     }
     let kept: Vec<usize> = aside(&signed).iter().map(|(_, bytes)| bytes.len()).collect();
     assert_eq!(kept.iter().sum::<usize>(), 10 + 17, "{:?}", aside(&signed));

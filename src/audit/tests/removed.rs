@@ -1,5 +1,7 @@
 //! Can anybody but retention take away the beginning of a record, or put something in its place?
 
+use sha2::Digest as _;
+
 use super::second::agreed;
 use super::signed::Signed;
 use super::*;
@@ -20,7 +22,6 @@ fn put(signed: &Signed, first: u64, lines: &[String]) {
 }
 
 fn digest(line: &str) -> [u8; 32] {
-    use sha2::Digest as _;
     sha2::Sha256::digest(line).into()
 }
 

@@ -1,5 +1,7 @@
 //! What do the verifiers say of what nothing signs, and do they say the same?
 
+use sha2::Digest as _;
+
 use super::second::agreed;
 use super::second::second;
 use super::signed::Signed;
@@ -39,7 +41,6 @@ fn with_line(make: impl Fn(u64, &str) -> String) -> Signed {
     signed.run(5);
     let segment = signed.directory.segments().pop().unwrap();
     let text = fs::read_to_string(&segment).unwrap();
-    use sha2::Digest as _;
     let digest = sha2::Sha256::digest(text.lines().last().unwrap());
     let prev: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     fs::write(&segment, text + &make(6, &prev) + "\n").unwrap();
