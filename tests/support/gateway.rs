@@ -5,6 +5,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -264,6 +265,23 @@ impl Gateway {
         client::send(self.admin, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.text()
     }
 
+    /// Whatever a test has a gateway refuse, it is counted under the word that is on record. One that has ended, or is made not to
+    /// answer, is not asked.
+    fn assert_that_every_refusal_has_its_word(&self) {
+        let asked = || {
+            let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_millis(200))?;
+            stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        };
+        let text: std::io::Result<String> = asked();
+        let nameless = "portcullis_refusals_total{reason=\"_other\"} ";
+        let told =
+            text.ok().and_then(|text| text.lines().find_map(|line| Some(line.strip_prefix(nameless)?.to_owned())));
+        assert!(told.is_none_or(|count| count == "0"), "refusals without a word: `gateway::REFUSALS` lacks one");
+    }
+
     /// The value of one metric line, labels included as written: `portcullis_streams`, `portcullis_x{a="b"}`.
     pub(crate) async fn metric(&self, line: &str) -> Option<f64> {
         self.metrics().await.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
@@ -277,6 +295,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_that_every_refusal_has_its_word();
+        }
         // Already ended is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
