@@ -188,6 +188,7 @@ def verify_proof(text, key):
     return f"the {new} records begin with the {old}"
 
 def main(arguments):
+    need(len(arguments) > 1, "usage: verify_audit.py KEY DIRECTORY [CHECKPOINT ..], or verify_audit.py KEY --proof FILE")
     given = arguments[0]
     key = read_key(given if "+" in given and not os.path.exists(given) else open(given).read())
     text = [open(path, encoding="utf-8", newline="").read() for path in arguments[2:]]
