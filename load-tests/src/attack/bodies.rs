@@ -51,8 +51,8 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     );
     report.claim(
         "every honest call is answered",
-        honest.errors.is_empty() && honest.refused == 0,
-        format!("{:?} beside {} answers", honest.errors, honest.right()),
+        honest.were_answered(ground),
+        format!("{:?}, {} refused, beside {} answers", honest.errors, honest.refused, honest.right()),
     );
     afterwards(ground, &mut report, gateway, base)?;
     Ok(report)

@@ -103,7 +103,7 @@ pub(super) fn explanation(entry: &Entry, wrong: Wrong, faults: &[Fault]) -> Opti
         Wrong::Status(status) => matches!(status, 500 | 502 | 503 | 504),
         Wrong::Content => true,
         Wrong::Connection | Wrong::Timeout => is_stream,
-        Wrong::Malformed | Wrong::Id => false,
+        Wrong::Malformed | Wrong::Id | Wrong::PutOff => false,
     };
     if entry.server != Server::Flappy || !is_possible {
         return None;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::client::Wrong;
 use crate::records::Reading;
 use crate::soak::faults;
 use crate::soak::faults::Fault;
@@ -28,6 +29,8 @@ const QUIET_GROWTH_MIB_MAX: f64 = 4.0;
 const LOADED_GROWTH_MIB_MAX: f64 = 8.0;
 /// What memory in quiet may grow by from the first round to the last, where there are too few for a slope.
 const SHORT_GROWTH_MIB_MAX: f64 = 24.0;
+/// Of so many requests, one may be put off by a gateway that is not run in time: its clients are threads by the dozen here.
+const REQUESTS_FOR_ONE_PUT_OFF_MIN: u64 = 20;
 /// Errors that are told; what is beyond is counted.
 const ERRORS_MAX: usize = 20;
 
@@ -52,6 +55,7 @@ pub(super) struct Told {
     pub(super) peak_kib: f64,
     pub(super) requests: BTreeMap<&'static str, u64>,
     pub(super) explained: BTreeMap<String, u64>,
+    pub(super) put_off: u64,
     pub(super) unexplained: Vec<String>,
     pub(super) unexplained_count: usize,
     pub(super) faults: BTreeMap<&'static str, u64>,
@@ -77,6 +81,10 @@ impl Told {
         for entry in entries {
             *self.requests.entry(entry.kind).or_default() += 1;
             let End::Wrong(wrong) = entry.end else { continue };
+            if wrong == Wrong::PutOff {
+                self.put_off += 1;
+                continue;
+            }
             if let Some(fault) = faults::explanation(entry, wrong, faults) {
                 *self.explained.entry(format!("{} while {}", wrong.name(), fault.name())).or_default() += 1;
                 continue;
@@ -128,6 +136,7 @@ fn figures(report: &mut Report, told: &Told, policy: &Policy, samples: &[Sample]
     report.figure("requests_by_kind", json!(told.requests));
     report.figure("faults", json!(told.faults));
     report.figure("errors_explained", json!(told.explained));
+    report.figure("put_off", told.put_off);
     report.figure("reloads", policy.reloads);
     report.figure("reloads_with_mistakes", policy.mistakes);
     report.figure("reload_slowest_ms", policy.slowest.as_millis() as u64);
@@ -146,6 +155,12 @@ fn clients(report: &mut Report, told: &Told, policy: &Policy) {
         count => format!("{count} are not: {}", told.unexplained.join("; ")),
     };
     report.claim("every error a client saw is explained by a fault of that moment", told.unexplained_count == 0, seen);
+    let requests: u64 = told.requests.values().sum();
+    report.claim(
+        format!("of {REQUESTS_FOR_ONE_PUT_OFF_MIN} requests, at most one was put off because there was too much to do"),
+        told.put_off * REQUESTS_FOR_ONE_PUT_OFF_MIN <= requests,
+        format!("{} of {requests}", told.put_off),
+    );
     report.claim("something was injected", !told.faults.is_empty() && policy.reloads > 0, format!("{:?}", told.faults));
     let wrong = told.contradictions.len();
     report.claim(
