@@ -66,7 +66,8 @@ pub(crate) struct Setup {
     audit: String,
 }
 
-/// A gateway with this configuration; `[listen]` `data` and `admin`, `[audit]` and `[state]` directories are added.
+/// A gateway with this configuration; `[listen]` `data`, `admin` and a `queue_delay_ms_max` that is never met, `[audit]` and
+/// `[state]` directories are added.
 /// Keys of the `[listen]` table can be given as lines at the very top, before the first table header.
 pub(crate) fn setup(config: &str) -> Setup {
     Setup { config: config.to_owned(), environment: Vec::new(), descriptors: None, audit: String::new() }
@@ -328,8 +329,10 @@ fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, audit: &s
     let is_table = |line: &str| line.trim_start().starts_with('[');
     let listen_bytes: usize = config.split_inclusive('\n').take_while(|line| !is_table(line)).map(str::len).sum();
     let (listen, tables) = config.split_at(listen_bytes);
+    // Gateways beside other tests are not always run in time, and would then rightly put off what a test asks for.
+    let delay = if listen.contains("queue_delay_ms_max") { "" } else { "queue_delay_ms_max = 60000\n" };
     let text = format!(
-        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
+        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{delay}{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
     );
     // A reader that is just at it sees the old file or the new one.
     fs::write(directory.join("portcullis.toml.new"), text).unwrap();
