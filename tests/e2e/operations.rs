@@ -22,6 +22,7 @@ use crate::e2e::reload;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -91,7 +92,7 @@ async fn sigterm_announces_itself_finishes_every_call_and_ends_with_zero() {
     upstream.wait_for("tools/call stream", 1).await;
     assert_eq!((get(gateway.data, "/healthz").await.status, get(gateway.admin, "/readyz").await.status), (200, 200));
     gateway.signal("TERM");
-    let told = Instant::now();
+    let told = Clock::start();
     while get(gateway.data, "/healthz").await.status != 503 {
         assert!(told.elapsed() < Duration::from_secs(1), "not announced");
     }
@@ -161,7 +162,7 @@ async fn sigint_ends_at_once_and_an_abandoned_call_is_on_record() {
             assert_eq!(taken, since.is_zero(), "connections are taken until the announcement is over");
         }
         gateway.signal("INT");
-        let told = Instant::now();
+        let told = Clock::start();
         assert_eq!(gateway.wait(), Some(0));
         assert!(told.elapsed() < Duration::from_millis(1_500), "{:?}", told.elapsed());
         let kinds: Vec<Value> = gateway.records().iter().map(|record| record["kind"].clone()).collect();

@@ -34,6 +34,7 @@ use sha2::Sha256;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -173,7 +174,7 @@ async fn a_new_key_and_a_new_rule_are_in_force_within_a_second() {
     let ask = async |key: &Key, tool: &str| client::send(gateway.data, request(key, "n", "tools/call", tool)).await;
     assert_eq!((ask(&old, "alpha").await.status, ask(&new, "beta").await.status), (200, 401));
     gateway.reload(&only(&upstream, &new, "beta"));
-    let asked = Instant::now();
+    let asked = Clock::start();
     while ask(&new, "beta").await.status != 200 {
         assert!(asked.elapsed() < Duration::from_secs(1), "not yet in force\n{}", gateway.log());
         tokio::time::sleep(Duration::from_millis(2)).await;

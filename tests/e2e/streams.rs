@@ -14,6 +14,8 @@ use tokio::time::timeout;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
+use crate::support::clock::within;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -401,9 +403,10 @@ async fn a_client_of_2026_that_leaves_cancels_its_call_within_a_second() {
         } else {
             drop(connection);
         }
-        let left = Instant::now();
-        let closed = stage.upstream.wait_closed(0).await;
-        assert!(closed.duration_since(left) < SECOND, "case {number}: {:?}", closed.duration_since(left));
+        let left = Clock::start();
+        stage.upstream.wait_closed(0).await;
+        let took = left.elapsed();
+        assert!(took < SECOND, "case {number}: {took:?}");
         let result = stage.only_result();
         assert_eq!(
             (&result["outcome"], &result["attempts"]),
@@ -444,9 +447,10 @@ async fn before_2026_a_client_that_is_gone_altogether_is_noticed_with_the_next_e
     let mut connection = stage.sent(stage.call(1)).await;
     connection.read_until("progress").await;
     drop(connection);
-    let left = Instant::now();
-    let closed = stage.upstream.wait_closed(0).await;
-    assert!(closed.duration_since(left) < SECOND, "{:?}", closed.duration_since(left));
+    let left = Clock::start();
+    stage.upstream.wait_closed(0).await;
+    let took = left.elapsed();
+    assert!(took < SECOND, "{took:?}");
     assert_eq!(stage.only_result()["outcome"], "client_gone");
     assert_eq!(stage.gateway.metric("portcullis_streams").await, Some(0.0));
 }
@@ -545,7 +549,7 @@ async fn a_permission_withdrawn_by_a_reload_ends_a_silent_stream_too() {
     connection.read_until("progress").await;
     let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
     stage.gateway.reload(&config);
-    let answer = timeout(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
+    let answer = within(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
     assert_eq!(ends_with_error(&answer, 6), json!(-32602));
 }
 
@@ -558,7 +562,7 @@ async fn a_permission_withdrawn_while_the_head_is_awaited_ends_the_call_with_it(
     stage.upstream.wait_for("tools/call", 1).await;
     let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
     stage.gateway.reload(&config);
-    let answer = timeout(SECOND * 3, connection.answer()).await.expect("the end with the head").unwrap();
+    let answer = within(SECOND * 3, connection.answer()).await.expect("the end with the head").unwrap();
     assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
 }
 
@@ -573,7 +577,7 @@ async fn a_permission_withdrawn_between_the_head_and_the_end_of_a_json_answer_en
         sleep(STEP * 3).await;
         let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
         stage.gateway.reload(&config);
-        let answer = timeout(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
+        let answer = within(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
         assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
         let result = stage.only_result();
         assert_eq!((&result["outcome"], &result["reason"]), (&json!("refused"), &json!("permission_withdrawn")));

@@ -1,11 +1,10 @@
 //! What a client or a server costs that does not behave.
 
-use std::time::Instant;
-
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::client;
+use crate::support::clock::Clock;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 
@@ -64,7 +63,7 @@ async fn a_server_whose_streams_end_without_a_word_is_asked_less_and_less_often(
     let said = vec![Event::progress(1).id("e2").retry(0)];
     stage.upstream.on("GET e1", Reply::sse(said)).on("GET e2", Reply::sse(vec![Event::result(json!({}))]));
     assert_eq!(client.stream.message().await["method"], "notifications/progress");
-    let told = Instant::now();
+    let told = Clock::start();
     assert_eq!(client.stream.message().await["id"], 5);
     assert!(told.elapsed() < SECOND, "{:?}", told.elapsed());
 }
