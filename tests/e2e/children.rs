@@ -285,11 +285,11 @@ async fn a_child_outlives_a_restart_and_ends_at_its_time_with_its_stream() {
     stage.gateway.kill();
     stage.gateway.restart();
     assert_eq!(stage.call(&long, "a", "get_x").await.code(), None, "no node keeps anything of it");
-    let short = stage.mint(&stage.boss.key, json!({ "agent": "helper", "seconds": 2 })).await;
+    let short = stage.mint(&stage.boss.key, json!({ "agent": "helper", "seconds": 5 })).await;
     let mut stream = Connection::open(stage.gateway.data).await;
     stream.write(format!("{STREAM}X-API-Key: {}\r\n\r\n", short["key"].as_str().unwrap())).await;
     stream.read_until("text/event-stream").await;
-    assert!(within(Duration::from_secs(4), read_to_the_end(&mut stream)).await.is_some(), "the stream goes on");
+    assert!(within(Duration::from_secs(9), read_to_the_end(&mut stream)).await.is_some(), "the stream goes on");
     stage.gateway.wait_for_record("result", |record| record["reason"] == "key_expired");
     let answer = stage.call(&short, "a", "get_x").await;
     assert_eq!((answer.status, answer.text().contains("the API key is not known")), (401, true));
