@@ -304,6 +304,7 @@ async fn a_child_outlives_a_restart_and_ends_at_its_time_with_its_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_use_what_is_their_keys() {
+    gateway::wait_for_midnight();
     let stage = Stage::start().await;
     let limited = format!("{}[limits.each_caller]\ncalls_per_day_max = 3\n", stage.config);
     let gateway = Gateway::start(&limited.replace("[agents.boss]\n", "[agents.boss]\nlimits.calls_per_day_max = 2\n"));

@@ -977,8 +977,7 @@ async fn a_short_idle_time_does_not_shorten_the_time_for_a_head() {
 async fn connections_beyond_the_most_are_told_so_and_room_is_made_again() {
     let (upstream, mut gateway) = start_with("connections_max = 3").await;
     // The connection that looked whether the gateway serves may still be open.
-    while client::send(gateway.data, MARKER).await.status != 200 {}
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    gateway::wait_until_left(gateway.admin).await;
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut connection = Connection::open(gateway.data).await;

@@ -138,8 +138,8 @@ async fn one_address_opens_connections_no_faster_than_it_may() {
     assert_eq!(from(1, &gateway, PROBE).await.1.status, 200);
 }
 
-#[test]
-fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
+#[tokio::test]
+async fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     let directory = gateway::fresh_directory();
     let socket = directory.join("data.sock");
     let admin = gateway::free_address();
@@ -152,7 +152,7 @@ fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     let _process =
         Process::spawn(Command::new(gateway::binary()).args(["run", "--config"]).arg(&file), &directory.join("log"));
     gateway::wait_until("it serves", || UnixStream::connect(&socket).is_ok());
-    std::thread::sleep(Duration::from_millis(200));
+    gateway::wait_until_left(admin).await;
     let ask = || {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -191,7 +191,7 @@ fn descriptors(gateway: &Gateway) -> usize {
 #[tokio::test]
 async fn a_flood_of_refused_connections_takes_few_descriptors_and_each_is_counted() {
     let (_upstream, mut gateway) = start_with("connections_max = 2").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    gateway::wait_until_left(gateway.admin).await;
     let before = descriptors(&gateway);
     let mut held = Vec::new();
     for _ in 0..2 {

@@ -377,6 +377,8 @@ fn words(heading: &str) -> BTreeSet<String> {
 /// A gateway that has been asked everything there are fields for, and was killed in between; what it must not have
 /// written down.
 async fn full_of_records() -> (Gateway, [String; 2]) {
+    // One tool has one call a day.
+    gateway::wait_for_midnight();
     let upstream = Upstream::start().await;
     upstream.on("tools/call failing", Reply::json(json!({ "content": [], "isError": true })));
     upstream.on("tools/call wrong", Reply::error(-32000, "no"));

@@ -14,6 +14,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use serde_json::json;
@@ -313,6 +315,26 @@ pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     while !is_true() {
         assert!(started.elapsed() < Duration::from_secs(10), "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for the end of a day that is about to end: what it has used must not end in the middle of a test.
+pub(crate) fn wait_for_midnight() {
+    const DAY: u64 = 24 * 60 * 60;
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % DAY;
+    if today > DAY - 60 {
+        std::thread::sleep(Duration::from_secs(DAY + 1 - today));
+    }
+}
+
+/// Waits until nobody is connected to the gateway that tells its metrics at `admin`: what looked whether it serves may still
+/// be counted.
+pub(crate) async fn wait_until_left(admin: SocketAddr) {
+    const ASK: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let started = Instant::now();
+    while !client::send(admin, ASK).await.text().lines().any(|line| line == "portcullis_connections 0") {
+        assert!(started.elapsed() < PATIENCE, "somebody stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
