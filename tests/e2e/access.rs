@@ -1,7 +1,6 @@
 //! Who may do what, at a real gateway: the levels of the cascade, restrictions, terms of keys, and turning off.
 
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;

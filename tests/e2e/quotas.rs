@@ -3,8 +3,6 @@
 use std::fs;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use futures_util::future::join_all;
 use serde_json::Value;
