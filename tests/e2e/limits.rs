@@ -41,7 +41,8 @@ const MIB: u64 = 1024 * 1024;
 
 /// A gateway with these keys in `[listen]` in front of a server that is open to everybody.
 fn start_in_front_of(url: &str, listen: &str) -> Gateway {
-    Gateway::start(&format!("{listen}\n[servers.open]\nurl = \"{url}\"\naccess = \"public\"\n"))
+    let config = format!("{listen}\n[servers.open]\nurl = \"{url}\"\naccess = \"public\"\n");
+    gateway::setup(&config).sparing().start()
 }
 
 async fn start_with(listen: &str) -> (Upstream, Gateway) {

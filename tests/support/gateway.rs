@@ -82,6 +82,12 @@ impl Setup {
         self
     }
 
+    /// Starts it with an allocator that gives back at once what is free: its peak is then what was in use, and not also what it
+    /// kept for its next use, which differs by half from run to run.
+    pub(crate) fn sparing(self) -> Self {
+        self.variable("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    }
+
     /// Starts it with a limit of open descriptors.
     pub(crate) fn descriptors(mut self, limit: u64) -> Self {
         self.descriptors = Some(limit);

@@ -94,7 +94,7 @@ impl Stage {
             config += &format!("[keys.{name}]\ndigest = \"{}\"\nmcp_servers = [\"a\", \"b\"]\n", key.digest);
         }
         config += tables;
-        let gateway = Gateway::start(&config);
+        let gateway = gateway::setup(&config).sparing().start();
         Self { upstream, gateway, key, other, config }
     }
 
