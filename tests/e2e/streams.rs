@@ -318,7 +318,9 @@ async fn silence_ends_a_stream_and_comments_are_no_silence() {
     stage.upstream.on("tools/call", Reply::sse(events));
     let got = stage.answer_to(stage.call(1)).await;
     assert_eq!(got.text(), [":\n\n".repeat(8), answer(1)].concat());
-    stage.upstream.on("tools/call", Reply::sse(vec![Event::raw(&progress(1)), Event::raw(&answer(1)).after(SECOND * 4)]));
+    stage
+        .upstream
+        .on("tools/call", Reply::sse(vec![Event::raw(&progress(1)), Event::raw(&answer(1)).after(SECOND * 4)]));
     let began = Instant::now();
     let got = stage.answer_to(stage.call(1)).await;
     assert_eq!(ends_with_error(&got, 1), json!(-32603));
