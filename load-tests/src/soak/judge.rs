@@ -1,6 +1,9 @@
 //! What was seen in all rounds, and does it hold?
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use serde_json::json;
 
@@ -8,6 +11,7 @@ use crate::client::Wrong;
 use crate::records::Reading;
 use crate::soak::faults;
 use crate::soak::faults::Fault;
+use crate::soak::faults::Stall;
 use crate::soak::fit;
 use crate::soak::journal::End;
 use crate::soak::journal::Entry;
@@ -59,6 +63,8 @@ pub(super) struct Told {
     pub(super) unexplained: Vec<String>,
     pub(super) unexplained_count: usize,
     pub(super) faults: BTreeMap<&'static str, u64>,
+    /// When the machine stood still, so far.
+    pub(super) stalls: Arc<Mutex<Vec<Stall>>>,
     pub(super) toggled: usize,
     pub(super) contradictions: Vec<String>,
 }
@@ -73,11 +79,16 @@ pub(super) fn open(figures: &str) -> f64 {
 }
 
 impl Told {
+    fn stalls(&self) -> Vec<Stall> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes in what clients saw in a round.
     pub(super) fn round(&mut self, policy: &Policy, entries: &[Entry], faults: &[Fault], seen: &[Seen]) {
         for fault in faults {
             *self.faults.entry(fault.kind.name()).or_default() += 1;
         }
+        let stalls = self.stalls();
         for entry in entries {
             *self.requests.entry(entry.kind).or_default() += 1;
             let End::Wrong(wrong) = entry.end else { continue };
@@ -85,8 +96,8 @@ impl Told {
                 self.put_off += 1;
                 continue;
             }
-            if let Some(fault) = faults::explanation(entry, wrong, faults) {
-                *self.explained.entry(format!("{} while {}", wrong.name(), fault.name())).or_default() += 1;
+            if let Some(fault) = faults::explanation(entry, wrong, faults, &stalls) {
+                *self.explained.entry(format!("{} while {fault}", wrong.name())).or_default() += 1;
                 continue;
             }
             self.unexplained_count += 1;
@@ -135,6 +146,7 @@ fn figures(report: &mut Report, told: &Told, policy: &Policy, samples: &[Sample]
     report.figure("requests_per_second", requests as f64 / (told.round_s * told.rounds.len() as f64).max(1.0));
     report.figure("requests_by_kind", json!(told.requests));
     report.figure("faults", json!(told.faults));
+    report.figure("stalls", told.stalls().len());
     report.figure("errors_explained", json!(told.explained));
     report.figure("put_off", told.put_off);
     report.figure("reloads", policy.reloads);
