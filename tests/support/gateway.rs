@@ -19,6 +19,9 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::client;
 use super::client::Answer;
@@ -336,9 +339,15 @@ pub(crate) fn wait_for_midnight() {
 /// Waits until nobody is connected to the gateway that tells its metrics at `admin`: what looked whether it serves may still
 /// be counted.
 pub(crate) async fn wait_until_left(admin: SocketAddr) {
-    const ASK: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    const ASK: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // It may serve already and not listen to operators yet.
+    let metrics = async || {
+        let (mut stream, mut text) = (TcpStream::connect(admin).await?, String::new());
+        stream.write_all(ASK).await?;
+        stream.read_to_string(&mut text).await.map(|_| text)
+    };
     let started = Instant::now();
-    while !client::send(admin, ASK).await.text().lines().any(|line| line == "portcullis_connections 0") {
+    while !metrics().await.is_ok_and(|text| text.lines().any(|line| line == "portcullis_connections 0")) {
         assert!(started.elapsed() < PATIENCE, "somebody stays");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
