@@ -150,7 +150,7 @@ async fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     );
     let file = directory.join("portcullis.toml");
     fs::write(&file, format!("{listen}[audit]\ndirectory = \"audit\"\n[state]\ndirectory = \"state\"\n")).unwrap();
-    let _process =
+    let process =
         Process::spawn(Command::new(gateway::binary()).args(["run", "--config"]).arg(&file), &directory.join("log"));
     gateway::wait_until("it serves", || UnixStream::connect(&socket).is_ok());
     gateway::wait_until_left(admin).await;
@@ -165,7 +165,8 @@ async fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     let held: Vec<_> = (0..20).map(|_| ask()).collect();
     assert!(held.iter().all(|(_, start)| start == "HTTP/1.1 200"), "{held:?}");
     assert_eq!(ask().1, "HTTP/1.1 503");
-    drop(held);
+    // Or it would write into its directory while that is removed.
+    drop((held, process));
     fs::remove_dir_all(directory).unwrap();
 }
 
