@@ -329,6 +329,7 @@ fn a_number_of_streams_that_does_not_fit_is_refused_and_the_soft_limit_raised() 
     let files: Vec<&str> =
         limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(files[3..5], ["4000", "4000"]);
+    drop(process);
     fs::remove_dir_all(&directory).unwrap();
 }
 
