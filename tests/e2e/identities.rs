@@ -7,7 +7,6 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -15,6 +14,8 @@ use serde_json::json;
 use crate::support::certificates::Authority;
 use crate::support::client;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
+use crate::support::clock::within;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::run;
@@ -272,9 +273,9 @@ async fn what_goes_for_keys_goes_for_those_with_a_certificate() {
         let mut held: Child = certified.curl(Some("ci"), &["-d", CALL]).spawn().unwrap();
         wait_until("the call is out", || upstream.requests().len() > before);
         certified.reload(&change);
-        let started = Instant::now();
+        let asked = Clock::start();
         wait_until("the call has ended", || held.try_wait().unwrap().is_some());
-        assert!(started.elapsed() < ENDED, "{reason}");
+        assert!(asked.elapsed() < ENDED, "{reason}");
         assert_eq!(certified.call(Some("ci"), &[]).0, 401, "{reason}");
         certified.gateway.wait_for_record("refused", |record| record["reason"] == reason);
     }
@@ -366,7 +367,7 @@ async fn a_reported_agent_that_is_blocked_is_gone_within_a_second() {
     upstream.wait_for("tools/call", 1).await;
     // Nothing spoke of reports when the call began.
     gateway.reload(&config.replace("[servers.a]", "[servers.a]\nblocked_agents = [\"claude-code\"]"));
-    let answer = tokio::time::timeout(ENDED, held.answer()).await.expect("it ends in time").unwrap();
+    let answer = within(ENDED, held.answer()).await.expect("it ends in time").unwrap();
     assert_eq!(answer.status, 403, "{answer:?}");
     gateway.wait_for_record("result", |record| record["reason"] == "permission_withdrawn");
 }

@@ -74,15 +74,37 @@ async fn ends_within(stream: &mut Connection, patience: Duration) -> bool {
     tokio::time::timeout(patience, stream.read_until("\r\n0\r\n\r\n")).await.is_ok()
 }
 
-/// The minute that ends next, at least three seconds from now: as a window says it, and in how many seconds.
-fn next_end() -> (String, u64) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let end = (now + 3).div_ceil(60) * 60;
-    let minutes = match end / 60 % (24 * 60) {
-        0 => 24 * 60,
-        minutes => minutes,
-    };
-    (format!("{:02}:{:02}", minutes / 60, minutes % 60), end - now)
+/// A window that holds at this second, `now` of the clock, and ends with a minute at least 12 s from now: as a configuration
+/// says it, and in how many seconds it ends. None if that minute is another day's, whose window has not begun.
+fn window_at(now: u64) -> Option<(String, u64)> {
+    const DAY: u64 = 24 * 60 * 60;
+    let end = (now + 12).div_ceil(60) * 60;
+    // Of its day alone: a window of every day that ends at midnight is followed by the next day's.
+    let day = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][usize::try_from((end - 1) / DAY % 7).unwrap()];
+    let minutes = (end - 1) % DAY / 60 + 1;
+    let is_today = (end - 1) / DAY == now / DAY;
+    is_today.then(|| (format!("{day} 00:00-{:02}:{:02}", minutes / 60, minutes % 60), end - now))
+}
+
+/// The next such window, waiting for it.
+fn next_window() -> (String, u64) {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        if let Some(window) = window_at(now) {
+            return window;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_window_for_the_test_ends_with_its_own_day() {
+    // The first day of all was a Thursday.
+    assert_eq!(window_at(0), Some(("Thu 00:00-00:01".to_owned(), 60)));
+    assert_eq!(window_at(86_400 + 48), Some(("Fri 00:00-00:01".to_owned(), 12)));
+    assert_eq!(window_at(86_400 + 49), Some(("Fri 00:00-00:02".to_owned(), 71)));
+    assert_eq!(window_at(4 * 86_400 - 12), Some(("Sun 00:00-24:00".to_owned(), 12)));
+    assert_eq!(window_at(4 * 86_400 - 11), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,9 +112,9 @@ async fn a_stream_that_stands_ends_when_its_window_of_time_closes() {
     let upstream = Upstream::start().await;
     upstream.on("GET", Reply::standing(Vec::new()));
     let key = gateway::make_key("ci");
-    let (end, seconds) = next_end();
+    let (window, seconds) = next_window();
     let config = key.config(&upstream);
-    let bound = config.replace("[servers.a]", &format!("[servers.a]\nallowed_times = [\"00:00-{end}\"]"));
+    let bound = config.replace("[servers.a]", &format!("[servers.a]\nallowed_times = [\"{window}\"]"));
     let gateway = Gateway::start(&bound);
     let free = Gateway::start(&config);
     let mut streams = Vec::new();
@@ -108,8 +130,8 @@ async fn a_stream_that_stands_ends_when_its_window_of_time_closes() {
     assert!(!ends_within(&mut streams[0], Duration::from_millis(500)).await, "its time is not over");
     // One read waits for less than a minute.
     tokio::time::sleep(Duration::from_secs(seconds.saturating_sub(3))).await;
-    let ended = ends_within(&mut streams[0], Duration::from_secs(5)).await;
-    assert!(ended, "the stream outlives its window, which ended at {end}");
+    let ended = ends_within(&mut streams[0], Duration::from_secs(8)).await;
+    assert!(ended, "the stream outlives its window, {window}");
     gateway.wait_for_record("result", |record| record["reason"] == "permission_withdrawn");
     assert!(!ends_within(&mut streams[1], Duration::from_millis(500)).await, "others stand");
 }

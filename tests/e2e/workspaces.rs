@@ -208,6 +208,7 @@ async fn no_token_of_one_workspace_opens_in_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_limits_are_counted_apart() {
+    gateway::wait_for_midnight();
     let limits = "[servers.a.tools.\"x/y\".limits]\ncalls_per_day_max = 1\n\
                   [workspaces.acme.servers.a.tools.\"x/y\".limits]\ncalls_per_day_max = 1\n";
     let stage = Stage::with("", "calls_per_day_max = 3", limits).await;

@@ -364,18 +364,19 @@ async fn a_session_that_is_used_makes_room_for_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_nobody_uses_is_given_up_however_lively_its_server() {
-    let stage = Stage::sse_with("", "stream_idle_timeout_ms = 600", "").await;
+    let stage = Stage::sse_with("", "stream_idle_timeout_ms = 2000", "").await;
     let session = stage.session().await;
     let server = stage.upstream.stream(0).await;
-    for _ in 0..40 {
+    for _ in 0..80 {
         server.push(Event::comment("ping").after(STEP));
     }
-    tokio::time::timeout(SECOND * 2, server.ended()).await.expect("given up");
+    tokio::time::timeout(SECOND * 6, server.ended()).await.expect("given up while it still says something");
     assert_eq!(session.post(LIST).await.status, 404);
     // Whoever asks or listens keeps it.
     let session = stage.session().await;
     let server = stage.upstream.stream(1).await;
-    for _ in 0..10 {
+    // Together longer than it may be unused.
+    for _ in 0..15 {
         server.push(Event::comment("ping").after(STEP * 2));
         tokio::time::sleep(STEP * 2).await;
         assert_eq!(session.ask(LIST).await.len(), 1);
