@@ -641,3 +641,59 @@ fn what_is_wrong_with_certificates_of_keys_is_told() {
     assert_eq!(text("subject", &long[1..]), 0);
     assert_eq!(text("dns", "xn--bcher-kva.example"), 0);
 }
+
+#[test]
+fn whoever_was_let_in_is_upheld_as_long_as_the_same_would_let_it_in() {
+    let names = ["uri:spiffe://example.com/ci".to_owned()];
+    let ends = |ends: u64| Certificate { subject: None, names: &names, sha256: &[0; 32], ends };
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
+    let come = |config: &Config, headers: &HeaderMap| {
+        let shown = Shown { certificate: Some(ends(1000)), ..plain(headers, None) };
+        match compiled(config).0.authenticate(shown).unwrap() {
+            Some(Presented::Key(principal)) => principal,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (bound, ci) = (come(&certified(), &headers), come(&certified(), &HeaderMap::new()));
+    let mut unbound = certified();
+    unbound.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
+    let plain = come(&unbound, &headers);
+    let upheld = |principal: &Principal, certificate, change: fn(&mut Config)| {
+        let mut config = certified();
+        change(&mut config);
+        compiled(&config).0.uphold(principal, certificate, None, 5)
+    };
+    for principal in [&bound, &ci, &plain] {
+        assert_eq!(upheld(principal, Some(ends(1000)), |_| {}), Ok(Some(1000)));
+        assert_eq!(upheld(principal, None, |_| {}), Err(AuthError::Certificate));
+        assert_eq!(upheld(principal, Some(ends(5)), |_| {}), Err(AuthError::CertificateExpired));
+    }
+    let expires = |config: &mut Config, at: &str| {
+        for name in ["bound", "ci"] {
+            config.keys.get_mut(name).unwrap().expires = Some(at.into());
+        }
+    };
+    for principal in [&bound, &ci] {
+        let upheld = |change| upheld(principal, Some(ends(1000)), change);
+        let until = |at: &str| {
+            let mut config = certified();
+            expires(&mut config, at);
+            compiled(&config).0.uphold(principal, Some(ends(1000)), None, 5)
+        };
+        assert_eq!(until("1970-01-01T00:00:09Z"), Ok(Some(9)), "not as it was when the caller came");
+        assert_eq!(until("1970-01-01T00:00:05Z"), Err(AuthError::Expired));
+        assert_eq!(upheld(|config| config.keys.retain(|name, _| name == "web")), Err(AuthError::Unknown));
+        assert!(upheld(|config| config.keys.values_mut().for_each(|key| key.disabled = true)).is_err());
+    }
+    let rotated = |config: &mut Config| config.keys.get_mut("bound").unwrap().digest = key::digest(&with_checksum(TWO));
+    assert_eq!(upheld(&bound, Some(ends(1000)), rotated), Err(AuthError::Unknown));
+    let uncertified = |config: &mut Config| config.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
+    assert_eq!(upheld(&bound, None, uncertified), Ok(None), "it needs none any more");
+    let moved = |config: &mut Config| {
+        let certificate = KeyCertificate { dns: Some("other.example".into()), ..KeyCertificate::default() };
+        config.keys.get_mut("ci").unwrap().certificate = certificate;
+    };
+    assert_eq!(upheld(&ci, Some(ends(1000)), moved), Err(AuthError::Unknown), "the name is another certificate's");
+    let given = |config: &mut Config| config.keys.get_mut("ci").unwrap().digest = key::digest(&with_checksum(TWO));
+    assert_eq!(upheld(&ci, Some(ends(1000)), given), Err(AuthError::Unknown), "it wants a key as well");
+}

@@ -391,9 +391,9 @@ fn called(path: &str, inbound: &Inbound, principal: &Principal, active: &Active)
         workspace => snapshot.server(workspace, snapshot.routes.find(path).ok_or(Refusal::NoRoute)?.word),
     };
     match principal.key {
-        Some(_) if !oauth.takes_keys(&server) => Err(Refusal::Key(AuthError::NotTaken)),
-        None if !principal.is_public() && !oauth.takes_tokens(&server) => Err(Refusal::Token(TokenError::NotTaken)),
-        _ => Ok(server),
+        _ if oauth.takes(principal, &server) => Ok(server),
+        Some(_) => Err(Refusal::Key(AuthError::NotTaken)),
+        None => Err(Refusal::Token(TokenError::NotTaken)),
     }
 }
 

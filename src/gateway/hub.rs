@@ -5,6 +5,7 @@
 //! stream has ended, the session is unknown, and clients begin a new one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -25,6 +26,7 @@ use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
 use crate::principal::Principal;
 use crate::runtime::About;
+use crate::runtime::Active;
 use crate::runtime::Hub;
 use crate::runtime::Kept;
 use crate::runtime::Runtime;
@@ -47,6 +49,7 @@ use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
 use super::sse::first_event;
+use super::standing;
 use super::stream;
 
 /// Carries out what a client of Streamable HTTP asks of a server of HTTP+SSE.
@@ -257,6 +260,7 @@ impl Reader {
         let idle = self.upstream.plan().stream_idle_timeout();
         let mut silent_until = Instant::now() + idle;
         let mut is_leaving = false;
+        let mut ends_at = self.ends_at(&self.runtime.active())?;
         loop {
             while let Some(item) = splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
                 if let Item::Event(event) = item {
@@ -273,6 +277,19 @@ impl Reader {
             }
             tokio::select! {
                 biased;
+                // First, or who talks without a pause would outlive a permission.
+                Ok(()) = changes.changed() => {
+                    let active = self.runtime.active();
+                    is_leaving = !self.runtime.is_open();
+                    ends_at = self.ends_at(&active)?;
+                    let subject = self.entry.subject(&self.principal);
+                    if !active.snapshot.policy.reaches(subject, self.upstream.plan().name()) {
+                        return Err(Refusal::Withdrawn);
+                    }
+                }
+                () = tokio::time::sleep_until(ends_at.unwrap_or(unused_until)), if ends_at.is_some() => {
+                    return Err(standing::ended(&self.principal));
+                }
                 chunk = answer.body.next(silent_until) => match chunk {
                     Some(Ok(chunk)) => {
                         self.entry.received.update(&chunk);
@@ -288,15 +305,18 @@ impl Reader {
                 () = tokio::time::sleep(stream::LOOK), if is_leaving => {}
                 // A client that neither asks nor listens any more is not waited for, however lively its server is.
                 () = tokio::time::sleep_until(unused_until) => {}
-                Ok(()) = changes.changed() => {
-                    let active = self.runtime.active();
-                    is_leaving = !self.runtime.is_open();
-                    if !active.snapshot.policy.reaches(self.entry.subject(&self.principal), self.upstream.plan().name()) {
-                        return Err(Refusal::Withdrawn);
-                    }
-                }
             }
         }
+    }
+
+    /// When what the caller showed ends.
+    ///
+    /// # Errors
+    /// It is no longer good.
+    fn ends_at(&self, active: &Active) -> Result<Option<Instant>, Refusal> {
+        let subject = self.entry.subject(&self.principal);
+        let ends = standing::uphold(active, subject, &self.entry.whence).map_err(|_| Refusal::Withdrawn)?;
+        Ok(ends.map(|ends| Instant::now() + Duration::from_secs(ends.saturating_sub(subject.now))))
     }
 
     /// Who an event is for is read from its message; whether it may go on is judged where it does.

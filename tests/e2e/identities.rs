@@ -283,6 +283,31 @@ async fn what_goes_for_keys_goes_for_those_with_a_certificate() {
     certified.gateway.wait_for_record("refused", |record| record["reason"] == "key_source");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_bound_to_a_certificate_goes_on_only_where_that_was_shown() {
+    let own = gateway::make_key("own");
+    let table = format!("[keys.own]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n", own.digest);
+    let (certified, upstream) = Certified::start(&table).await;
+    upstream.on("tools/call", Reply::never());
+    let header = format!("X-API-Key: {}", own.key);
+    let mut held = Vec::new();
+    for certificate in [None, Some("other"), Some("ci")] {
+        let before = upstream.requests().len();
+        held.push(certified.curl(certificate, &["-d", CALL, "-H", &header]).spawn().unwrap());
+        wait_until("the call is out", || upstream.requests().len() > before);
+    }
+    certified.reload(&format!("{table}certificate = {{ dns = \"ci.example\" }}\n"));
+    let started = Instant::now();
+    let [none, other, ci] = &mut held[..] else { unreachable!() };
+    for ended in [none, other] {
+        wait_until("the call has ended", || ended.try_wait().unwrap().is_some());
+    }
+    assert!(started.elapsed() < ENDED);
+    assert!(ci.try_wait().unwrap().is_none(), "whoever shows the certificate goes on");
+    certified.reload(&table.replace(&own.digest, &gateway::make_key("new").digest));
+    wait_until("the call has ended", || ci.try_wait().unwrap().is_some());
+}
+
 const CLAUDE_CODE: &str = "User-Agent: claude-code/2.1.204 (cli)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::config::model::Algorithm;
 use crate::config::model::Claims;
 use crate::config::model::Credentials;
+use crate::principal::Principal;
 
 use crate::auth::oauth::fetch::Place;
 use crate::auth::oauth::source::Upkeep;
@@ -113,8 +114,16 @@ impl Oauth {
     }
 
     /// Whether keys are taken at a server.
-    pub fn takes_keys(&self, server: &str) -> bool {
+    fn takes_keys(&self, server: &str) -> bool {
         self.servers.get(server).is_none_or(|accepts| accepts.credentials != Credentials::Token)
+    }
+
+    /// Whether what a caller showed is taken at a server.
+    pub fn takes(&self, principal: &Principal, server: &str) -> bool {
+        match principal.key {
+            Some(_) => self.takes_keys(server),
+            None => principal.is_public() || self.takes_tokens(server),
+        }
     }
 
     /// The path within the gateway that a URL of ours has; `None` if it is not ours.
