@@ -28,6 +28,8 @@ pub struct Certificate<'s> {
     pub sha256: &'s [u8; 32],
     /// When it ends: seconds since 1970.
     pub ends: u64,
+    /// Whether those who vouch for clients now vouch for it, as others did when its connection began.
+    pub is_vouched_for: bool,
 }
 
 /// What a certificate is known by.

@@ -138,6 +138,7 @@ impl Keys {
     /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
     /// token, or the minted key, is right is not known yet.
     pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
+        check_vouched(shown.certificate)?;
         if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers, &self.beginnings)) {
             return Err(AuthError::InQuery);
         }
@@ -165,6 +166,7 @@ impl Keys {
         source: Option<IpAddr>,
         now: u64,
     ) -> Result<Option<u64>, AuthError> {
+        check_vouched(certificate)?;
         let Some(name) = &principal.key else { return Ok(principal.expires) };
         if let Some(minted) = &principal.minted {
             return self.check_child(minted, source, now).map(Some);
@@ -235,6 +237,12 @@ impl Keys {
         }
         found.filter(|entry| entry.principal.key.is_some() && (is_own || entry.form == Form::Any))
     }
+}
+
+/// Refuses whoever could not connect with its certificate any more, whatever it shows beside.
+fn check_vouched(certificate: Option<Certificate<'_>>) -> Result<(), AuthError> {
+    let is_lost = certificate.is_some_and(|certificate| !certificate.is_vouched_for);
+    if is_lost { Err(AuthError::CertificateUntrusted) } else { Ok(()) }
 }
 
 impl Entry {

@@ -523,7 +523,7 @@ fn coming(subject: Option<&str>, names: &[&str], sha256: u8, key: Option<&str>) 
         headers.insert("x-api-key", with_checksum(key).parse().unwrap());
     }
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = Certificate { subject, names: &names, sha256: &[sha256; 32], ends: 1000 };
+    let certificate = Certificate { subject, names: &names, sha256: &[sha256; 32], ends: 1000, is_vouched_for: true };
     let shown = Shown { certificate: Some(certificate), ..plain(&headers, None) };
     let known = keys.authenticate(shown)?;
     if let Some(Presented::Key(principal)) = &known {
@@ -576,7 +576,7 @@ fn a_certificate_that_has_ended_is_good_for_nothing_and_terms_hold() {
     let mut config = certified();
     let names = ["uri:spiffe://example.com/ci".to_owned()];
     let coming = |config: &Config, now: u64| {
-        let certificate = Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000 };
+        let certificate = Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000, is_vouched_for: true };
         let (keys, headers) = (compiled(config).0, HeaderMap::new());
         keys.authenticate(Shown { certificate: Some(certificate), now, ..plain(&headers, None) })
             .map(|known| known.is_some())
@@ -645,7 +645,7 @@ fn what_is_wrong_with_certificates_of_keys_is_told() {
 #[test]
 fn whoever_was_let_in_is_upheld_as_long_as_the_same_would_let_it_in() {
     let names = ["uri:spiffe://example.com/ci".to_owned()];
-    let ends = |ends: u64| Certificate { subject: None, names: &names, sha256: &[0; 32], ends };
+    let ends = |ends: u64| Certificate { subject: None, names: &names, sha256: &[0; 32], ends, is_vouched_for: true };
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
     let come = |config: &Config, headers: &HeaderMap| {
         let shown = Shown { certificate: Some(ends(1000)), ..plain(headers, None) };

@@ -359,7 +359,7 @@ fn authenticate(
     let head = session.req_header();
     let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    let certificate = entry.whence.certificate();
+    let certificate = entry.whence.certificate(&snapshot.front);
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     let path = head.uri.path();
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {

@@ -170,7 +170,7 @@ fn authenticate(
 ) -> Result<Arc<Principal>, Refusal> {
     let (head, subject) = (session.req_header(), entry.subject(&active.snapshot.public));
     let Subject { source, now, .. } = subject;
-    let certificate = entry.whence.certificate();
+    let certificate = entry.whence.certificate(&active.snapshot.front);
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     match active.snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Key(principal)) => Ok(principal),

@@ -376,6 +376,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
+        | AuthError::CertificateUntrusted
         | AuthError::CertificateAmbiguous => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
@@ -392,6 +393,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
+        | AuthError::CertificateUntrusted
         | AuthError::CertificateAmbiguous
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
@@ -554,6 +556,7 @@ mod tests {
             (AuthError::Source, 401),
             (AuthError::Certificate, 401),
             (AuthError::CertificateExpired, 401),
+            (AuthError::CertificateUntrusted, 401),
             (AuthError::CertificateAmbiguous, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),

@@ -1,9 +1,14 @@
 //! Who calls: keys that were brought along, keys with a prefix of one's own, certificates of clients, and what agents say they are.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Child;
+use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,6 +24,7 @@ use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::run;
 use crate::support::gateway::wait_until;
+use crate::support::h2;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
 
@@ -179,13 +185,14 @@ impl Certified {
         authority.issue("server", "DNS:localhost", 30);
         authority.issue("ci", "DNS:ci.example,URI:spiffe://example.com/ci", 30);
         authority.issue("other", "DNS:other.example", 30);
+        fs::copy(authority.path("ca.pem"), directory.join("clients.pem")).unwrap();
         let upstream = Upstream::start().await;
         upstream.on("tools/call", Reply::text("done"));
         let path = |file: &str| authority.path(file);
         let head = format!(
             "[listen.tls]\nclient_auth = \"request\"\nclient_ca_file = \"{}\"\n\
              certificates = [{{ cert_file = \"{}\", key_file = \"{}\" }}]\n[servers.a]\nurl = \"{}\"\n",
-            path("ca.pem"),
+            path("clients.pem"),
             path("server.pem"),
             path("server.key"),
             upstream.url()
@@ -306,6 +313,114 @@ async fn a_key_that_is_bound_to_a_certificate_goes_on_only_where_that_was_shown(
     assert!(ci.try_wait().unwrap().is_none(), "whoever shows the certificate goes on");
     certified.reload(&table.replace(&own.digest, &gateway::make_key("new").digest));
     wait_until("the call has ended", || ci.try_wait().unwrap().is_some());
+}
+
+/// A connection that stays open, on which a certificate was shown.
+struct Open {
+    openssl: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Open {
+    fn by(certified: &Certified, certificate: &str) -> Self {
+        let path = |file: &str| certified.authority.path(file);
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-quiet", "-connect", &certified.gateway.data.to_string(), "-CAfile", &path("ca.pem")]);
+        openssl.args(["-cert", &path(&format!("{certificate}.pem")), "-key", &path(&format!("{certificate}.key"))]);
+        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut openssl = openssl.spawn().unwrap();
+        let out = BufReader::new(openssl.stdout.take().unwrap());
+        Self { openssl, out }
+    }
+
+    /// The status of a call.
+    fn call(&mut self, headers: &[&str]) -> u16 {
+        let mut input = self.openssl.stdin.as_ref().unwrap();
+        input.write_all(client::post("/mcp/a", headers, CALL).as_bytes()).unwrap();
+        input.flush().unwrap();
+        let (mut head, mut line) = (Vec::new(), String::new());
+        while self.out.read_line(&mut line).unwrap() > 0 && !line.trim().is_empty() {
+            head.push(std::mem::take(&mut line).to_ascii_lowercase());
+        }
+        let length = head.iter().find_map(|line| line.strip_prefix("content-length:")).unwrap().trim().parse().unwrap();
+        let mut body = vec![0; length];
+        self.out.read_exact(&mut body).unwrap();
+        head[0].split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    fn is_at_its_end(&mut self) -> bool {
+        self.out.fill_buf().unwrap().is_empty()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = self.openssl.kill();
+        let _ = self.openssl.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_proves_nothing_once_its_issuer_is_no_longer_trusted() {
+    let (own, bound) = (gateway::make_key("own"), gateway::make_key("bound"));
+    let keys = format!(
+        "[keys.ci]\ncertificate = {{ dns = \"ci.example\" }}\nmcp_servers = [\"a\"]\n\
+         [keys.own]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n\
+         [keys.bound]\ndigest = \"{}\"\ncertificate = {{ uri = \"spiffe://example.com/ci\" }}\nmcp_servers = [\"a\"]\n",
+        own.digest, bound.digest
+    );
+    let (certified, upstream) = Certified::start(&keys).await;
+    upstream.on("GET", Reply::standing(Vec::new()));
+    let (own, bound) = (format!("X-API-Key: {}", own.key), format!("X-API-Key: {}", bound.key));
+    let shown = [&[][..], &[bound.as_str()], &[own.as_str()]];
+    let mut open = shown.map(|headers| (headers, Open::by(&certified, "ci")));
+    let mut streams = [Vec::new(), vec!["-H", &bound], vec!["-H", &own]].map(|options| {
+        let before = upstream.requests_for("GET").len();
+        let stream = certified.curl(Some("ci"), &[&["-N"], &options[..]].concat()).spawn().unwrap();
+        wait_until("the stream stands", || upstream.requests_for("GET").len() > before);
+        stream
+    });
+    let (ca, identity) = (certified.authority.path("ca.pem"), certified.authority.path("ci"));
+    let mut frames = h2::Connection::open_as(Some(&identity), &ca, Ipv4Addr::LOCALHOST, certified.gateway.data).await;
+    frames.write([h2::PREFACE, &h2::frame(h2::SETTINGS, 0, 0, &[])[..]].concat()).await;
+    let head = |stream: u32| {
+        let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/mcp/a"), (":authority", "localhost")];
+        let fields = [&fields[..], &[("accept", "application/json")]].concat();
+        h2::frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, stream, &h2::block(&fields))
+    };
+
+    // Another issuer beside the one that vouched: nothing changes.
+    let next = Authority::new(&certified.directory, "next");
+    next.issue("renewed", "DNS:ci.example", 30);
+    let text = |name: &str| fs::read_to_string(certified.directory.join(name)).unwrap();
+    let trust = |issuers: &str| {
+        fs::write(certified.directory.join("clients.pem"), issuers).unwrap();
+        certified.reload(&keys);
+    };
+    trust(&format!("{}{}", text("next.pem"), text("ca.pem")));
+    for (headers, open) in &mut open {
+        assert_eq!(open.call(headers), 200, "{headers:?}");
+    }
+    assert!(streams.iter_mut().all(|stream| stream.try_wait().unwrap().is_none()));
+
+    trust(&text("next.pem"));
+    let started = Instant::now();
+    for stream in &mut streams {
+        wait_until("the stream has ended", || stream.try_wait().unwrap().is_some());
+    }
+    assert!(started.elapsed() < ENDED);
+    for (headers, open) in &mut open {
+        assert_eq!(open.call(headers), 401, "{headers:?}");
+        assert!(open.is_at_its_end(), "{headers:?}: its client connects again, or cannot");
+    }
+    certified.gateway.wait_for_records("refused", 3);
+    let records = certified.gateway.records();
+    let refused: Vec<&Value> = records.iter().filter(|record| record["kind"] == "refused").collect();
+    assert!(refused.iter().all(|record| record["reason"] == "certificate_untrusted"), "{refused:?}");
+    frames.write(head(1)).await;
+    // So do those of HTTP/2.
+    while frames.frame().await.expect("it is told to go").kind != h2::GOAWAY {}
+    assert_eq!(certified.call(Some("renewed"), &[]).0, 200);
 }
 
 const CLAUDE_CODE: &str = "User-Agent: claude-code/2.1.204 (cli)";
