@@ -105,8 +105,9 @@ async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
         }
     };
     let entries_max = exchange.runtime.streams_max(exchange.active.snapshot.streams_max);
-    // A conversation that nobody uses is given up for a new one: the caller's own, or else anybody's.
-    let rank = |known: &Hub| Some((known.principal() != hub.principal(), known.idle_since()?));
+    // A conversation that nobody uses is given up for a new one: of the caller itself, or else of whoever is nearest to it, so that
+    // neither many minted keys nor many users end the conversations of others.
+    let rank = |known: &Hub| Some((known.distance(&hub), known.idle_since()?));
     let (kept, gone) = exchange.runtime.hubs.keep_for(&id, Arc::clone(&hub), entries_max, rank);
     for known in gone {
         tracing::debug!(principal = known.principal(), "an unused conversation made room for another");
@@ -169,7 +170,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
             }
         };
         ticket.succeeded();
-        Ok((Arc::new(Hub::new(&exchange.principal.id, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
+        Ok((Arc::new(Hub::new(&exchange.principal, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }
