@@ -11,6 +11,7 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use crate::audit::Ending;
+use crate::auth::AuthError;
 use crate::auth::Presented;
 use crate::auth::Shown;
 use crate::auth::TokenError;
@@ -188,7 +189,10 @@ pub(crate) fn open_child(
     active: &Active,
 ) -> Result<Arc<Principal>, Refusal> {
     let keyring = runtime.keyring(active).ok_or(Refusal::Internal("no_sealing_key"))?;
-    active.snapshot.keys.open_child(keyring, text, subject.source, subject.now).map_err(Refusal::Key)
+    let (keys, policy) = (&active.snapshot.keys, &active.snapshot.policy);
+    let child = keys.open_child(keyring, text, subject.source, subject.now).map_err(Refusal::Key)?;
+    let is_upheld = child.minted.as_ref().is_some_and(|minted| policy.knows_agents_of(minted));
+    if is_upheld { Ok(child) } else { Err(Refusal::Key(AuthError::Revoked)) }
 }
 
 /// The body of a refusal.
