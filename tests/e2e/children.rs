@@ -181,6 +181,16 @@ async fn what_may_not_be_minted_is_refused_and_says_no_more_than_its_holder_may_
             .wait_for_record("refused", |record| record["reason"] == reason && record["principal"] == "key:boss");
     }
     assert!(!stage.gateway.records().iter().any(|record| record["minted"].is_array()));
+    // What was asked for is on record.
+    let asked = stage.gateway.wait_for_record("refused", |record| record["asked_servers"] == json!(["nowhere"]));
+    assert_eq!(
+        (&asked["reason"], &asked["asked_agent"], &asked["rule"]),
+        (&json!("mint_server"), &json!("worker"), &json!("keys.boss.may_mint"))
+    );
+    stage.gateway.wait_for_record("refused", |record| {
+        (&record["asked_agent"], &record["asked_tools"]) == (&json!("worker"), &json!(["b/x"]))
+    });
+    stage.gateway.wait_for_record("refused", |record| record["asked_agent"] == "other" && record["reason"] == "mint_agent");
     // Where no key may mint there is no such path.
     stage.gateway.reload(&stage.config.replace("may_mint = true", "may_mint = false"));
     let mut status = 0;
