@@ -100,10 +100,33 @@ async fn digests_that_others_hold_are_taken_as_they_are() {
         }
     }
     gateway.wait_for_record("intent", |record| record["principal"] == "key:data-team");
+    // What narrowed them there and does not here is told of.
+    assert!(!error.contains("not taken over"), "{error}");
+    let narrowed = json!([
+        { "token": sha256(KEYS[0]), "max_budget": 1.0, "object_permission": { "mcp_servers": ["a"], "vector_stores": [] } },
+        { "token": sha256(KEYS[1]), "max_budget": null, "object_permission": { "mcp_servers": [] }, "allowed_routes": [] },
+        { "token": sha256(KEYS[2]), "team_id": "t1" },
+    ]);
+    let (code, _, error) = import(&[], &narrowed.to_string());
+    let told = "2 of 3 entries are narrowed there in ways that are not taken over: max_budget, object_permission, team_id;";
+    assert!(code == Some(0) && error.contains(told), "{error}");
     let hex = format!("x {}\ny sha256:{}\n", sha256("x"), sha256("y").to_uppercase());
     let (code, tables, _) = import(&["--digests"], &hex);
     assert_eq!((code, tables.matches("sha256:").count()), (Some(0), 2), "{tables}");
     assert!(tables.contains(&sha256("x")) && tables.contains(&sha256("y")));
+}
+
+#[test]
+fn keys_are_taken_out_of_the_quotes_of_a_table_and_doubted_where_they_may_be_made_from_the_time() {
+    let timed = "c232ab00941411ecb3c89f6bdeced846";
+    let text = format!("\"name\",\"key\"\n\"ci\",\"{}\"\nother,'{}'\nthird {timed}\n#of old\n", KEYS[0], KEYS[1]);
+    let (code, tables, error) = import(&[], &text);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(error.contains("1 of 3 keys may be UUIDs that are made from the time"), "{error}");
+    for (name, key) in [("ci", KEYS[0]), ("other", KEYS[1]), ("third", timed)] {
+        let table = format!("[keys.{name}]\ndigest = \"sha256:{}\"", sha256(key));
+        assert!(tables.contains(&table), "{tables}");
+    }
 }
 
 #[test]
@@ -123,6 +146,9 @@ fn what_cannot_be_imported_is_told_by_its_line_and_never_shown() {
         (format!("[{{ \"kee\": \"{weak}\" }}]"), "entry 1", "either `token`"),
         (format!("[\"{weak}\"]"), "error", "no list of keys"),
         (String::new(), "error", "0 keys"),
+        (format!("ok {}\n#{}\n", KEYS[0], KEYS[1]), "line 2", "read as a comment"),
+        (format!("ci ptc_m_{}\n", KEYS[1]), "line 1", "opened as a minted key"),
+        ("ci sk-c232ab00-9414-11ec-b3c8-9f6bdeced846\n".to_owned(), "line 1", "not a random one"),
     ] {
         let (code, out, error) = import(&[], &text);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{text}");
