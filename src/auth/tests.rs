@@ -22,6 +22,7 @@ use crate::config::model::Key;
 use crate::config::model::KeyCertificate;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
+use crate::principal::Principal;
 
 /// Well-formed keys, made once with `generate`: tests show the same bytes in every run.
 const ONE: &str = "ptc_00000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

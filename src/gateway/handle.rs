@@ -365,7 +365,7 @@ fn authenticate(
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Child(text)) => mint::open_child(text, public(), runtime, active)?,
         Some(Presented::Key(principal)) => principal,
-        Some(Presented::Token(token)) if may_take_tokens(path, server, active) => {
+        Some(Presented::Token(token)) if oauth.may_take_tokens(server) => {
             match active.tokens.recall(token, &token_shown(path, server, active, &leads_to(active))) {
                 Some(caller) => caller.map_err(Refusal::Token)?,
                 None => return Ok(Known::Token(token.into())),
@@ -397,12 +397,6 @@ fn called(path: &str, inbound: &Inbound, principal: &Principal, active: &Active)
     }
 }
 
-/// Whether tokens may be taken on a path, which leads to `server` in the workspace `default`.
-fn may_take_tokens(path: &str, server: &str, active: &Active) -> bool {
-    let (routes, oauth) = (&active.snapshot.routes, &active.snapshot.oauth);
-    oauth.takes_tokens(server) || routes.find(path).is_some_and(|route| oauth.may_take_tokens(route.word, server))
-}
-
 /// Whose token this is; may wait for the keys of its issuer.
 async fn verify(token: &str, path: &str, server: &str, active: &Active) -> Result<Arc<Principal>, Refusal> {
     let leads_to = leads_to(active);
@@ -428,12 +422,11 @@ fn leads_to(active: &Active) -> impl Fn(&str, Option<&str>) -> Option<Arc<str>> 
 fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String> {
     let (path, oauth) = (entry.target.path(), &active.snapshot.oauth);
     let routes = &active.snapshot.routes;
-    let word = routes.find(path)?.word;
-    let server = routes.server(None, word);
-    if !oauth.may_take_tokens(word, &server) {
+    let server = routes.server(None, routes.find(path)?.word);
+    if !oauth.may_take_tokens(&server) {
         return None;
     }
-    let scopes = oauth.scopes_of(word, &server).filter(|_| matches!(refusal, Refusal::KeyMissing));
+    let scopes = oauth.scopes_of(&server).filter(|_| matches!(refusal, Refusal::KeyMissing));
     let scopes = scopes.map(|scopes| format!(r#", scope="{scopes}""#)).unwrap_or_default();
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }
