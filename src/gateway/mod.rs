@@ -108,6 +108,7 @@ const OTHERS: &[&str] = &[
     "key_source",
     "key_certificate",
     "certificate_expired",
+    "certificate_untrusted",
     "certificate_ambiguous",
     "keys_conflicting",
     "key_in_query",

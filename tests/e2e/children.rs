@@ -182,6 +182,16 @@ async fn what_may_not_be_minted_is_refused_and_says_no_more_than_its_holder_may_
             .wait_for_record("refused", |record| record["reason"] == reason && record["principal"] == "key:boss");
     }
     assert!(!stage.gateway.records().iter().any(|record| record["minted"].is_array()));
+    // What was asked for is on record.
+    let asked = stage.gateway.wait_for_record("refused", |record| record["asked_servers"] == json!(["nowhere"]));
+    assert_eq!(
+        (&asked["reason"], &asked["asked_agent"], &asked["rule"]),
+        (&json!("mint_server"), &json!("worker"), &json!("keys.boss.may_mint"))
+    );
+    stage.gateway.wait_for_record("refused", |record| {
+        (&record["asked_agent"], &record["asked_tools"]) == (&json!("worker"), &json!(["b/x"]))
+    });
+    stage.gateway.wait_for_record("refused", |record| record["asked_agent"] == "other" && record["reason"] == "mint_agent");
     // Where no key may mint there is no such path.
     stage.gateway.reload(&stage.config.replace("may_mint = true", "may_mint = false"));
     let mut status = 0;
@@ -270,12 +280,34 @@ async fn a_child_ends_with_its_key_and_so_do_its_streams_within_a_second() {
         assert!(within(ENDED, read_to_the_end(&mut stream)).await.is_some(), "{what}: the stream goes on");
         stage.gateway.wait_for_record("result", |record| record["reason"] == "permission_withdrawn");
         let answer = stage.call(&child, "a", "get_x").await;
-        let is_refused = answer.status == 401 || answer.code() == Some(-32602);
-        assert!(is_refused, "{what}: {}", answer.text());
+        assert_eq!(answer.status, 401, "{what}: {}", answer.text());
         if what == "itself" {
             assert_eq!(stage.call(&sibling, "a", "get_x").await.code(), None, "others go on");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_whose_agent_is_gone_has_ended() {
+    let stage = Stage::start().await;
+    let config = stage.config.replace(", agents = [\"worker\", \"helper\"]", "");
+    stage.gateway.reload(&config);
+    let child = stage.mint(&stage.boss.key, json!({ "agent": "helper" })).await;
+    assert_eq!(stage.call(&child, "a", "get_x").await.status, 200);
+    stage.gateway.reload(&config.replace("[agents.helper]\n", ""));
+    stage.gateway.wait_for_log("configuration reloaded");
+    let mut answer = stage.call(&child, "a", "get_x").await;
+    for _ in 0..100 {
+        if answer.status != 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer = stage.call(&child, "a", "get_x").await;
+    }
+    assert_eq!(answer.status, 401, "{}", answer.text());
+    stage.gateway.wait_for_record("refused", |record| record["reason"] == "key_revoked");
+    let answer = stage.mint_with(child["key"].as_str().unwrap(), r#"{"agent":"worker"}"#).await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

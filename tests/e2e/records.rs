@@ -418,6 +418,8 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     }
     let asked = json!({ "agent": "worker", "mcp_servers": ["a"], "mcp_tool_permissions": { "a": ["echo"] } });
     let minted = gateway.post("/v1/mcp/keys", &[&owner], &asked.to_string()).await.json();
+    let refused = gateway.post("/v1/mcp/keys", &[&owner], &asked.to_string().replace("worker", "nobody")).await;
+    assert_eq!(refused.status, 403);
     let child = format!("X-API-Key: {}", minted["key"].as_str().unwrap());
     gateway.post("/mcp/a", &[&child], CALL).await;
     for _ in 0..5 {
