@@ -154,7 +154,7 @@ impl Index {
         let found =
             self.tail.read(|line| gathered.take(line)).map_err(|error| SearchError::io(&self.records, error))?;
         let is_doubtful = found == Found::Less || gathered.is_doubtful;
-        if is_doubtful && !self.stands(&before)? {
+        if found == Found::TakenBack || is_doubtful && !self.stands(&before)? {
             self.retreat()?;
             return Ok(Step::Again);
         }
@@ -164,6 +164,7 @@ impl Index {
             Found::Less => return self.skip(),
         }
         has_room(&self.records, self.free_bytes_min)?;
+            Found::TakenBack => return Ok(Step::Again),
         let lines = gathered.lines;
         self.write(&before, gathered)?;
         Ok(Step::Read(lines))

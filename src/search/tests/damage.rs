@@ -207,6 +207,47 @@ fn records_that_were_taken_back_leave_the_index() {
 }
 
 #[test]
+fn what_a_failed_segment_holds_beyond_what_counts_is_not_found() {
+    // The numbers of what does not count are given again, or are left out.
+    for are_given_again in [true, false] {
+        let mut records = Records::new();
+        let counts = records.intent(START, "read");
+        let counted = fs::metadata(records.segment()).unwrap().len();
+        records.intent(START + 1, "phantom");
+        records.intent(START + 2, "phantom");
+        let mut index = records.keep();
+        catch_up(&mut index);
+        let mut follow = Follow::behind_index(&records.path).unwrap();
+        assert_eq!(records.found().len(), 3);
+        // Nothing is cut off: the disk takes no change.
+        let name = records.segment().file_name().unwrap().to_str().unwrap().to_owned();
+        if are_given_again {
+            records.seq = counts;
+        }
+        records.is_over = true;
+        let fields = json!({"cause": "sync_failed", "segment": name, "segment_bytes": counted});
+        records.line("recovered", START + 3, fields);
+        let after = records.intent(START + 4, "after");
+        records.result(START + 5, after, "ok");
+        let assert_found = |when: &str| {
+            let tools: Vec<_> = records.found().into_iter().filter_map(|entry| entry.tool).collect();
+            assert_eq!(tools, ["read", "after"], "{when}: {are_given_again}");
+        };
+        let told: Vec<u64> = (0..50).flat_map(|_| follow.step().unwrap()).map(|entry| entry.seq).collect();
+        assert_eq!(told, [after]);
+        catch_up(&mut index);
+        assert_found("as it happens");
+        index.clear().unwrap();
+        catch_up(&mut index);
+        assert_found("read again");
+        drop(index);
+        fs::remove_dir_all(records.path.join("index")).unwrap();
+        records.index();
+        assert_found("made anew");
+    }
+}
+
+#[test]
 fn a_line_that_is_no_record_is_passed_over() {
     let mut records = Records::new();
     records.intent(START, "read");
