@@ -268,7 +268,8 @@ impl Index {
         };
         self.catalogue.advance(&next, &[])?;
         self.tail.go_to(next);
-        Ok(Step::UpToDate)
+        // What follows is yet to be read.
+        Ok(if next == position { Step::UpToDate } else { Step::Again })
     }
 
     /// Lines that were read are no longer what they were: goes back to the beginning of their segment, or of one before it.

@@ -248,6 +248,21 @@ fn what_a_failed_segment_holds_beyond_what_counts_is_not_found() {
 }
 
 #[test]
+fn what_is_cut_off_behind_a_record_leaves_nothing_unread() {
+    let mut records = Records::new();
+    records.intent(START, "read");
+    let counted = fs::metadata(records.segment()).unwrap().len();
+    records.write_raw(b"no record\n");
+    records.index();
+    File::options().write(true).open(records.segment()).unwrap().set_len(counted).unwrap();
+    records.is_over = true;
+    records.intent(START + 1, "after");
+    let mut index = records.keep();
+    while index.step().unwrap() != Step::UpToDate {}
+    records.assert_indexed();
+}
+
+#[test]
 fn a_line_that_is_no_record_is_passed_over() {
     let mut records = Records::new();
     records.intent(START, "read");
