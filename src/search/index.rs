@@ -196,7 +196,8 @@ impl Index {
         for (day, batch) in &batches {
             self.day(*day)?.take(batch, position.seq)?;
         }
-        let days: Vec<u64> = batches.into_keys().collect();
+        let last_seq = |batch: &Batch| batch.entries.last().map_or(0, |entry| entry.seq);
+        let days: Vec<(u64, u64)> = batches.iter().map(|(day, batch)| (*day, last_seq(batch))).collect();
         self.catalogue.advance(&position, &days)
     }
 
@@ -207,12 +208,17 @@ impl Index {
     pub fn look(&mut self) -> Result<(), SearchError> {
         let days = self.catalogue.days()?;
         let segments = tail::segments(&self.records).map_err(|error| SearchError::io(&self.records, error))?;
+        if !self.catalogue.is_there() {
+            // What is written to the file that is gone, nobody finds.
+            tracing::warn!(file = %self.catalogue.path().display(), "the index's catalogue is gone: all records are read again");
+            return self.clear();
+        }
         let mut lost = Vec::new();
         let mut gone = Vec::new();
         for known in &days {
             let path = day::path_of(self.directory.path(), known.day);
             let file = fs::metadata(&path).map(|file| file.ino()).ok();
-            if segments.first().is_some_and(|first| known.to_seq > 0 && known.to_seq < *first) {
+            if segments.first().is_some_and(|first| known.last_seq > 0 && known.last_seq < *first) {
                 gone.push(known.day);
             } else if file.is_none() {
                 tracing::warn!(file = %path.display(), "a day of the index is gone: its records are read again");
@@ -237,6 +243,17 @@ impl Index {
         }
         Ok(())
     }
+        self.remove_strays()
+    }
+
+    /// Removes files of days that are in no list: a crash came between.
+    fn remove_strays(&mut self) -> Result<(), SearchError> {
+        let known: Vec<u64> = self.catalogue.days()?.iter().map(|known| known.day).collect();
+        let days = day::listed(self.directory.path())?;
+        for day in days.into_iter().filter(|day| !known.contains(day)) {
+            self.days.remove(&day);
+            database::remove(&day::path_of(self.directory.path(), day))?;
+        }
 
     fn day(&mut self, day: u64) -> Result<&mut Day, SearchError> {
         if !self.days.contains_key(&day) {

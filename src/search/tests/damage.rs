@@ -263,6 +263,52 @@ fn what_is_cut_off_behind_a_record_leaves_nothing_unread() {
 }
 
 #[test]
+fn a_catalogue_that_goes_while_it_is_written_to_is_missed() {
+    let (mut records, mut traffic) = made(9);
+    let mut index = records.keep();
+    catch_up(&mut index);
+    assert!(!records.search().lacks_files().unwrap());
+    for entry in fs::read_dir(records.path.join("index")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("catalogue.sqlite")) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    traffic.write(&mut records, 20);
+    catch_up(&mut index);
+    assert!(records.search().lacks_files().unwrap());
+    index.look().unwrap();
+    catch_up(&mut index);
+    assert!(!records.search().lacks_files().unwrap());
+    assert_eq!(records.search().behind().unwrap(), 0);
+    records.assert_indexed();
+    fs::remove_file(day_files(&records).first().unwrap()).unwrap();
+    assert!(records.search().lacks_files().unwrap());
+}
+
+#[test]
+fn a_late_result_does_not_keep_a_day_whose_requests_are_gone() {
+    let mut records = Records::new();
+    let day = 24 * 3_600 * SECOND;
+    let early = records.intent(START, "stream");
+    for later in 1..4 {
+        records.is_over = true;
+        records.intent(START + later * day, "read");
+    }
+    records.result(START + 3 * day, early, "ok");
+    let mut index = records.keep();
+    catch_up(&mut index);
+    assert_eq!((records.found().len(), day_files(&records).len()), (4, 4));
+    fs::remove_file(records.path.join(format!("{early:020}.jsonl"))).unwrap();
+    // A file that a crash left behind, of which nothing knows.
+    fs::write(records.index_file("2020-01-01.sqlite"), "").unwrap();
+    index.look().unwrap();
+    let tools: Vec<_> = records.found().into_iter().filter_map(|entry| entry.tool).collect();
+    assert_eq!(tools, ["read"; 3]);
+    assert_eq!(day_files(&records).len(), 3);
+}
+
+#[test]
 fn a_line_that_is_no_record_is_passed_over() {
     let mut records = Records::new();
     records.intent(START, "read");
