@@ -32,8 +32,10 @@ use crate::search::tail::Tail;
 const DIRECTORY: &str = "index";
 /// Files of days that are held open.
 const DAYS_OPEN_MAX: usize = 4;
-/// What must be free of the disk before the index is written: the rest is for records, without which no call is let through.
+/// What must be free of the disk before the index is written: the rest is for records, without which no call is let through. That is
+/// a twentieth of the disk, and never less than the first nor more than the second.
 pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+const FREE_BYTES_ENOUGH: u64 = 1024 * 1024 * 1024;
 
 /// Where the index of a directory of records is.
 pub(super) fn directory_of(records: &Path) -> PathBuf {
@@ -162,9 +164,9 @@ impl Index {
             Found::Lines => {}
             Found::Nothing => return Ok(Step::UpToDate),
             Found::Less => return self.skip(),
+            Found::TakenBack => return Ok(Step::Again),
         }
         has_room(&self.records, self.free_bytes_min)?;
-            Found::TakenBack => return Ok(Step::Again),
         let lines = gathered.lines;
         self.write(&before, gathered)?;
         Ok(Step::Read(lines))
@@ -206,13 +208,13 @@ impl Index {
     /// # Errors
     /// The directory cannot be read, or a file not removed.
     pub fn look(&mut self) -> Result<(), SearchError> {
-        let days = self.catalogue.days()?;
-        let segments = tail::segments(&self.records).map_err(|error| SearchError::io(&self.records, error))?;
         if !self.catalogue.is_there() {
             // What is written to the file that is gone, nobody finds.
             tracing::warn!(file = %self.catalogue.path().display(), "the index's catalogue is gone: all records are read again");
             return self.clear();
         }
+        let days = self.catalogue.days()?;
+        let segments = tail::segments(&self.records).map_err(|error| SearchError::io(&self.records, error))?;
         let mut lost = Vec::new();
         let mut gone = Vec::new();
         for known in &days {
@@ -241,8 +243,6 @@ impl Index {
             let position = self.before(&days, |known| lost.contains(&known.day))?;
             self.discard(&lost, position)?;
         }
-        Ok(())
-    }
         self.remove_strays()
     }
 
@@ -254,6 +254,8 @@ impl Index {
             self.days.remove(&day);
             database::remove(&day::path_of(self.directory.path(), day))?;
         }
+        Ok(())
+    }
 
     fn day(&mut self, day: u64) -> Result<&mut Day, SearchError> {
         if !self.days.contains_key(&day) {
@@ -389,6 +391,8 @@ fn remove_all(directory: &Path) -> Result<(), SearchError> {
 fn has_room(records: &Path, free_bytes_min: u64) -> Result<(), SearchError> {
     let disk = rustix::fs::statvfs(records).map_err(|error| SearchError::io(records, error.into()))?;
     let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let twentieth = disk.f_blocks.saturating_mul(disk.f_frsize) / 20;
+    let free_bytes_min = free_bytes_min.max(twentieth.min(FREE_BYTES_ENOUGH));
     if free_bytes < free_bytes_min { Err(SearchError::NoRoom { free_bytes_min }) } else { Ok(()) }
 }
 
