@@ -372,6 +372,7 @@ fn activate(upstreams: &Upstreams, issuers: &Issuers, metrics: &Metrics, snapsho
     let names: Vec<&str> = snapshot.servers.iter().map(|(name, _)| &**name).collect();
     metrics.adopt(&names);
     metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
+    metrics.shadow_asked(snapshot.shadow.is_some());
     let certificates = snapshot.front.tls.iter().flat_map(|tls| &tls.certificates);
     metrics.listener_certificates(certificates.map(|certificate| (certificate.name.as_str(), certificate.not_after)));
     let tokens = issuers.adopt(&snapshot.oauth);
