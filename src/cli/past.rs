@@ -260,13 +260,19 @@ fn key_of(id: &str) -> Option<&str> {
     id.strip_prefix("key:")?.split('>').next()
 }
 
-/// The levels without which a call would not be granted, of all that were asked, in their order. Levels of one kind that follow one
+/// The levels by which a call is granted, of all that were asked, in their order; none if it is not. Levels of one kind that follow one
 /// another, such as a token's teams, speak together, and grant if any does.
 fn granting(consulted: &[Consulted], cascade: Cascade) -> Vec<At> {
     let mut granting = Vec::new();
     for voice in consulted.chunk_by(|one, next| one.speaker == next.speaker) {
-        granting.extend(voice.iter().filter(|level| level.granted == Some(true)).map(|level| level.level.clone()));
-        if cascade == Cascade::First && voice.iter().any(|level| level.granted.is_some()) {
+        let grants = voice.iter().filter(|level| level.granted == Some(true)).map(|level| level.level.clone());
+        let before = granting.len();
+        granting.extend(grants);
+        let speaks = voice.iter().any(|level| level.granted.is_some());
+        if speaks && granting.len() == before {
+            return Vec::new();
+        }
+        if speaks && cascade == Cascade::First {
             break;
         }
     }

@@ -88,7 +88,8 @@ impl Random {
     }
 
     fn config(&mut self) -> String {
-        let mut text = String::from("[sandbox]\nenabled = false\n[policy]\n");
+        let mut text =
+            String::from("[sandbox]\nenabled = false\n[listen]\npublic_url = \"https://gw.test\"\n[policy]\n");
         if self.below(3) == 0 {
             text.push_str("cascade = \"intersect\"\n");
         }
@@ -98,7 +99,7 @@ impl Random {
         write!(text, "[auth.issuers.{ISSUER}]\nissuer = \"https://idp.test\"\njwks_url = \"https://idp.test/k\"\naudiences = [\"gw\"]\n").unwrap();
         for server in SERVERS {
             writeln!(text, "[servers.{server}]\nurl = \"http://127.0.0.1:9\"").unwrap();
-            if self.below(2) == 0 {
+            if server == "a" || self.below(2) == 0 {
                 text.push_str("access_groups = [\"g\"]\n");
             }
             if self.below(6) == 0 {
@@ -331,7 +332,7 @@ enabled = false
 short = [{ arg = "q", max_length = 1 }]
 [servers.db]
 url = "http://127.0.0.1:9"
-blocked_agents = ["bot", "claude"]
+blocked_agents = ["bot", "claude-code"]
 [agents.bot]
 [agents.helper.servers.db]
 allowed_tools = ["read", "write"]
