@@ -380,6 +380,7 @@ fn activate(upstreams: &Upstreams, issuers: &Issuers, metrics: &Metrics, snapsho
         .collect();
     let names: Vec<&str> = snapshot.servers.iter().map(|(name, _)| &**name).collect();
     metrics.adopt(&names);
+    metrics.shadow_asked(snapshot.shadow.is_some());
     let certificates = snapshot.front.tls.iter().flat_map(|tls| &tls.certificates);
     metrics.listener_certificates(certificates.map(|certificate| (certificate.name.as_str(), certificate.not_after)));
     let tokens = issuers.adopt(&snapshot.oauth);

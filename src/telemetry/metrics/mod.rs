@@ -327,6 +327,11 @@ impl Metrics {
         }
     }
 
+    /// Notes whether a candidate is asked beside the configuration that was taken up.
+    pub fn shadow_asked(&self, is_asked: bool) {
+        self.0.shadows.asked(is_asked);
+    }
+
     /// Notes the certificates of the data listener, each with its name and its end. Of those with one name, the one that ends
     /// first is shown; their number is that of the configuration.
     pub fn listener_certificates<'c>(&self, certificates: impl Iterator<Item = (&'c str, i64)>) {
