@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Verifies a record of Portcullis by docs/audit.md alone, with no code of the gateway: a second opinion, and a model for others.
 
-    verify_audit.py KEY DIRECTORY [CHECKPOINT ..]     verify_audit.py KEY --proof FILE
+    verify_audit.py KEY DIRECTORY [--unsigned-max N] [CHECKPOINT ..]     verify_audit.py KEY --proof FILE
 
 Prints what it found and ends with 0, or names the first fault and ends with 1."""
-import base64, glob, hashlib, json, os, re, sys
+import base64, hashlib, json, os, re, sys
 
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -61,23 +61,39 @@ def read_key(text):
     need(typed[0] == 1 and sha(name.encode(), b"\n", typed)[:4].hex() == key_id, "no key for checkpoints")
     return name, bytes.fromhex(key_id), typed[1:]
 
-def open_note(note, key):
-    """Size and root of a checkpoint that the key signed."""
+def open_text(note, key):
+    """The lines of a text that the key signed."""
     name, key_id, public = key
     text, blank, signatures = note.rpartition("\n\n")
-    need(blank and signatures.endswith("\n") and not re.search("[\x00-\x09\x0b-\x1f]", note), "no signed checkpoint")
+    need(blank and signatures.endswith("\n") and not re.search("[\x00-\x09\x0b-\x1f]", note), "no signed note")
     text, is_signed = text + "\n", False
     for line in signatures[:-1].split("\n"):
         match = re.fullmatch("— ([^ ]+) ([^ ]+)", line)
-        need(match, "no signed checkpoint")
+        need(match, "no signed note")
         data = unbase64(match[2])
         if match[1] == name and data[:4] == key_id:
-            need(signed(public, text.encode(), data[4:]), "the signature of a checkpoint is wrong")
+            need(signed(public, text.encode(), data[4:]), "the signature of a note is wrong")
             is_signed = True
-    lines = text.split("\n")[:-1]
-    need(is_signed and lines[0] == name, "a checkpoint is not signed by this key")
-    need(len(lines) >= 3 and all(lines) and re.fullmatch("0|[1-9][0-9]*", lines[1]), "no signed checkpoint")
-    return int(lines[1]), unbase64(lines[2], 32)
+    need(is_signed, "a note is not signed by this key")
+    return text.split("\n")[:-1]
+
+def number(text):
+    need(re.fullmatch("0|[1-9][0-9]{0,19}", text) and int(text) < 2**64, "no number: " + text[:80])
+    return int(text)
+
+def open_note(note, key):
+    """Size and root of a checkpoint that the key signed."""
+    lines = open_text(note, key)
+    need(len(lines) >= 3 and all(lines) and lines[0] == key[0], "no checkpoint of this log")
+    return number(lines[1]), unbase64(lines[2], 32)
+
+def open_base(note, key):
+    """What stands for the records that were removed: how many, the last one's number and digest, and the trees over them."""
+    lines = open_text(note, key)
+    need(lines[:2] == ["portcullis/base@v1", key[0]] and len(lines) > 4, "the file `base` is none of this log")
+    size, seq, nodes = number(lines[2]), number(lines[3]), [unbase64(line, 32) for line in lines[4:]]
+    need(0 < size <= seq and len(nodes) == 1 + bin(size).count("1"), "the file `base` cannot be understood")
+    return size, seq, nodes[0], nodes[1:]
 
 def root_of(nodes):
     root = nodes[-1] if nodes else sha()
@@ -88,21 +104,29 @@ def push(nodes, size, leaf):
     while size & 1: leaf, size = sha(b"\1", nodes.pop(), leaf), size >> 1
     nodes.append(leaf)
 
-def counted(path, following):
-    """The bytes of a segment that count: the next one's first record may say how many."""
-    data = open(path, "rb").read()
-    first = json.loads(open(following, "rb").readline() or b"{}") if following else {}
-    cut = first.get("kind") == "recovered" and first.get("segment") == os.path.basename(path)
-    return data[: first["segment_bytes"]] if cut else data
+def strict(text):
+    """A JSON value; what other readers refuse is refused."""
+    def refuse(what): raise ValueError(what)
+    value = json.loads(text, parse_constant=refuse, parse_float=lambda text: refuse(text) if "inf" in str(float(text)) else float(text))
+    if b"\\ud" in text.lower(): json.dumps(value, ensure_ascii=False).encode()
+    return value
 
-def verify(directory, key, known):
+def counted(path, following):
+    """The bytes of a segment that count, and how many follow: the next one's first record may say so."""
+    data = open(path, "rb").read()
+    line = open(following, "rb").readline(65536) if following else b""
+    first = strict(line) if line.startswith(b"{") and line.endswith(b"\n") else {}
+    cut = first.get("kind") == "recovered" and first.get("segment") == os.path.basename(path) and type(first.get("segment_bytes")) is int
+    end = min(len(data), first["segment_bytes"]) if cut and first["segment_bytes"] >= 0 else len(data)
+    return data[:end], len(data) - end
+
+LEAD = rb'\{"seq":(0|[1-9][0-9]{0,19}),"prev":"(.{64})","kind":"([^"]{0,31})"'
+
+def verify(directory, key, known, unsigned_max=None):
     (size, seq, prev, nodes), base = (0, 0, bytes(32), []), os.path.join(directory, "base")
     if os.path.exists(base):
-        base = json.load(open(base))
-        size, seq, prev = base["leaves"], base["seq"], bytes.fromhex(base["prev"])
-        nodes = [bytes.fromhex(node) for node in base["nodes"]]
-        need(len(nodes) == bin(size).count("1"), "the file `base` cannot be understood")
-    removed, begun, said_removed, wanted, last, open_intents, gaps = size, seq, 0, {}, -1, set(), []
+        size, seq, prev, nodes = open_base(open(base, encoding="utf-8", newline="").read(), key)
+    removed, begun, said_removed, wanted, last, open_intents, gaps, beyond = size, seq, 0, {}, -1, set(), [], 0
     notes = os.path.join(directory, "checkpoints")
     lines = open(notes, encoding="utf-8", newline="").read().split("\n") if os.path.exists(notes) else [""]
     need(len(lines) % 5 == 1 and lines[-1] == "", "the file `checkpoints` ends in half a note")
@@ -115,40 +139,47 @@ def verify(directory, key, known):
     for at, root in (open_note(note, key) for note in alone):
         need(at >= removed, "a checkpoint is over less than what was removed")
         wanted.setdefault(at, []).append(root)
+    covered = max(wanted, default=0)
     need(all(root == root_of(nodes) for root in wanted.get(size, [])), "the records removed are not those of a checkpoint")
-    segments = sorted(glob.glob(os.path.join(glob.escape(directory), "*.jsonl")))
-    need(all(re.fullmatch("[0-9]{20}", os.path.basename(path)[:-6]) for path in segments), "a file is no segment")
-    segments = [path for path in segments if int(os.path.basename(path)[:20]) > begun]
-    for number, path in enumerate(segments):
-        data = counted(path, segments[number + 1] if number + 1 < len(segments) else None)
+    names = sorted(name for name in os.listdir(directory) if name.endswith(".jsonl") and name != ".jsonl")
+    need(all(re.fullmatch("[0-9]{20}", name[:-6]) and 0 < int(name[:-6]) < 2**64 for name in names), "a file is no segment")
+    need(all(int(name[:-6]) > begun for name in names), "a segment is left of what was removed")
+    segments = [os.path.join(directory, name) for name in names]
+    for index, path in enumerate(segments):
+        data, after = counted(path, segments[index + 1] if index + 1 < len(segments) else None)
+        beyond += after
         need(not data or data.endswith(b"\n"), path + " ends in half a line")
         for at, line in enumerate(data.split(b"\n")[:-1]):
             where = f"line {at + 1} of {path}: "
-            try:
-                need(re.fullmatch(b"[ -~]+", line), where + "no record")
-                record = json.loads(line)
-                need(record["prev"] == prev.hex(), where + "`prev` is not the digest of the line before")
-                skips = record["kind"] == "recovered" and record["seq"] > seq
-                need(record["seq"] == seq + 1 or skips, where + "`seq` does not follow the line before")
-            except (ValueError, KeyError, TypeError): raise Fault(where + "no record")
-            need(at or record["seq"] == int(os.path.basename(path)[:20]), path + " is not named after its first record")
-            gaps += [range(seq + 1, record["seq"])] if record["seq"] > seq + 1 else []
-            if record["kind"] == "intent":
-                open_intents.add(record["seq"])
-            elif record["kind"] == "result":
-                intent = record["intent"]
+            lead = re.match(LEAD, line)
+            need(lead and re.fullmatch(b"[ -~]{1,65535}", line) and line.endswith(b"}"), where + "no record")
+            after, kind = int(lead[1]), lead[3]
+            try: record = strict(line)
+            except (ValueError, RecursionError): raise Fault(where + "no record")
+            need(lead[2] == prev.hex().encode(), where + "`prev` is not the digest of the line before")
+            need(after < 2**64 and (after == seq + 1 or kind == b"recovered" and after > seq), where + "`seq` does not follow the line before")
+            need(at or after == int(os.path.basename(path)[:20]), path + " is not named after its first record")
+            gaps += [range(seq + 1, after)] if after > seq + 1 else []
+            if kind == b"intent":
+                open_intents.add(after)
+            elif kind == b"result":
+                intent = re.match(LEAD + rb',"time":".{27}","intent":(0|[1-9][0-9]*)', line)
+                intent = int(intent[4]) if intent else 0
                 is_gone = 0 < intent <= begun or any(intent in gap for gap in gaps)
                 need(intent in open_intents or is_gone, where + "the result of no open intent")
                 open_intents.discard(intent)
-            elif record["kind"] == "removed":
+            elif kind == b"removed" and size < covered and type(record.get("leaves")) is int:
                 said_removed = max(said_removed, record["leaves"])
-            seq, prev = record["seq"], sha(line)
+            seq, prev = after, sha(line)
             push(nodes, size, sha(b"\0", line))
             size += 1
             need(all(root == root_of(nodes) for root in wanted.get(size, [])), where + "the records are not those of a checkpoint")
-    need(max(wanted, default=0) <= size, f"a checkpoint is over more than the {size} records there are")
+    need(covered <= size, f"a checkpoint is over more than the {size} records there are")
     need(said_removed >= removed, "the first records are missing, and no record says that they were removed")
-    return f"{size - removed} records hold, {size - max(last, 0)} of them under no checkpoint, {len(open_intents)} intents without a result"
+    unsigned_max = (1000 if covered else 0) if unsigned_max is None else unsigned_max
+    need(size - covered <= unsigned_max, f"{size - covered} records at the end are under no checkpoint, and {unsigned_max} may be")
+    beyond = f", {beyond} bytes that count for nothing" if beyond else ""
+    return f"{size - removed} records hold, {size - covered} of them under no checkpoint, {len(open_intents)} intents without a result{beyond}"
 
 def climb(first, last, left, right, path):
     """Follows a path of hashes up the tree; `left` is the old tree's side, where there is one."""
@@ -191,8 +222,9 @@ def main(arguments):
     need(len(arguments) > 1, "usage: verify_audit.py KEY DIRECTORY [CHECKPOINT ..], or verify_audit.py KEY --proof FILE")
     given = arguments[0]
     key = read_key(given if "+" in given and not os.path.exists(given) else open(given).read())
-    text = [open(path, encoding="utf-8", newline="").read() for path in arguments[2:]]
-    print(verify_proof(text[0], key) if arguments[1] == "--proof" else verify(arguments[1], key, text))
+    limit, rest = (int(arguments[3]), arguments[4:]) if arguments[2:3] == ["--unsigned-max"] else (None, arguments[2:])
+    text = [open(path, encoding="utf-8", newline="").read() for path in rest]
+    print(verify_proof(text[0], key) if arguments[1] == "--proof" else verify(arguments[1], key, text, limit))
 
 if __name__ == "__main__":
     try: main(sys.argv[1:])

@@ -74,6 +74,9 @@ pub enum Flaw {
     /// A file in the directory ends in `.jsonl` but is not named after its first record.
     #[error("the file is not named after its first record")]
     WrongName,
+    /// It holds records that retention removed: nobody can say whether they are the ones that were there.
+    #[error("the file is left of records that were removed: start the gateway on it, or delete the file")]
+    Leftover,
 }
 
 /// The fields that make a line a link.
@@ -243,17 +246,17 @@ pub(super) fn segment_name(seq: u64) -> String {
     format!("{seq:020}.jsonl")
 }
 
-/// Number of a segment's first record, by its name.
+/// Number of a segment's first record, by its name. Numbers count from 1.
 pub(super) fn first_seq(segment: &Path) -> Option<u64> {
     let seq = segment.file_stem()?.to_str()?.parse().ok()?;
-    (segment.file_name()?.to_str()? == segment_name(seq)).then_some(seq)
+    (seq > 0 && segment.file_name()?.to_str()? == segment_name(seq)).then_some(seq)
 }
 
 /// How many bytes of `segment` count: all of them, unless the segment after it says otherwise.
 pub(super) fn counted_bytes(segment: &Path, next: Option<&PathBuf>) -> io::Result<u64> {
     let Some(next) = next else { return Ok(u64::MAX) };
     let mut lines = Lines::open(next, LINE_BYTES_MAX)?;
-    let first = lines.next()?.unwrap_or_default();
+    let first = lines.next()?.and_then(|line| line.strip_suffix(b"\n")).unwrap_or_default();
     Ok(Head::read(first).and_then(|head| head.counted_bytes(segment)).unwrap_or(u64::MAX))
 }
 

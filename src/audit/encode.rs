@@ -212,6 +212,8 @@ pub(super) struct Recovery<'a> {
     pub(super) lost: Counts,
     /// How long no record was taken.
     pub(super) unavailable_micros: Option<u64>,
+    /// Records that a start found behind the last checkpoint.
+    pub(super) unsigned: Option<u64>,
 }
 
 /// What happened to the log itself, and what is missing from it.
@@ -227,6 +229,7 @@ pub(super) fn recovery(line: &mut Line<'_>, recovery: &Recovery<'_>) {
     line.number("lost_results", recovery.lost.results);
     line.number("lost_refusals", recovery.lost.refusals);
     number(line, "unavailable_us", recovery.unavailable_micros);
+    number(line, "unsigned", recovery.unsigned);
 }
 
 /// Which segments are about to be removed.

@@ -5,6 +5,7 @@
 //! so before anything is sent. Fields are listed in docs/audit.md.
 
 mod access;
+mod aside;
 mod beside;
 mod chain;
 mod coalesce;
@@ -58,6 +59,7 @@ pub use crate::audit::record::Secured;
 pub use crate::audit::record::Shadow;
 use crate::audit::recover::Found;
 use crate::audit::segments::Create;
+use crate::audit::segments::Cut;
 use crate::audit::segments::Segments;
 use crate::audit::tally::Counts;
 use crate::audit::tally::Kind;
@@ -136,9 +138,25 @@ pub enum OpenError {
     Directory(#[from] DirectoryError),
     /// The last segment does not hold together.
     #[error(
-        "the audit chain is broken: {0} (help: the segment was changed or damaged; keep it, and begin a new audit directory)"
+        "the audit chain is broken: {0} (help: the segment was changed or damaged, and `portcullis audit verify` says more. Put it back from \
+         a copy; or keep the directory as evidence and move it away together with `audit.key` and `audit.checkpoint` in the state \
+         directory: a new log with a new key begins)"
     )]
     Broken(#[from] Break),
+    /// Records that were signed are damaged.
+    #[error(
+        "record {seq} of the audit log, which a checkpoint covers, is damaged: {torn}. Records up to {signed} were signed, and nothing of \
+         them is cut off (help: `portcullis audit verify` says more. Put the segment back from a copy; or keep the directory as evidence and \
+         move it away together with `audit.key` and `audit.checkpoint` in the state directory: a new log with a new key begins)"
+    )]
+    Damaged {
+        /// Where.
+        torn: Break,
+        /// The first record that is damaged, or the next that is there.
+        seq: u64,
+        /// The last that was signed.
+        signed: u64,
+    },
     /// The log is not the one that was signed, or nothing can be signed.
     #[error(transparent)]
     Signing(#[from] SigningError),
@@ -176,8 +194,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the directory, alone: makes it if missing, cuts off and puts on record what a crash has torn. Only the
-    /// last segment is read, so this is quick however much there is. Blocks on the disk.
+    /// Opens the directory, alone: makes it if missing, cuts off and puts on record what a crash has torn. Only what stands behind the
+    /// last checkpoint is read, and the segment it stands in, so this is quick however much there is. Blocks on the disk.
     pub fn open(settings: Settings, now_micros: u64) -> Result<Self, OpenError> {
         Self::open_with(settings, Box::new(|path: &Path| AppendFile::create(path)), now_micros)
     }
@@ -187,25 +205,34 @@ impl Log {
     pub fn open_beside(settings: Settings, now_micros: u64) -> Result<Self, OpenError> {
         let directory = Directory::join(&settings.directory)?;
         let found = recover::beside(&settings.directory)?;
-        Self::begin(settings, directory, found, Box::new(|path: &Path| AppendFile::create(path)), now_micros)
+        let notary = Self::notary(&settings)?;
+        Self::begin(settings, directory, notary, found, Box::new(|path: &Path| AppendFile::create(path)), now_micros)
     }
 
     fn open_with(settings: Settings, create: Create, now_micros: u64) -> Result<Self, OpenError> {
         let directory = Directory::lock(&settings.directory)?;
-        let found = recover::recover(&settings.directory)?;
-        Self::begin(settings, directory, found, create, now_micros)
+        // Before anything is cut off it must be known what was signed.
+        let notary = Self::notary(&settings)?;
+        let signed = notary.as_ref().map(|(notary, _)| notary.signed_to());
+        let found = recover::recover(&settings.directory, signed.as_ref())?;
+        Self::begin(settings, directory, notary, found, create, now_micros)
+    }
+
+    /// What signs, and what it cut off the file of checkpoints.
+    fn notary(settings: &Settings) -> Result<Option<(Notary, Option<Cut>)>, SigningError> {
+        settings.signing.clone().map(|signing| Notary::open(&settings.directory, signing)).transpose()
     }
 
     fn begin(
         settings: Settings,
         directory: Directory,
+        notary: Option<(Notary, Option<Cut>)>,
         found: Found,
         create: Create,
         now_micros: u64,
     ) -> Result<Self, OpenError> {
         let path = settings.directory;
         let failed = |error| OpenError::Io { path: path.clone(), error };
-        let notary = settings.signing.map(|signing| Notary::open(&path, signing)).transpose()?;
         let (notary, torn) = notary.unzip();
         let mut segments = Segments::new(directory, create, settings.segment_bytes_max, found.last);
         segments.prepare(found.tip.seq + 1).map_err(failed)?;
@@ -217,6 +244,10 @@ impl Log {
         }
         if let Some(torn) = torn.flatten() {
             let recovery = Recovery { cause: "torn_checkpoint", cut: Some(&torn), ..Recovery::default() };
+            writer.begin(now_micros, &recovery).map_err(failed)?;
+        }
+        if found.unsigned > 0 {
+            let recovery = Recovery { cause: "unsigned", unsigned: Some(found.unsigned), ..Recovery::default() };
             writer.begin(now_micros, &recovery).map_err(failed)?;
         }
         let shared = Arc::clone(&writer);

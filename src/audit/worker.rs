@@ -172,6 +172,7 @@ fn resume(writer: &Writer) {
         cut: cut.as_ref(),
         lost,
         unavailable_micros: failure.as_ref().map(|failure| now_micros.saturating_sub(failure.since_micros)),
+        ..Recovery::default()
     };
     let end = link(&mut line, tip, Kind::Recovered, now_micros, |line| encode::recovery(line, &recovery));
     let resumed = segments.resume(&line, end.seq);

@@ -319,6 +319,12 @@ impl Writer {
     /// Puts a record about the log itself in first place after a start, on the disk.
     pub(super) fn begin(&self, now_micros: u64, recovery: &Recovery<'_>) -> io::Result<()> {
         let mut state = self.state();
+        if state.sharing.is_on() {
+            // The other process may have gone on since the chain's end was read.
+            let written =
+                self.write_beside(&mut state, Kind::Recovered, now_micros, |line| encode::recovery(line, recovery));
+            return written.map(drop).map_err(io::Error::other);
+        }
         state.push(Kind::Recovered, now_micros, |line| encode::recovery(line, recovery));
         let mut segments = self.segments();
         if let Some(mut finished) = segments.append(&state.batch.lines, state.batch.first_seq)? {

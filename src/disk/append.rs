@@ -8,6 +8,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::thread;
@@ -107,6 +108,16 @@ impl AppendFile {
             self.bytes = known;
         }
         acted
+    }
+
+    /// Whether this is the file that has that name: not where another was put in its place, or it was removed.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Cuts the file to its first `bytes` bytes and returns how many went. Also gives reserved space back.
@@ -222,6 +233,18 @@ mod tests {
         assert!(!write(&mut other, b"c"));
         assert!(write(&mut one, b"d"));
         assert_eq!((one.bytes(), std::fs::read(&path).unwrap()), (4, b"abcd".to_vec()));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_another_took_the_name_of_is_not_there_any_more() {
+        let path = fresh("name");
+        let file = AppendFile::create(&path).unwrap();
+        assert!(file.is_at(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!file.is_at(&path).unwrap());
+        let other = AppendFile::create(&path).unwrap();
+        assert!(!file.is_at(&path).unwrap() && other.is_at(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
     }
 

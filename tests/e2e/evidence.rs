@@ -136,6 +136,14 @@ async fn two_verifiers_agree_on_what_holds_and_what_does_not() {
     assert!(holds(&public, &[&audit, &known]));
     assert!(holds(&public, &[older.to_str().unwrap()]), "nothing in it says how old it is");
     assert!(!holds(&public, &[older.to_str().unwrap(), &known]), "a checkpoint from elsewhere does");
+    let (_, proof, error) = run(&["audit", "prove", &audit, "1"]);
+    let file = path(&gateway.directory, "proof");
+    fs::write(&file, proof).unwrap();
+    assert!(!holds(&public, &[older.to_str().unwrap(), &file]), "and so does the one in a proof: {error}");
+    let (code, _, error) = run(&["audit", "verify", older.to_str().unwrap(), "--key", &public, "--proof", &file]);
+    assert!(code == Some(1) && error.contains("records were cut off"), "{error}");
+    let (code, _, error) = run(&["audit", "verify", &audit, "--key", &public, "--proof", &file]);
+    assert_eq!(code, Some(0), "{error}");
 
     // Changes of every file.
     let segment = "00000000000000000001.jsonl";
@@ -208,8 +216,16 @@ async fn two_verifiers_agree_on_proofs_and_on_what_retention_left() {
     assert!(report["removed"].as_u64() > Some(0) && report["unsigned"] == 0, "{report}");
     let base = Path::new(&audit).join("base");
     let text = fs::read_to_string(&base).unwrap();
-    fs::write(&base, text.replace("\"leaves\":", "\"leaves\":1")).unwrap();
-    assert!(!holds(&public, &[&audit]));
+    for line in [2, 3, 4, 5] {
+        let changed = text
+            .lines()
+            .enumerate()
+            .map(|(at, text)| if at == line { format!("1{text}\n") } else { format!("{text}\n") });
+        fs::write(&base, changed.collect::<String>()).unwrap();
+        assert!(!holds(&public, &[&audit]), "line {line} of {text}");
+    }
+    fs::write(&base, text).unwrap();
+    assert!(holds(&public, &[&audit]));
     // What was given away before stays what it was.
     fs::write(&file, &proofs[0]).unwrap();
     assert!(holds(&public, &["--proof", &file]));

@@ -459,7 +459,7 @@ async fn every_field_and_word_on_record_is_documented_and_every_documented_field
         ended.extend(record["outcome"].as_str().map(str::to_owned));
     }
     // Those of a disk that failed need one.
-    let rare = ["error", "lost_intents", "lost_results", "lost_refusals", "unavailable_us"];
+    let rare = ["error", "lost_intents", "lost_results", "lost_refusals", "unavailable_us", "unsigned"];
     // Those of proxies, of TLS and of reported agents are seen in `e2e::proxied`, `e2e::tls` and `e2e::identities`.
     let certificate = ["client_cert_subject", "client_cert_names", "client_cert_sha256"];
     // Those of retention are seen in `e2e::evidence`.

@@ -1,7 +1,7 @@
 //! Which checkpoints were signed?
 //!
 //! The file `checkpoints` in the audit directory: one note of five lines after the other, so that `tail -n 5` is the newest. A torn
-//! end, which a crash leaves, is cut off; that the notes are true is for whoever reads them to see.
+//! end, which a crash leaves, is cut off and kept aside; that the notes are true is for whoever reads them to see.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,10 @@ use std::io::SeekFrom;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::audit::aside;
 use crate::audit::evidence::note::SIGNATURE;
+use crate::audit::segments::Cut;
+use crate::disk::append::AppendFile;
 
 /// Lines of a note of ours.
 pub(super) const NOTE_LINES: usize = 5;
@@ -42,29 +45,56 @@ pub(super) fn tail(path: &Path) -> io::Result<Tail> {
         Err(error) => return Err(error),
     };
     let bytes = file.metadata()?.len();
-    let start = bytes.saturating_sub(TAIL_BYTES_MAX);
-    file.seek(SeekFrom::Start(start))?;
-    let mut tail = Vec::new();
-    file.take(bytes - start).read_to_end(&mut tail)?;
-    // A page that never reached the disk reads as zeros.
-    let written = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
-    let text = tail.get(..written).unwrap_or_default();
+    let mut end = bytes;
+    loop {
+        let start = end.saturating_sub(TAIL_BYTES_MAX);
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.by_ref().take(end - start).read_to_end(&mut tail)?;
+        // A page that never reached the disk reads as zeros.
+        let zero = tail.iter().position(|byte| *byte == 0);
+        let text = tail.get(..zero.unwrap_or(tail.len())).unwrap_or_default();
+        if let Some((note, whole)) = last_note(text) {
+            let whole = start + whole as u64;
+            return Ok(Tail { last: Some(note), whole, torn: bytes - whole });
+        }
+        match zero {
+            _ if start == 0 => return Ok(Tail { last: None, whole: 0, torn: bytes }),
+            // However many they are, what counts stands before them.
+            Some(zero) => end = start + zero as u64,
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "no checkpoint is to be found at the end of the file (help: somebody wrote into it; move it away, and it begins anew)",
+                ));
+            }
+        }
+    }
+}
+
+/// The last whole note in a text that may begin within one, and where it ends.
+fn last_note(text: &[u8]) -> Option<(String, usize)> {
     let ends = memchr::memchr_iter(b'\n', text).map(|newline| newline + 1);
     let starts = [0].into_iter().chain(ends.clone());
     let lines: Vec<(usize, usize)> = starts.zip(ends).collect();
     let is_signature =
         |line: &(usize, usize)| text.get(line.0..line.1).is_some_and(|line| line.starts_with(SIGNATURE.as_bytes()));
-    let Some(last) = lines.iter().rposition(is_signature) else {
-        if start > 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "no checkpoint is to be found at its end"));
-        }
-        return Ok(Tail { last: None, whole: 0, torn: bytes });
-    };
+    let last = lines.iter().rposition(is_signature)?;
     let end = lines.get(last).map_or(0, |line| line.1);
     let begin = (last + 1).checked_sub(NOTE_LINES).and_then(|first| lines.get(first)).map_or(0, |line| line.0);
-    let note = text.get(begin..end).map(|note| String::from_utf8_lossy(note).into_owned());
-    let whole = start + end as u64;
-    Ok(Tail { last: note, whole, torn: bytes - whole })
+    let note = text.get(begin..end)?;
+    Some((String::from_utf8_lossy(note).into_owned(), end))
+}
+
+/// Cuts off what is no whole note at the end, and keeps it aside. To be called in turn with others who append.
+pub(super) fn mend(path: &Path, file: &mut AppendFile) -> io::Result<Option<Cut>> {
+    let tail = tail(path)?;
+    if tail.torn == 0 {
+        return Ok(None);
+    }
+    aside::keep(path, tail.whole)?;
+    file.cut(tail.whole)?;
+    Ok(Some(Cut { segment: "checkpoints".to_owned(), kept: tail.whole, cut: tail.torn }))
 }
 
 /// Two notes with an empty line between them.
@@ -87,7 +117,8 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         assert_eq!(tail(&path).unwrap(), Tail { last: None, whole: 0, torn: 0 });
         let notes = format!("{NOTE}{OTHER}");
-        for torn in (0..NOTE.len()).map(|end| NOTE.as_bytes()[..end].to_vec()).chain([vec![0; 4096]]) {
+        let zeros = [vec![0; 4096], vec![0; 70_000], vec![0; 200_000]];
+        for torn in (0..NOTE.len()).map(|end| NOTE.as_bytes()[..end].to_vec()).chain(zeros) {
             std::fs::write(&path, [notes.as_bytes(), &torn].concat()).unwrap();
             let found = tail(&path).unwrap();
             assert_eq!(found, Tail { last: Some(OTHER.into()), whole: notes.len() as u64, torn: torn.len() as u64 });

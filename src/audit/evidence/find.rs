@@ -12,6 +12,7 @@ use crate::audit::chain;
 use crate::audit::chain::LINE_BYTES_MAX;
 use crate::audit::chain::Lead;
 use crate::audit::chain::Lines;
+use crate::audit::evidence::walk;
 
 /// A record and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct Place {
 /// # Errors
 /// A segment cannot be read, or is none.
 pub fn find(audit: &Path, seq: u64) -> io::Result<Option<Place>> {
-    let segments = chain::segments(audit).map_err(io::Error::other)?;
+    let segments = walk::kept(audit)?;
     let after = segments.partition_point(|segment| chain::first_seq(segment).is_some_and(|first| first <= seq));
     let Some(segment) = after.checked_sub(1).and_then(|position| segments.get(position)) else { return Ok(None) };
     let file = File::open(segment)?;

@@ -19,13 +19,15 @@ use crate::audit::chain::Flaw;
 use crate::audit::chain::Lead;
 use crate::audit::chain::Lines;
 use crate::audit::chain::Tip;
+use crate::audit::evidence::base::BadBase;
 use crate::audit::evidence::base::Base;
 use crate::audit::evidence::find;
 use crate::audit::evidence::merkle;
 use crate::audit::evidence::merkle::Frontier;
-use crate::audit::evidence::merkle::Nodes as _;
+use crate::audit::evidence::merkle::Hash;
 use crate::audit::evidence::nodes::NodeFiles;
 use crate::audit::evidence::note::Checkpoint;
+use crate::audit::evidence::note::VerifyingKey;
 
 /// How far lines are taken in.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +36,6 @@ pub(super) enum Until {
     Seq(u64),
     /// Until the tree has as many leaves.
     Leaves(u64),
-}
-
-/// Which links of the chain are followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Links {
-    /// Every one.
-    All,
-    /// The first; of the lines behind it numbers alone. They were written a moment ago by whoever asks, who knows what the last must be.
-    First,
 }
 
 /// A tree, and the place in the segments at which it goes on.
@@ -59,25 +52,23 @@ pub(super) struct Tree {
     removed: u64,
     /// Segments that lines were taken from since they were last asked for.
     touched: Vec<PathBuf>,
-    /// The last line, as long as its digest is not known.
-    last: Vec<u8>,
 }
 
 impl Tree {
-    /// A tree with nothing in it but what was removed; kept hashes are thrown away.
-    pub(super) fn begin(audit: &Path) -> io::Result<Self> {
-        let base = Base::read(audit)?;
-        let mut nodes = NodeFiles::of(audit, base.clone());
-        nodes.begin()?;
+    /// A tree with nothing in it but what was removed. Its hashes are kept beside those there are, until it is
+    /// [settled](NodeFiles::settle).
+    pub(super) fn begin(audit: &Path, key: &VerifyingKey) -> Result<Self, BadBase> {
+        let base = Base::open(audit, key)?;
+        let nodes = NodeFiles::anew(audit, base.clone())?;
         let frontier = base.as_ref().and_then(Base::frontier).unwrap_or_default();
         let tip = base.map_or(Tip::START, |base| base.tip);
         let (audit, removed) = (audit.to_owned(), tip.seq);
-        Ok(Self { audit, nodes, frontier, tip, at: None, removed, touched: Vec::new(), last: Vec::new() })
+        Ok(Self { audit, nodes, frontier, tip, at: None, removed, touched: Vec::new() })
     }
 
     /// The tree as it was at a checkpoint, from the kept hashes; `None` if they do not bear it out.
-    pub(super) fn resume(audit: &Path, checkpoint: &Checkpoint) -> io::Result<Option<Self>> {
-        let base = Base::read(audit)?;
+    pub(super) fn resume(audit: &Path, checkpoint: &Checkpoint, key: &VerifyingKey) -> Result<Option<Self>, BadBase> {
+        let base = Base::open(audit, key)?;
         let removed = base.as_ref().map_or(0, |base| base.tip.seq);
         let is_beyond_base = base.as_ref().map_or(0, |base| base.leaves) < checkpoint.size;
         let mut nodes = NodeFiles::of(audit, base);
@@ -89,36 +80,19 @@ impl Tree {
             let last = checkpoint.size.checked_sub(1)?;
             let seq = nodes.seq_of(last).ok()?;
             let place = find::find(audit, seq).ok()??;
-            let is_the_leaf = nodes.node(0, last).is_ok_and(|leaf| leaf == merkle::leaf_hash(&place.line));
-            is_the_leaf.then_some((frontier, seq, place))
+            is_leaf(&nodes, &place.line, last, checkpoint.size, &checkpoint.root).then_some((frontier, seq, place))
         };
         let Some((frontier, seq, place)) = resume() else { return Ok(None) };
         let tip = Tip { seq, hash: Sha256::digest(&place.line).into() };
         let at = Some((place.segment, place.offset + place.line.len() as u64 + 1));
-        let (audit, touched, last) = (audit.to_owned(), Vec::new(), Vec::new());
-        Ok(Some(Self { audit, nodes, frontier, tip, at, removed, touched, last }))
+        Ok(Some(Self { audit: audit.to_owned(), nodes, frontier, tip, at, removed, touched: Vec::new() }))
     }
 
-    /// Takes in lines, at most `lines_max` of them, and calls `grown` after each. Whether there may be more.
+    /// Takes in lines, at most `lines_max` of them, and calls `grown` after each. Whether there may be more. The last line is followed by one
+    /// that names its digest, or by none.
     pub(super) fn grow(
         &mut self,
         until: Until,
-        links: Links,
-        lines_max: u64,
-        grown: impl FnMut(&Frontier),
-    ) -> Result<bool, Break> {
-        self.last.clear();
-        let more = self.grow_on(until, links, lines_max, grown)?;
-        if !self.last.is_empty() {
-            self.tip.hash = Sha256::digest(&self.last).into();
-        }
-        Ok(more)
-    }
-
-    fn grow_on(
-        &mut self,
-        until: Until,
-        links: Links,
         lines_max: u64,
         mut grown: impl FnMut(&Frontier),
     ) -> Result<bool, Break> {
@@ -138,7 +112,7 @@ impl Tree {
         for (position, segment) in segments.iter().enumerate().skip(first.unwrap_or(0)) {
             let next = segments.get(position + 1);
             let mut offset = self.at.take().filter(|(at, _)| at == segment).map_or(0, |(_, offset)| offset);
-            let end = self.grow_by(segment, &mut offset, next, (until, links), &mut left, &mut grown);
+            let end = self.grow_by(segment, &mut offset, next, until, &mut left, &mut grown);
             self.at = Some((segment.clone(), offset));
             match end.map_err(|flaw| Break { file: segment.clone(), line: line_at(segment, offset), flaw })? {
                 End::OfSegment => {}
@@ -154,7 +128,7 @@ impl Tree {
         segment: &Path,
         offset: &mut u64,
         next: Option<&PathBuf>,
-        (until, links): (Until, Links),
+        until: Until,
         left: &mut u64,
         grown: &mut impl FnMut(&Frontier),
     ) -> Result<End, Flaw> {
@@ -163,9 +137,6 @@ impl Tree {
         loop {
             if matches!(until, Until::Leaves(leaves) if self.frontier.size() >= leaves) {
                 return Ok(End::Reached);
-            }
-            if *left == 0 {
-                return Ok(End::Enough);
             }
             let Some(whole) = lines.next()? else { return Ok(End::OfSegment) };
             let Some(line) = whole.strip_suffix(b"\n") else {
@@ -177,14 +148,13 @@ impl Tree {
             if matches!(until, Until::Seq(seq) if lead.seq > seq) {
                 return Ok(End::Reached);
             }
-            let tip = if links == Links::All || self.last.is_empty() {
-                lead.follow(self.tip, line)?
-            } else {
-                lead.counts_on(self.tip)?;
-                Tip { seq: lead.seq, ..self.tip }
-            };
+            let tip = lead.follow(self.tip, line)?;
             if *offset == 0 && chain::first_seq(segment) != Some(tip.seq) {
                 return Err(Flaw::WrongName);
+            }
+            if *left == 0 {
+                // It vouches for the line before it, which is the last to be taken in.
+                return Ok(End::Enough);
             }
             if tip.seq != self.tip.seq + 1 || self.at_start() {
                 self.nodes.position(tip.seq, self.frontier.size());
@@ -195,10 +165,6 @@ impl Tree {
             let nodes = &mut self.nodes;
             self.frontier.push(merkle::leaf_hash(line), |level, hash| nodes.complete(level, hash));
             self.tip = tip;
-            if links == Links::First {
-                self.last.clear();
-                self.last.extend_from_slice(line);
-            }
             *offset += whole.len() as u64;
             *left -= 1;
             grown(&self.frontier);
@@ -208,6 +174,16 @@ impl Tree {
     /// Whether no line was taken in since what was removed.
     fn at_start(&self) -> bool {
         self.tip.seq == self.removed
+    }
+
+    /// The segment that the last line taken in stands in.
+    pub(super) fn segment(&self) -> Option<&Path> {
+        self.at.as_ref().map(|(segment, _)| segment.as_path())
+    }
+
+    /// Whether a line is this leaf of the tree: the kept hashes alone do not say so.
+    pub(super) fn has_leaf(&self, line: &[u8], leaf: u64) -> bool {
+        is_leaf(&self.nodes, line, leaf, self.frontier.size(), &self.frontier.root())
     }
 
     /// Number of the last record that was removed.
@@ -225,6 +201,13 @@ impl Tree {
         self.removed = base.tip.seq;
         self.nodes.forget(base)
     }
+}
+
+/// Whether a line is proved to be this leaf of a tree of this root.
+fn is_leaf(nodes: &NodeFiles, line: &[u8], leaf: u64, size: u64, root: &Hash) -> bool {
+    leaf < size
+        && merkle::path(nodes, &merkle::inclusion_ranges(leaf, size))
+            .is_ok_and(|path| merkle::includes(&merkle::leaf_hash(line), leaf, size, &path, root))
 }
 
 /// Why no more lines of a segment are taken in.

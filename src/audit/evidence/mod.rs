@@ -26,10 +26,12 @@ pub(super) use crate::audit::evidence::merkle::Frontier;
 pub use crate::audit::evidence::merkle::Hash;
 #[cfg(test)]
 pub(super) use crate::audit::evidence::merkle::leaf_hash;
+pub(super) use crate::audit::evidence::nodes::forget_attempts;
 pub use crate::audit::evidence::notary::CHECKPOINT_RECORDS_MAX;
 pub(super) use crate::audit::evidence::notary::Notary;
 #[cfg(test)]
 pub(super) use crate::audit::evidence::notary::ROUND_RECORDS_MAX;
+pub(super) use crate::audit::evidence::notary::SignedTo;
 pub use crate::audit::evidence::notary::Signing;
 pub use crate::audit::evidence::notary::SigningError;
 pub use crate::audit::evidence::note::BadNote;
@@ -50,6 +52,8 @@ pub use crate::audit::evidence::verify::Fault;
 pub use crate::audit::evidence::verify::Known;
 pub use crate::audit::evidence::verify::Report;
 pub use crate::audit::evidence::verify::verify;
+pub use crate::audit::evidence::verify::verify_allowing;
 pub use crate::audit::evidence::walk::Verified;
+pub use crate::audit::evidence::walk::removed;
 pub(super) use crate::audit::evidence::walk::start;
 pub use crate::audit::evidence::walk::verify_chain;

@@ -47,6 +47,40 @@ impl NodeFiles {
         Self { directory: audit.join("tree"), base, pending: Default::default(), positions: Vec::new() }
     }
 
+    /// Files that are made anew, in a directory of this process's own until they are [settled](NodeFiles::settle). They begin after
+    /// what was removed, if anything was; the hashes of that are holes.
+    pub(super) fn anew(audit: &Path, base: Option<Base>) -> io::Result<Self> {
+        let directory = audit.join(format!("tree.{}", std::process::id()));
+        remove_all(&directory)?;
+        make(&directory)?;
+        let nodes = Self { directory, ..Self::of(audit, base) };
+        let leaves = nodes.base.as_ref().map_or(0, |base| base.leaves);
+        for file in 0..FILES_MAX {
+            let bytes = (leaves >> (file * STEP)) * HASH_BYTES;
+            if bytes > 0 {
+                open(&nodes.hashes(file))?.set_len(bytes)?;
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Puts files that were made anew in place of those there are. To be called in turn with others who write them.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let place = self.directory.with_file_name("tree");
+        if self.directory != place {
+            self.write()?;
+            remove_all(&place)?;
+            fs::rename(&self.directory, &place)?;
+            self.directory = place;
+        }
+        Ok(())
+    }
+
+    /// Has the files made anew by whoever wants to go on with them.
+    pub(super) fn discard(&self) -> io::Result<()> {
+        remove(&self.positions_file())
+    }
+
     fn hashes(&self, file: u32) -> PathBuf {
         self.directory.join(format!("hashes.{file}"))
     }
@@ -72,6 +106,7 @@ impl NodeFiles {
 
     /// Hands to the kernel what was taken in.
     pub(super) fn write(&mut self) -> io::Result<()> {
+        make(&self.directory)?;
         for file in 0..FILES_MAX {
             let path = self.hashes(file);
             if let Some(pending) = self.pending.get_mut(file as usize) {
@@ -94,26 +129,6 @@ impl NodeFiles {
         cut(&self.positions_file(), runs * POSITION_BYTES)?;
         let is_empty = self.base.as_ref().map_or(0, |base| base.leaves) == size;
         Ok(is_whole && (runs > 0 || is_empty))
-    }
-
-    /// Begins anew: after what was removed, if anything was. The hashes of that are holes.
-    pub(super) fn begin(&mut self) -> io::Result<()> {
-        make(&self.directory)?;
-        self.pending.iter_mut().for_each(Vec::clear);
-        self.positions.clear();
-        let leaves = self.base.as_ref().map_or(0, |base| base.leaves);
-        for file in 0..FILES_MAX {
-            let path = self.hashes(file);
-            let bytes = (leaves >> (file * STEP)) * HASH_BYTES;
-            if bytes == 0 {
-                remove(&path)?;
-            } else {
-                let file = open(&path)?;
-                file.set_len(0)?;
-                file.set_len(bytes)?;
-            }
-        }
-        remove(&self.positions_file())
     }
 
     /// Gives back the room of hashes that no proof needs once the records before `base` are removed.
@@ -197,6 +212,17 @@ impl Nodes for NodeFiles {
     }
 }
 
+/// Removes what attempts to make the files anew left when they were killed. Nobody else may be at it.
+pub(in crate::audit) fn forget_attempts(audit: &Path) -> io::Result<()> {
+    for entry in audit.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"tree.") && entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the kept hashes of the tree are incomplete")
 }
@@ -223,6 +249,13 @@ fn existing(path: &Path) -> io::Result<Option<File>> {
 
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_all(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

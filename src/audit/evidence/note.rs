@@ -60,7 +60,7 @@ impl Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadNote {
     /// It does not have the form.
-    #[error("it is no signed checkpoint")]
+    #[error("it does not have the form of what the gateway signs")]
     Form,
     /// It is of another log, or signed by others only.
     #[error("it is not signed by this key")]
@@ -104,8 +104,11 @@ impl SigningKey {
 
     /// The signed note that says of the log of this key that it has this root.
     pub fn sign(&self, size: u64, root: &Hash) -> String {
-        let checkpoint = Checkpoint { origin: self.public.name.clone(), size, root: *root };
-        let text = checkpoint.text();
+        self.sign_text(&Checkpoint { origin: self.public.name.clone(), size, root: *root }.text())
+    }
+
+    /// The signed note of a text: whole lines, none of them empty, that nobody can take for those of another kind of note.
+    pub(super) fn sign_text(&self, text: &str) -> String {
         let signature = self.pair.sign(text.as_bytes());
         let signed: Vec<u8> = self.public.id().into_iter().chain(signature.as_ref().iter().copied()).collect();
         format!("{text}\n{SIGNATURE}{} {}\n", self.public.name, STANDARD.encode(signed))
@@ -146,6 +149,12 @@ impl VerifyingKey {
     /// # Errors
     /// See [`BadNote`].
     pub fn open(&self, note: &str) -> Result<Checkpoint, BadNote> {
+        let checkpoint = Checkpoint::read(self.open_text(note)?).ok_or(BadNote::Form)?;
+        if checkpoint.origin == self.name { Ok(checkpoint) } else { Err(BadNote::Unsigned) }
+    }
+
+    /// The text of a note, if this key signed it.
+    pub(super) fn open_text<'n>(&self, note: &'n str) -> Result<&'n str, BadNote> {
         let is_text = note.len() <= NOTE_BYTES_MAX && note.chars().all(|char| char == '\n' || char >= ' ');
         let (text, signatures) = note
             .rfind("\n\n")
@@ -165,11 +174,7 @@ impl VerifyingKey {
                 is_signed = true;
             }
         }
-        if !is_signed {
-            return Err(BadNote::Unsigned);
-        }
-        let checkpoint = Checkpoint::read(text).ok_or(BadNote::Form)?;
-        if checkpoint.origin == self.name { Ok(checkpoint) } else { Err(BadNote::Unsigned) }
+        if is_signed { Ok(text) } else { Err(BadNote::Unsigned) }
     }
 }
 

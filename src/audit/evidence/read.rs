@@ -1,7 +1,7 @@
 //! Which records come after one another?
 //!
 //! Lines as they stand, without a look at whether they hang together: to show, to search and to follow. What a failed segment holds beyond
-//! what counts is left out.
+//! what counts is left out, and so is what stands below the base: nobody can tell whether it was there.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +12,7 @@ use crate::audit::chain;
 use crate::audit::chain::Lead;
 use crate::audit::chain::Lines;
 use crate::audit::evidence::find::Place;
+use crate::audit::evidence::walk;
 
 /// From when and until when records are wanted, as times stand in records.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +60,7 @@ impl Reader {
     /// # Errors
     /// A segment cannot be read.
     pub fn last(audit: &Path, count: usize, mut wanted: impl FnMut(&[u8]) -> bool) -> io::Result<(Vec<Vec<u8>>, Self)> {
-        let segments = chain::segments(audit).map_err(io::Error::other)?;
+        let segments = walk::kept(audit)?;
         let (mut found, mut reader) = (VecDeque::new(), Self::from_start(audit));
         for (position, segment) in segments.iter().enumerate().rev() {
             let counted = chain::counted_bytes(segment, segments.get(position + 1))?;
@@ -99,7 +100,7 @@ impl Reader {
             }
             // What follows may have been written meanwhile, here or in the next segment.
             let is_whole = self.lines.take().map(|(_, is_whole)| is_whole);
-            let segments = chain::segments(&self.audit).map_err(io::Error::other)?;
+            let segments = walk::kept(&self.audit)?;
             let next = segments.iter().find(|segment| self.at.as_ref().is_none_or(|(at, _)| *segment > at));
             match (&mut self.at, next, is_whole) {
                 (Some(_), None, Some(_)) | (None, None, _) => return Ok(None),

@@ -23,8 +23,10 @@ use crate::audit::evidence::base::Base;
 use crate::audit::evidence::checkpoints;
 use crate::audit::evidence::grow::Tree;
 use crate::audit::evidence::merkle;
+use crate::audit::evidence::notary::SigningError;
 use crate::audit::evidence::note::Checkpoint;
 use crate::audit::evidence::note::NOTE_BYTES_MAX;
+use crate::audit::evidence::note::SigningKey;
 use crate::audit::line;
 
 const DAY_MICROS: u64 = 24 * 3_600 * 1_000_000;
@@ -51,7 +53,12 @@ impl Removal {
 }
 
 /// What is due by these rules, if anything is.
-pub(super) fn due(audit: &Path, tree: &Tree, retention: Retention, now_micros: u64) -> io::Result<Option<Removal>> {
+pub(super) fn due(
+    audit: &Path,
+    tree: &Tree,
+    retention: Retention,
+    now_micros: u64,
+) -> Result<Option<Removal>, SigningError> {
     let removed = tree.removed();
     let mut segments = chain::segments(audit).map_err(io::Error::other)?;
     segments.retain(|segment| chain::first_seq(segment).is_some_and(|first| first > removed));
@@ -75,15 +82,21 @@ pub(super) fn due(audit: &Path, tree: &Tree, retention: Retention, now_micros: u
     let counted = chain::counted_bytes(last, Some(next))?;
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let tip = chain::end_of(last, counted)?.ok_or_else(|| bad("a segment's last line is torn"))?;
-    if tip.seq > tree.tip.seq {
-        // Not signed yet.
+    let following = first_line(next)?;
+    if Lead::read(&following).is_none_or(|lead| lead.seq > tree.tip.seq) {
         return Ok(None);
     }
-    let leaves = tree.nodes.leaf_of(tip.seq)? + 1;
-    let frontier = tree.nodes.frontier(leaves)?;
-    let path = merkle::path(&tree.nodes, &merkle::consistency_ranges(leaves, tree.frontier.size()))?;
+    let leaves = tree.nodes.leaf_of(tip.seq).map_err(|_| SigningError::Hashes)?.saturating_add(1);
+    // What the kept hashes say is believed only as far as the signed tree bears it out: that the last line which goes is the last of so
+    // many leaves, and that the first which stays, by whose time its segment stays, is the next.
+    if !tree.has_leaf(&last_line(last, counted)?, leaves - 1) || !tree.has_leaf(&following, leaves) {
+        return Err(SigningError::Hashes);
+    }
+    let frontier = tree.nodes.frontier(leaves).map_err(|_| SigningError::Hashes)?;
+    let ranges = merkle::consistency_ranges(leaves, tree.frontier.size());
+    let path = merkle::path(&tree.nodes, &ranges).map_err(|_| SigningError::Hashes)?;
     if !merkle::continues(leaves, &frontier.root(), tree.frontier.size(), &tree.frontier.root(), &path) {
-        return Err(bad("the kept hashes of the tree are damaged: nothing is removed"));
+        return Err(SigningError::Hashes);
     }
     let base = Base { leaves, tip, nodes: frontier.nodes().to_vec() };
     let bytes = sizes.iter().take(count).sum();
@@ -92,18 +105,32 @@ pub(super) fn due(audit: &Path, tree: &Tree, retention: Retention, now_micros: u
 
 /// When the first record of a segment was made.
 fn begun(segment: &Path) -> io::Result<String> {
-    let mut lines = Lines::open(segment, LINE_BYTES_MAX)?;
-    let first = lines.next()?.and_then(|line| line.strip_suffix(b"\n")).and_then(Lead::read);
-    let time = first.and_then(|first| first.time());
+    let first = first_line(segment)?;
+    let time = Lead::read(&first).and_then(|first| first.time());
     time.map(|time| String::from_utf8_lossy(time).into_owned()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Removes what is due, once a record that is signed says so. After a crash in between, the files that are left are removed with
-/// the next.
-pub(super) fn remove(audit: &Path, tree: &mut Tree, removal: &Removal) -> io::Result<()> {
-    removal.base.write(audit)?;
+fn first_line(segment: &Path) -> io::Result<Vec<u8>> {
+    let mut lines = Lines::open(segment, LINE_BYTES_MAX)?;
+    let first = lines.next()?.and_then(|line| line.strip_suffix(b"\n"));
+    Ok(first.unwrap_or_default().to_vec())
+}
+
+/// The last line within the first `bytes` bytes of a segment.
+fn last_line(segment: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let end = segment.metadata()?.len().min(bytes);
+    let (mut lines, mut last) = (Lines::open_at(segment, end.saturating_sub(LINE_BYTES_MAX), end)?, Vec::new());
+    while let Some(line) = lines.next()? {
+        last.clear();
+        last.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+    }
+    Ok(last)
+}
+
+/// Removes what is due, once a record that is signed says so. After a crash in between, the next start removes the files that are left.
+pub(super) fn remove(audit: &Path, key: &SigningKey, tree: &mut Tree, removal: &Removal) -> io::Result<()> {
+    removal.base.write(audit, key)?;
     tree.forget(&removal.base)?;
-    // Also what a crash left when others were removed.
     for segment in chain::segments(audit).map_err(io::Error::other)? {
         if chain::first_seq(&segment).is_some_and(|first| first <= removal.base.tip.seq) {
             fs::remove_file(&segment)?;

@@ -2,15 +2,20 @@
 //!
 //! Everything runs on real files; where a disk must fail, the kernel makes it fail.
 
+mod beneath;
 mod beside;
+mod damage;
 mod failure;
 mod kill;
 mod levels;
 mod records;
 mod refusals;
+mod removed;
+mod second;
 mod signed;
 mod start;
 mod tampered;
+mod unsigned;
 
 use std::fs;
 use std::path::Path;

@@ -106,6 +106,8 @@ fn full() -> Fresh {
     assert!(log.writer.append(Kind::Removed, NOW, |line| encode::removal(line, &removal)).is_ok());
     log.writer.fail(&mut log.writer.state(), "write_failed", &io::Error::other("disk\u{7f}gone"));
     eventually("a new segment", || log.available());
+    let unsigned = Recovery { cause: "unsigned", unsigned: Some(8), ..Recovery::default() };
+    assert!(log.writer.append(Kind::Recovered, NOW, |line| encode::recovery(line, &unsigned)).is_ok());
     directory
 }
 
@@ -192,7 +194,10 @@ fn the_documentation_lists_kinds_outcomes_and_phases() {
     assert_eq!(first_cells("Phases"), Phases::default().named().map(|(name, _)| name));
     let kinds = [Kind::Intent, Kind::Result, Kind::Refused, Kind::Recovered, Kind::Removed];
     assert_eq!(first_cells("Kinds"), kinds.map(Kind::name));
-    assert_eq!(first_cells("Causes"), ["torn_tail", "torn_checkpoint", "write_failed", "sync_failed", "records_lost"]);
+    assert_eq!(
+        first_cells("Causes"),
+        ["torn_tail", "torn_checkpoint", "write_failed", "sync_failed", "records_lost", "unsigned"]
+    );
 }
 
 #[test]

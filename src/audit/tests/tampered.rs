@@ -231,12 +231,14 @@ fn a_file_that_says_what_was_removed_is_not_believed_by_itself() {
     for line in fs::read_to_string(&segments[0]).unwrap().lines() {
         tree.push(evidence::leaf_hash(line.as_bytes()), |_, _| {});
     }
-    evidence::Base { leaves: first - 1, tip, nodes: tree.nodes().to_vec() }.write(&signed.directory.0).unwrap();
+    evidence::Base { leaves: first - 1, tip, nodes: tree.nodes().to_vec() }
+        .write(&signed.directory.0, &signing_key())
+        .unwrap();
     fs::remove_file(&segments[0]).unwrap();
     let fault = signed.verify(&[]).unwrap_err();
     assert!(matches!(fault, Fault::Removed { removed } if removed == first - 1), "{fault}");
     let mut nodes = tree.nodes().to_vec();
     nodes[0][0] ^= 1;
-    evidence::Base { leaves: first - 1, tip, nodes }.write(&signed.directory.0).unwrap();
+    evidence::Base { leaves: first - 1, tip, nodes }.write(&signed.directory.0, &signing_key()).unwrap();
     assert!(matches!(signed.verify(&[]).unwrap_err(), Fault::Root { .. }));
 }

@@ -28,6 +28,7 @@ pub(super) const COLUMNS: &[&str] = &[
     "lost_results",
     "lost_refusals",
     "unavailable_us",
+    "unsigned",
     "last_seq",
     "leaves",
     "removed_bytes",

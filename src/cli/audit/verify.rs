@@ -25,9 +25,12 @@ pub(in crate::cli) struct Arguments {
     /// A checkpoint that was kept elsewhere: tells whether records were cut off since, or the directory is an older copy.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// A proof that `audit prove` printed.
+    /// A proof that `audit prove` printed. With a directory, its checkpoints are ones that were kept elsewhere.
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
+    /// Records at the end that may be under no checkpoint: of a log that was not signed, or not to its end.
+    #[arg(long, value_name = "N")]
+    unsigned_max: Option<u64>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -36,20 +39,30 @@ pub(in crate::cli) struct Arguments {
 /// Verifies; exit code 1 if something is not as it should be.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let key = super::verifying_key(&arguments.key)?;
+    let mut proved_by = Vec::new();
     if let Some(path) = &arguments.proof {
         let proved = evidence::check_proof(&super::read(path)?, &key)
             .map_err(|why| fault(arguments, &format!("`{}` proves nothing: {why}", path.display())))?;
         print_proved(arguments, &proved)?;
+        proved_by = match proved {
+            Proved::Record { checkpoint, .. } => vec![checkpoint],
+            Proved::Continued { old, new } => vec![old, new],
+        };
     }
     let Some(directory) = &arguments.directory else { return Ok(()) };
-    let mut known = Vec::new();
+    let removed = evidence::removed(directory).map_err(|error| fault(arguments, &error.to_string()))?;
+    // A proof stays what it is when retention has removed all that its checkpoint is over: there is nothing to compare then.
+    let comparable = proved_by.into_iter().filter(|checkpoint| checkpoint.size >= removed);
+    let file = arguments.proof.clone().unwrap_or_default();
+    let mut known: Vec<Known> = comparable.map(|checkpoint| Known { file: file.clone(), checkpoint }).collect();
     for path in &arguments.checkpoint {
         let checkpoint = key.open(&super::note(path)?);
         let checkpoint = checkpoint
             .map_err(|why| fault(arguments, &format!("the checkpoint in `{}` is not valid: {why}", path.display())))?;
         known.push(Known { file: path.clone(), checkpoint });
     }
-    let report = evidence::verify(directory, &key, &known).map_err(|found| fault(arguments, &found.to_string()))?;
+    let report = evidence::verify_allowing(directory, &key, &known, arguments.unsigned_max)
+        .map_err(|found| fault(arguments, &found.to_string()))?;
     print_report(arguments, &report, &key)
 }
 
@@ -72,6 +85,7 @@ fn print_report(arguments: &Arguments, report: &Report, key: &VerifyingKey) -> R
             "unsigned": report.unsigned,
             "unanswered": report.unanswered,
             "removed": report.removed,
+            "uncounted_bytes": report.uncounted_bytes,
         });
         return cli::print(&report.to_string());
     }
@@ -86,6 +100,7 @@ fn print_report(arguments: &Arguments, report: &Report, key: &VerifyingKey) -> R
         (report.unsigned, "at the end, under no checkpoint yet"),
         (report.unanswered, "intents without a result"),
         (report.removed, "removed before them, on record"),
+        (report.uncounted_bytes, "bytes behind what counts of failed segments, which are no records"),
     ] {
         if count > 0 {
             text.push_str(&format!("\n  {count} {what}"));
