@@ -277,9 +277,11 @@ mod tests {
         for timed in ["c232ab00941411ecb3c89f6bdeced846", "sk-018F3B5A94147C11B3C89F6BDECED846"] {
             assert!(may_be_timed(timed) && check(timed).is_ok(), "{timed}");
         }
-        for random in
-            ["550e8400e29b41d4a716446655440000", "c232ab00941411ec73c89f6bdeced846", "c232ab00941411ecb3c89f6bdeced8461"]
-        {
+        for random in [
+            "550e8400e29b41d4a716446655440000",
+            "c232ab00941411ec73c89f6bdeced846",
+            "c232ab00941411ecb3c89f6bdeced8461",
+        ] {
             assert!(!may_be_timed(random), "{random}");
         }
     }

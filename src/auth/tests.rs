@@ -577,7 +577,8 @@ fn a_certificate_that_has_ended_is_good_for_nothing_and_terms_hold() {
     let mut config = certified();
     let names = ["uri:spiffe://example.com/ci".to_owned()];
     let coming = |config: &Config, now: u64| {
-        let certificate = Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000, is_vouched_for: true };
+        let certificate =
+            Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000, is_vouched_for: true };
         let (keys, headers) = (compiled(config).0, HeaderMap::new());
         keys.authenticate(Shown { certificate: Some(certificate), now, ..plain(&headers, None) })
             .map(|known| known.is_some())
@@ -688,7 +689,8 @@ fn whoever_was_let_in_is_upheld_as_long_as_the_same_would_let_it_in() {
     }
     let rotated = |config: &mut Config| config.keys.get_mut("bound").unwrap().digest = key::digest(&with_checksum(TWO));
     assert_eq!(upheld(&bound, Some(ends(1000)), rotated), Err(AuthError::Unknown));
-    let uncertified = |config: &mut Config| config.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
+    let uncertified =
+        |config: &mut Config| config.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
     assert_eq!(upheld(&bound, None, uncertified), Ok(None), "it needs none any more");
     let moved = |config: &mut Config| {
         let certificate = KeyCertificate { dns: Some("other.example".into()), ..KeyCertificate::default() };

@@ -26,7 +26,8 @@ const INPUT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const NAME_DIGITS: usize = 12;
 
 /// What is wrong with a comment that may be no comment.
-const COMMENT: &str = "this looks like a key, and is read as a comment: write a name before a key, or a space after the `#`";
+const COMMENT: &str =
+    "this looks like a key, and is read as a comment: write a name before a key, or a space after the `#`";
 
 /// Which keys to bring along.
 #[derive(Debug, clap::Args)]
@@ -154,7 +155,10 @@ fn imported(name: Option<String>, text: &str, digests: bool) -> Result<Imported,
         }
         Some(_) => return Err("a digest is the 64 hexadecimal digits of a SHA-256".to_owned()),
         None if text.starts_with(key::MINTED_PREFIX) => {
-            return Err(format!("what begins with `{}` is opened as a minted key, and never looked up", key::MINTED_PREFIX));
+            return Err(format!(
+                "what begins with `{}` is opened as a minted key, and never looked up",
+                key::MINTED_PREFIX
+            ));
         }
         None if key::is_digest(text) => (text.to_owned(), false),
         None if key::public_id(text).is_some() => (key::digest(text), false),

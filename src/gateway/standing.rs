@@ -82,7 +82,12 @@ impl Standing<'_> {
 /// # Errors
 /// What would be wrong with what the caller showed.
 pub(crate) fn uphold(active: &Active, subject: Subject<'_>, whence: &Whence) -> Result<Option<u64>, AuthError> {
-    active.snapshot.keys.uphold(subject.principal, whence.certificate(&active.snapshot.front), subject.source, subject.now)
+    active.snapshot.keys.uphold(
+        subject.principal,
+        whence.certificate(&active.snapshot.front),
+        subject.source,
+        subject.now,
+    )
 }
 
 /// The refusal of a caller whose key, certificate or token has ended.

@@ -232,9 +232,10 @@ impl Runtime {
 
     /// The metrics in Prometheus' text format, those of the record and of upstreams as they are at this moment.
     pub fn render_metrics(&self) -> String {
-        let records = self.audit.stats().records;
-        let counted = self.records_counted.fetch_max(records, Ordering::Relaxed);
-        self.metrics.audit_records().add(records.saturating_sub(counted));
+        let stats = self.audit.stats();
+        let counted = self.records_counted.fetch_max(stats.records, Ordering::Relaxed);
+        self.metrics.audit_records().add(stats.records.saturating_sub(counted));
+        self.metrics.audit_unsigned(stats.is_unsigned);
         self.metrics.audit_unavailable(!self.audit.available());
         self.metrics.load(self.buffers.held(), self.delay.standing());
         let active = self.active();

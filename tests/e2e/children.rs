@@ -191,7 +191,9 @@ async fn what_may_not_be_minted_is_refused_and_says_no_more_than_its_holder_may_
     stage.gateway.wait_for_record("refused", |record| {
         (&record["asked_agent"], &record["asked_tools"]) == (&json!("worker"), &json!(["b/x"]))
     });
-    stage.gateway.wait_for_record("refused", |record| record["asked_agent"] == "other" && record["reason"] == "mint_agent");
+    stage
+        .gateway
+        .wait_for_record("refused", |record| record["asked_agent"] == "other" && record["reason"] == "mint_agent");
     // Where no key may mint there is no such path.
     stage.gateway.reload(&stage.config.replace("may_mint = true", "may_mint = false"));
     let mut status = 0;

@@ -12,6 +12,7 @@ use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -109,7 +110,8 @@ async fn digests_that_others_hold_are_taken_as_they_are() {
         { "token": sha256(KEYS[2]), "team_id": "t1" },
     ]);
     let (code, _, error) = import(&[], &narrowed.to_string());
-    let told = "2 of 3 entries are narrowed there in ways that are not taken over: max_budget, object_permission, team_id;";
+    let told =
+        "2 of 3 entries are narrowed there in ways that are not taken over: max_budget, object_permission, team_id;";
     assert!(code == Some(0) && error.contains(told), "{error}");
     let hex = format!("x {}\ny sha256:{}\n", sha256("x"), sha256("y").to_uppercase());
     let (code, tables, _) = import(&["--digests"], &hex);
@@ -352,7 +354,14 @@ impl Open {
     fn by(certified: &Certified, certificate: &str) -> Self {
         let path = |file: &str| certified.authority.path(file);
         let mut openssl = Command::new("openssl");
-        openssl.args(["s_client", "-quiet", "-connect", &certified.gateway.data.to_string(), "-CAfile", &path("ca.pem")]);
+        openssl.args([
+            "s_client",
+            "-quiet",
+            "-connect",
+            &certified.gateway.data.to_string(),
+            "-CAfile",
+            &path("ca.pem"),
+        ]);
         openssl.args(["-cert", &path(&format!("{certificate}.pem")), "-key", &path(&format!("{certificate}.key"))]);
         openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut openssl = openssl.spawn().unwrap();

@@ -18,8 +18,7 @@ use crate::support::upstream::Upstream;
 
 /// Within how long whoever is turned off must be gone.
 const ENDED: Duration = Duration::from_secs(1);
-const CALL: &str =
-    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","arguments":{}}}"#;
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","arguments":{}}}"#;
 const DECLARED: &str = "io.modelcontextprotocol/clientCapabilities";
 
 async fn ask(gateway: &Gateway, key: &str, method: &str, name: &str, mut params: Value) -> Answer {

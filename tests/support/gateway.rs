@@ -5,7 +5,6 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -281,7 +280,7 @@ impl Gateway {
     /// answer, is not asked.
     fn assert_that_every_refusal_has_its_word(&self) {
         let asked = || {
-            let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_millis(200))?;
+            let mut stream = std::net::TcpStream::connect_timeout(&self.admin, Duration::from_millis(200))?;
             stream.set_read_timeout(Some(Duration::from_millis(500)))?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             let mut text = String::new();

@@ -108,12 +108,7 @@ impl Connection {
     }
 
     /// The same, showing the certificate in `IDENTITY.pem`, whose key is in `IDENTITY.key`.
-    pub(crate) async fn open_as(
-        identity: Option<&str>,
-        issuer: &str,
-        source: Ipv4Addr,
-        address: SocketAddr,
-    ) -> Self {
+    pub(crate) async fn open_as(identity: Option<&str>, issuer: &str, source: Ipv4Addr, address: SocketAddr) -> Self {
         pingora::tls::install_default_crypto_provider();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&std::fs::read(issuer).unwrap()).unwrap()).unwrap();

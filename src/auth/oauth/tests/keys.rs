@@ -289,9 +289,6 @@ fn metadata_names_the_resource_as_it_is_configured() {
         "https://gw.example/gateway/.well-known/oauth-protected-resource/mcp/files"
     );
     assert_eq!(["/mcp/files", "/gateway/mcp/files"].map(|suffix| oauth.resource_path(suffix)), ["/mcp/files"; 2]);
-    assert_eq!(
-        (oauth.scopes_of("files").as_deref(), oauth.scopes_of("other")),
-        (Some("files mcp"), None)
-    );
+    assert_eq!((oauth.scopes_of("files").as_deref(), oauth.scopes_of("other")), (Some("files mcp"), None));
     assert_eq!(["files", "other", "nobody"].map(|server| oauth.takes_tokens(server)), [true, false, true]);
 }
