@@ -219,6 +219,7 @@ def verify_proof(text, key):
     return f"the {new} records begin with the {old}"
 
 def main(arguments):
+    need(len(arguments) > 1, "usage: verify_audit.py KEY DIRECTORY [CHECKPOINT ..], or verify_audit.py KEY --proof FILE")
     given = arguments[0]
     key = read_key(given if "+" in given and not os.path.exists(given) else open(given).read())
     limit, rest = (int(arguments[3]), arguments[4:]) if arguments[2:3] == ["--unsigned-max"] else (None, arguments[2:])

@@ -74,6 +74,7 @@ impl Kept {
             tool: Some("execute_query"),
             resource: None,
             prompt: None,
+            asked: None,
             snapshot: Some("1"),
             shadow: None,
         }

@@ -51,13 +51,24 @@ pub enum Wrong {
     Malformed,
     /// Another status than expected.
     Status(u16),
+    /// The gateway had too much to do, did nothing, and said when to come again.
+    PutOff,
     /// Of another request, or no answer at all.
     Id,
     /// An error where a result was expected, or the other way round.
     Content,
 }
 
+/// What the gateway says that puts off what it is asked.
+const PUT_OFF: &[u8] = b"too much to do; nothing was done";
+
 impl Wrong {
+    /// What an answer of another status than expected is.
+    pub fn of_status(status: u16, retry_after: bool, body: &[u8]) -> Self {
+        let is_put_off = status == 503 && retry_after && memchr::memmem::find(body, PUT_OFF).is_some();
+        if is_put_off { Self::PutOff } else { Self::Status(status) }
+    }
+
     /// Its name in a report.
     pub fn name(self) -> String {
         match self {
@@ -65,9 +76,17 @@ impl Wrong {
             Self::Timeout => "timeout".to_owned(),
             Self::Malformed => "malformed".to_owned(),
             Self::Status(status) => format!("status_{status}"),
+            Self::PutOff => "put_off".to_owned(),
             Self::Id => "id".to_owned(),
             Self::Content => "content".to_owned(),
         }
+    }
+}
+
+impl Answer {
+    /// What is wrong with it, whose status is another than expected.
+    pub fn wrong_status(&self) -> Wrong {
+        Wrong::of_status(self.status, self.retry_after, &self.body)
     }
 }
 
@@ -258,7 +277,7 @@ pub fn judge(answer: &Answer, id: u64, expected: Expected) -> Result<(), Wrong> 
         return if answer.status >= 500 { Ok(()) } else { Err(Wrong::Status(answer.status)) };
     }
     if answer.status != 200 {
-        return Err(Wrong::Status(answer.status));
+        return Err(answer.wrong_status());
     }
     let mut digits = [0; 16];
     let mut rest = &mut digits[..];
@@ -351,5 +370,14 @@ mod tests {
         assert_eq!(judge(&answer(403, ""), 1, Expected::Result), Err(Wrong::Status(403)));
         assert_eq!(judge(&answer(502, ""), 1, Expected::Failure), Ok(()));
         assert_eq!(judge(&right, 1, Expected::Failure), Err(Wrong::Status(200)));
+    }
+
+    #[test]
+    fn only_what_the_gateway_put_off_is_put_off() {
+        let text = br#"{"error":{"message":"the gateway has too much to do; nothing was done; try again shortly"}}"#;
+        assert_eq!(Wrong::of_status(503, true, text), Wrong::PutOff);
+        assert_eq!(Wrong::of_status(503, false, text), Wrong::Status(503));
+        assert_eq!(Wrong::of_status(503, true, b"the record cannot be written"), Wrong::Status(503));
+        assert_eq!(Wrong::of_status(502, true, text), Wrong::Status(502));
     }
 }

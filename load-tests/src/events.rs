@@ -62,7 +62,18 @@ impl EventStream {
             if let Some(head) = Head::parse(&held)? {
                 let status = head.status()?;
                 if status != 200 {
-                    return Err(Wrong::Status(status));
+                    let (retry_after, bytes) = (head.header("retry-after").is_some(), head.bytes);
+                    let Framing::Length(length) = head.framing(Framing::Close)? else {
+                        return Err(Wrong::Status(status));
+                    };
+                    let mut body = held.split_off(bytes);
+                    while body.len() < length {
+                        match stream.read(&mut chunk)? {
+                            0 => return Err(Wrong::Connection),
+                            read => body.extend_from_slice(&chunk[..read]),
+                        }
+                    }
+                    return Err(Wrong::of_status(status, retry_after, &body));
                 }
                 if !head.header("content-type").is_some_and(|media| media.starts_with("text/event-stream")) {
                     return Err(Wrong::Content);

@@ -209,6 +209,15 @@ impl Gateway {
         found.ok_or_else(|| io::Error::other(format!("no figure `{series}`")))
     }
 
+    /// How many lines of its log so far hold `text`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn logged(&self, text: &str) -> io::Result<usize> {
+        let log = fs::read_to_string(self.home.join("gateway.log"))?;
+        Ok(log.lines().filter(|line| line.contains(text)).count())
+    }
+
     /// Where its record is.
     pub fn record(&self) -> PathBuf {
         self.home.join("audit")

@@ -95,6 +95,10 @@ pub(super) fn request(line: &mut Line<'_>, request: &Request<'_>) {
     text(line, "tool", request.tool, NAME_BYTES_MAX);
     text(line, "resource", request.resource.map(uri::concealed).as_deref(), URI_BYTES_MAX);
     text(line, "prompt", request.prompt, NAME_BYTES_MAX);
+    if let Some(link) = request.asked {
+        text(line, "asked_agent", Some(within(workspace, &link.agent)), NAME_BYTES_MAX);
+        left(line, ["asked_servers", "asked_tools"], workspace, link);
+    }
     text(line, "snapshot", request.snapshot, WORD_BYTES_MAX);
     if let Some(shadow) = &request.shadow {
         line.word("shadow_decision", if shadow.permitted { ALLOWED } else { REFUSED });
@@ -123,7 +127,7 @@ pub(super) fn permission(line: &mut Line<'_>, permission: &Permission<'_>) {
         chain(line, "minted", minted);
         line.time("minted_until", minted.expires.saturating_mul(1_000_000));
         if let Some(link) = minted.last() {
-            minted_link(line, link);
+            left(line, ["minted_servers", "minted_tools"], minted.parent.workspace.as_deref(), link);
         }
     }
 }
@@ -133,21 +137,26 @@ fn chain(line: &mut Line<'_>, name: &str, minted: &Minted) {
     line.texts(name, minted.chain().iter().map(String::as_str), CHAIN_MAX, TEXT_BYTES_MAX);
 }
 
-/// What is left to a minted key by its last link.
-fn minted_link(line: &mut Line<'_>, link: &Link) {
+/// What a link leaves to a minted key, under these names.
+fn left(line: &mut Line<'_>, [of_servers, of_tools]: [&str; 2], workspace: Option<&str>, link: &Link) {
     if let Some(servers) = &link.servers {
-        let servers = servers.iter().map(|server| workspaces::bare(server));
-        line.texts("minted_servers", servers, MINTED_MAX, NAME_BYTES_MAX);
+        let servers = servers.iter().map(|server| within(workspace, server));
+        line.texts(of_servers, servers, MINTED_MAX, NAME_BYTES_MAX);
     }
     if !link.tools.is_empty() {
         let of_server = |(server, tools): &(Arc<str>, Vec<Arc<str>>)| {
-            let server = workspaces::bare(server);
+            let server = within(workspace, server);
             let none = tools.is_empty().then(|| format!("{server}/"));
             none.into_iter().chain(tools.iter().map(move |tool| format!("{server}/{tool}"))).collect::<Vec<_>>()
         };
         let tools: Vec<String> = link.tools.iter().flat_map(of_server).take(MINTED_MAX).collect();
-        line.texts("minted_tools", tools.iter().map(String::as_str), MINTED_MAX, TEXT_BYTES_MAX);
+        line.texts(of_tools, tools.iter().map(String::as_str), MINTED_MAX, TEXT_BYTES_MAX);
     }
+}
+
+/// A name as it is called in a workspace. What is asked for may be written like another one's.
+fn within<'n>(workspace: Option<&str>, name: &'n str) -> &'n str {
+    workspace.and_then(|workspace| name.strip_prefix(workspace)?.strip_prefix('/')).unwrap_or(name)
 }
 
 /// Why it was refused, and how it was answered.

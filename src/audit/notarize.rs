@@ -196,6 +196,7 @@ impl Work {
         if let Some(SigningError::Sync(error)) = &error {
             self.writer.fail(&mut self.writer.state(), "sync_failed", error);
         }
+        self.writer.tally.unsigned(error.is_some());
         let failure = error.map(|error| error.to_string());
         match &failure {
             Some(failure) if self.failure.as_ref() != Some(failure) => {

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use crate::config::model::Money;
 use crate::config::problem::At;
 use crate::mcp::revision::Revision;
+use crate::principal::Link;
 use crate::principal::Minted;
 use crate::principal::Principal;
 
@@ -54,6 +55,8 @@ pub struct Request<'a> {
     pub resource: Option<&'a str>,
     /// The name of the prompt that the request names, as the client wrote it.
     pub prompt: Option<&'a str>,
+    /// The key that is asked for, where one is and is not minted.
+    pub asked: Option<&'a Link>,
     /// Revision of the snapshot that decided.
     pub snapshot: Option<&'a str>,
     /// What the candidate judged beside it would have decided, if otherwise.

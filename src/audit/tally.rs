@@ -2,6 +2,7 @@
 //!
 //! Counters that are touched while the log itself cannot be: what was lost is told by the next record that can be written.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -86,6 +87,8 @@ pub struct Stats {
     pub coalesced: u64,
     /// Errors that ended a segment.
     pub failures: u64,
+    /// Whether no checkpoint can be signed, which the log tells why.
+    pub is_unsigned: bool,
 }
 
 /// The log's counters.
@@ -94,6 +97,7 @@ pub(super) struct Tally {
     kept: AtomicU64,
     failures: AtomicU64,
     coalesced: AtomicU64,
+    is_unsigned: AtomicBool,
     intents: Lost,
     results: Lost,
     refusals: Lost,
@@ -127,6 +131,11 @@ impl Tally {
     /// A refusal was counted instead of being written.
     pub(super) fn coalesce(&self) {
         self.coalesced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a checkpoint could not be signed when it was last tried.
+    pub(super) fn unsigned(&self, is_unsigned: bool) {
+        self.is_unsigned.store(is_unsigned, Ordering::Relaxed);
     }
 
     /// Records that will never be written.
@@ -168,6 +177,7 @@ impl Tally {
             lost_refusals: read(&self.refusals.total),
             coalesced: read(&self.coalesced),
             failures: read(&self.failures),
+            is_unsigned: self.is_unsigned.load(Ordering::Relaxed),
         }
     }
 }

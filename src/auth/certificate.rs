@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::auth::AuthError;
 use crate::auth::Entry;
@@ -27,6 +28,8 @@ pub struct Certificate<'s> {
     pub sha256: &'s [u8; 32],
     /// When it ends: seconds since 1970.
     pub ends: u64,
+    /// Whether those who vouch for clients now vouch for it, as others did when its connection began.
+    pub is_vouched_for: bool,
 }
 
 /// What a certificate is known by.
@@ -98,11 +101,11 @@ impl Mark {
 
 /// The keys for which certificates stand.
 #[derive(Default)]
-pub(super) struct Certificates(HashMap<Mark, Entry>);
+pub(super) struct Certificates(HashMap<Mark, Arc<Entry>>);
 
 impl Certificates {
     /// Has `mark` stand for a key.
-    pub(super) fn add(&mut self, mark: Mark, entry: Entry) {
+    pub(super) fn add(&mut self, mark: Mark, entry: Arc<Entry>) {
         self.0.insert(mark, entry);
     }
 
@@ -110,19 +113,15 @@ impl Certificates {
         self.0.is_empty()
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.values()
-    }
-
     /// The key for which a certificate stands, if it does.
     ///
     /// # Errors
     /// It stands for more than one.
-    pub(super) fn find(&self, certificate: &Certificate<'_>) -> Result<Option<&Entry>, AuthError> {
+    pub(super) fn find(&self, certificate: &Certificate<'_>) -> Result<Option<&Arc<Entry>>, AuthError> {
         let names = certificate.names.iter().map(|name| Mark::Name(comparable(name).into()));
         let subject = certificate.subject.map(|subject| Mark::Subject(subject.into()));
         let marks = names.chain(subject).chain([Mark::Sha256(*certificate.sha256)]);
-        let mut found: Option<&Entry> = None;
+        let mut found: Option<&Arc<Entry>> = None;
         for entry in marks.filter_map(|mark| self.0.get(&mark)) {
             if found.is_some_and(|found| found.principal.id != entry.principal.id) {
                 return Err(AuthError::CertificateAmbiguous);

@@ -17,6 +17,7 @@ pub fn challenge(shown: Option<AuthError>) -> &'static str {
             | AuthError::Source
             | AuthError::Certificate
             | AuthError::CertificateExpired
+            | AuthError::CertificateUntrusted
             | AuthError::CertificateAmbiguous,
         ) => r#"Bearer realm="portcullis", error="invalid_token", error_description="the key is not valid""#,
         Some(AuthError::Malformed) => {

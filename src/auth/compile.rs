@@ -80,13 +80,14 @@ impl Keys {
         }
         let mut keys = Self {
             by_digest: HashMap::with_capacity(config.keys.len()),
+            by_name: HashMap::with_capacity(config.keys.len()),
             certificates: Certificates::default(),
             has_imported: false,
             beginnings: Beginnings::of(prefix),
             key_headers,
             credential_headers,
             minters: HashMap::new(),
-            nobody: [Entry::nobody()],
+            nobody: [Arc::new(Entry::nobody())],
         };
         keys.add_all(config, problems);
         keys
@@ -109,7 +110,8 @@ impl Keys {
                 continue;
             }
             let by_certificate = digest.is_none();
-            let principal = Arc::new(Principal { by_certificate, ..principal(name, key, config) });
+            let binding = digest.and_then(|(digest, _)| digest.first_chunk().copied());
+            let principal = Arc::new(Principal { by_certificate, binding, ..principal(name, key, config) });
             let terms = terms(key, &at, problems);
             // What is wrong with it is reported where policy is compiled.
             if let Some(minting) = Minting::compile(key, &at, &mut Problems::new()) {
@@ -117,11 +119,11 @@ impl Keys {
                 self.minters.insert(minter.minting.binding, minter);
             }
             let (digest, form) = digest.unwrap_or(([0; 32], Form::Own));
-            let mut entry = Entry { digest, form, bound_to: None, principal, terms };
+            let entry = Arc::new(Entry { digest, form, mark: mark.clone(), principal, terms });
+            self.by_name.insert(name.as_str().into(), Arc::clone(&entry));
             match mark {
                 Some(mark) if by_certificate => self.certificates.add(mark, entry),
-                mark => {
-                    entry.bound_to = mark;
+                _ => {
                     self.has_imported |= form == Form::Any;
                     let Some(bucket) = key::bucket(&digest).filter(|_| !by_certificate) else { continue };
                     self.by_digest.entry(bucket).or_default().push(entry);

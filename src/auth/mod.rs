@@ -50,7 +50,8 @@ pub use crate::auth::presented::AuthError;
 /// The keys of one configuration, and the headers that may carry them.
 pub struct Keys {
     /// By the first bytes of the digest: the rest is compared in constant time.
-    by_digest: HashMap<[u8; 8], Vec<Entry>>,
+    by_digest: HashMap<[u8; 8], Vec<Arc<Entry>>>,
+    by_name: HashMap<Arc<str>, Arc<Entry>>,
     /// Keys that certificates alone stand for.
     certificates: Certificates,
     /// Whether any was imported, and so may look like anything.
@@ -64,14 +65,14 @@ pub struct Keys {
     /// Keys that mint others, by what stands for their digests.
     minters: HashMap<Binding, Minter>,
     /// What a key is compared with when no stored digest begins like its own.
-    nobody: [Entry; 1],
+    nobody: [Arc<Entry>; 1],
 }
 
 struct Entry {
     digest: Digest,
     form: Form,
-    /// The certificate without which the key is none.
-    bound_to: Option<Mark>,
+    /// The certificate without which the key is none, or that stands for it.
+    mark: Option<Mark>,
     principal: Arc<Principal>,
     terms: Terms,
 }
@@ -137,6 +138,7 @@ impl Keys {
     /// An error whenever something was shown that is not exactly one right key or one token, wherever it was shown. Whether the
     /// token, or the minted key, is right is not known yet.
     pub fn authenticate<'s>(&self, shown: Shown<'s>) -> Result<Option<Presented<'s>>, AuthError> {
+        check_vouched(shown.certificate)?;
         if shown.query.is_some_and(|query| presented::is_key_in_query(query, &self.key_headers, &self.beginnings)) {
             return Err(AuthError::InQuery);
         }
@@ -148,19 +150,45 @@ impl Keys {
             Some(Credential::Key(key) | Credential::Token(key)) => key,
         };
         let entry = self.entry_of(key).ok_or(AuthError::Unknown)?;
-        entry.terms.allow(shown.source, shown.now)?;
-        let Some(mark) = &entry.bound_to else { return Ok(Some(Presented::Key(Arc::clone(&entry.principal)))) };
-        let certificate =
-            shown.certificate.filter(|certificate| mark.fits(certificate)).ok_or(AuthError::Certificate)?;
-        entry.until(certificate.ends, shown.now).map(|principal| Some(Presented::Key(principal)))
+        let principal = entry.admit(shown.certificate, shown.source, shown.now)?;
+        Ok(Some(Presented::Key(principal)))
+    }
+
+    /// Whether a caller who was let in would be let in now, showing the same on the same connection; until when, in seconds since
+    /// 1970. Of a token nothing is known here but when it ends.
+    ///
+    /// # Errors
+    /// What would be wrong with it.
+    pub fn uphold(
+        &self,
+        principal: &Principal,
+        certificate: Option<Certificate<'_>>,
+        source: Option<IpAddr>,
+        now: u64,
+    ) -> Result<Option<u64>, AuthError> {
+        check_vouched(certificate)?;
+        let Some(name) = &principal.key else { return Ok(principal.expires) };
+        if let Some(minted) = &principal.minted {
+            return self.check_child(minted, source, now).map(Some);
+        }
+        let entry = match certificate {
+            Some(certificate) if principal.by_certificate => self.certificates.find(&certificate)?,
+            _ if principal.by_certificate => return Err(AuthError::Certificate),
+            _ => self.by_name.get(name),
+        };
+        let is_same = |entry: &&Arc<Entry>| {
+            let of_now = &entry.principal;
+            of_now.id == principal.id && of_now.binding == principal.binding
+        };
+        let entry = entry.filter(is_same).ok_or(AuthError::Unknown)?;
+        entry.admit(certificate, source, now).map(|principal| principal.expires)
     }
 
     /// The caller for whom the certificate of a connection stands; `None`: for nobody.
     fn certified(&self, shown: &Shown<'_>) -> Result<Option<Arc<Principal>>, AuthError> {
         let Some(certificate) = shown.certificate.filter(|_| !self.certificates.is_empty()) else { return Ok(None) };
         let Some(entry) = self.certificates.find(&certificate)? else { return Ok(None) };
-        entry.terms.allow(shown.source, shown.now)?;
-        entry.until(certificate.ends, shown.now).map(Some)
+        entry.admit(Some(certificate), shown.source, shown.now).map(Some)
     }
 
     fn is_imported(&self, text: &str) -> bool {
@@ -172,9 +200,7 @@ impl Keys {
     /// # Errors
     /// It may not; [`AuthError::Unknown`] if there is no such key.
     pub fn check_terms(&self, name: &str, source: Option<IpAddr>, now: u64) -> Result<(), AuthError> {
-        let mut entries = self.by_digest.values().flatten().chain(self.certificates.entries());
-        let entry = entries.find(|entry| entry.principal.key.as_deref() == Some(name)).ok_or(AuthError::Unknown)?;
-        entry.terms.allow(source, now)
+        self.by_name.get(name).ok_or(AuthError::Unknown)?.terms.allow(source, now)
     }
 
     /// What stands for the digest of a key that mints others; `None` for another key.
@@ -195,7 +221,7 @@ impl Keys {
 
     /// The entry whose key this is. A key that cannot be one is told apart without a look-up: that its checksum is wrong is no
     /// secret. From there on a known and an unknown key cost the same.
-    fn entry_of(&self, key: &str) -> Option<&Entry> {
+    fn entry_of(&self, key: &str) -> Option<&Arc<Entry>> {
         let is_own = key::public_id(key).is_some();
         if !is_own && !self.has_imported {
             return None;
@@ -213,16 +239,35 @@ impl Keys {
     }
 }
 
+/// Refuses whoever could not connect with its certificate any more, whatever it shows beside.
+fn check_vouched(certificate: Option<Certificate<'_>>) -> Result<(), AuthError> {
+    let is_lost = certificate.is_some_and(|certificate| !certificate.is_vouched_for);
+    if is_lost { Err(AuthError::CertificateUntrusted) } else { Ok(()) }
+}
+
 impl Entry {
     /// An entry that is nobody's: nobody knows a text of this digest, and it would not be taken for a key's if they did.
     fn nobody() -> Self {
         Self {
             digest: [0; 32],
             form: Form::Own,
-            bound_to: None,
+            mark: None,
             principal: Arc::new(Principal::public()),
             terms: Terms::default(),
         }
+    }
+
+    /// The caller who showed the key, or the certificate that stands for it.
+    fn admit(
+        &self,
+        certificate: Option<Certificate<'_>>,
+        source: Option<IpAddr>,
+        now: u64,
+    ) -> Result<Arc<Principal>, AuthError> {
+        self.terms.allow(source, now)?;
+        let Some(mark) = &self.mark else { return Ok(Arc::clone(&self.principal)) };
+        let certificate = certificate.filter(|certificate| mark.fits(certificate)).ok_or(AuthError::Certificate)?;
+        self.until(certificate.ends, now)
     }
 
     /// The caller, for as long as its certificate is good: connections and streams may outlast it.

@@ -49,6 +49,9 @@ pub enum AuthError {
     /// A certificate whose time is over, on a connection from before.
     #[error("the client's certificate has expired")]
     CertificateExpired,
+    /// A certificate for which nobody vouches any more, on a connection from before.
+    #[error("nobody who is trusted vouches for the client's certificate any more")]
+    CertificateUntrusted,
     /// A certificate that stands for two keys.
     #[error("the client's certificate stands for more than one key")]
     CertificateAmbiguous,
@@ -86,6 +89,7 @@ impl AuthError {
             AuthError::Source => "key_source",
             AuthError::Certificate => "key_certificate",
             AuthError::CertificateExpired => "certificate_expired",
+            AuthError::CertificateUntrusted => "certificate_untrusted",
             AuthError::CertificateAmbiguous => "certificate_ambiguous",
             AuthError::Conflicting => "keys_conflicting",
             AuthError::InQuery => "key_in_query",

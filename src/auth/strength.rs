@@ -97,12 +97,21 @@ pub fn check(key: &str) -> Result<(), Weak> {
     if bits < BITS_MIN { Err(Weak::Bits(bits)) } else { Ok(()) }
 }
 
-/// The version of what is written as a UUID.
+/// Whether a key may be a UUID that is made from the time, written without hyphens. One in 16 random ones looks so.
+pub fn may_be_timed(key: &str) -> bool {
+    let digits = without_prefix(key).as_bytes();
+    let is_one_of = |at: usize, of: &[u8]| digits.get(at).is_some_and(|digit| of.contains(&digit.to_ascii_lowercase()));
+    let is_hex = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
+    is_hex && is_one_of(12, b"1267") && is_one_of(16, b"89ab")
+}
+
+/// The version of the UUID with which a key ends, whatever its maker wrote before it.
 fn uuid_version(key: &str) -> Option<u8> {
-    let parts: Vec<&str> = key.split('-').collect();
+    let uuid = key.get(key.len().checked_sub(36)?..)?;
+    let parts: Vec<&str> = uuid.split('-').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
     let is_hex = || parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    (lengths == [8, 4, 4, 4, 12] && is_hex()).then(|| key.as_bytes().get(14).copied())?
+    (lengths == [8, 4, 4, 4, 12] && is_hex()).then(|| uuid.as_bytes().get(14).copied())?
 }
 
 /// A key without the parts by which its maker knows it: `sk-`, `api_live_`.
@@ -248,7 +257,33 @@ mod tests {
             let weak = check(key).expect_err(key);
             assert!(!weak.to_string().contains(key) || key.len() < 2, "{weak}");
         }
-        assert_eq!(check("c232ab00-9414-11ec-b3c8-9f6bdeced846"), Err(Weak::Uuid));
+        for prefix in ["", "sk-", "mcp_", "MCP-", "live2:", "sk-live-"] {
+            // The last one begins with letters alone, as prefixes do.
+            for uuid in [
+                "c232ab00-9414-11ec-b3c8-9f6bdeced846",
+                "C232AB00-9414-11EC-B3C8-9F6BDECED846",
+                "1ec9414c-232a-6b00-b3c8-9f6bdeced846",
+                "018f3b5a-9414-7c11-b3c8-9f6bdeced846",
+                "cabfabea-cafe-11ec-b3c8-9f6bdeced846",
+            ] {
+                assert_eq!(check(&format!("{prefix}{uuid}")), Err(Weak::Uuid), "{prefix}{uuid}");
+            }
+            assert_eq!(check(&format!("{prefix}550e8400-e29b-41d4-a716-446655440000")), Ok(()), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_made_from_the_time_is_doubted() {
+        for timed in ["c232ab00941411ecb3c89f6bdeced846", "sk-018F3B5A94147C11B3C89F6BDECED846"] {
+            assert!(may_be_timed(timed) && check(timed).is_ok(), "{timed}");
+        }
+        for random in [
+            "550e8400e29b41d4a716446655440000",
+            "c232ab00941411ec73c89f6bdeced846",
+            "c232ab00941411ecb3c89f6bdeced8461",
+        ] {
+            assert!(!may_be_timed(random), "{random}");
+        }
     }
 
     #[test]

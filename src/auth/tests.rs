@@ -22,6 +22,7 @@ use crate::config::model::Key;
 use crate::config::model::KeyCertificate;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
+use crate::principal::Principal;
 
 /// Well-formed keys, made once with `generate`: tests show the same bytes in every run.
 const ONE: &str = "ptc_00000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -523,7 +524,7 @@ fn coming(subject: Option<&str>, names: &[&str], sha256: u8, key: Option<&str>) 
         headers.insert("x-api-key", with_checksum(key).parse().unwrap());
     }
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = Certificate { subject, names: &names, sha256: &[sha256; 32], ends: 1000 };
+    let certificate = Certificate { subject, names: &names, sha256: &[sha256; 32], ends: 1000, is_vouched_for: true };
     let shown = Shown { certificate: Some(certificate), ..plain(&headers, None) };
     let known = keys.authenticate(shown)?;
     if let Some(Presented::Key(principal)) = &known {
@@ -576,7 +577,8 @@ fn a_certificate_that_has_ended_is_good_for_nothing_and_terms_hold() {
     let mut config = certified();
     let names = ["uri:spiffe://example.com/ci".to_owned()];
     let coming = |config: &Config, now: u64| {
-        let certificate = Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000 };
+        let certificate =
+            Certificate { subject: None, names: &names, sha256: &[0; 32], ends: 1000, is_vouched_for: true };
         let (keys, headers) = (compiled(config).0, HeaderMap::new());
         keys.authenticate(Shown { certificate: Some(certificate), now, ..plain(&headers, None) })
             .map(|known| known.is_some())
@@ -640,4 +642,61 @@ fn what_is_wrong_with_certificates_of_keys_is_told() {
     }
     assert_eq!(text("subject", &long[1..]), 0);
     assert_eq!(text("dns", "xn--bcher-kva.example"), 0);
+}
+
+#[test]
+fn whoever_was_let_in_is_upheld_as_long_as_the_same_would_let_it_in() {
+    let names = ["uri:spiffe://example.com/ci".to_owned()];
+    let ends = |ends: u64| Certificate { subject: None, names: &names, sha256: &[0; 32], ends, is_vouched_for: true };
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), with_checksum(ONE).parse().unwrap())]);
+    let come = |config: &Config, headers: &HeaderMap| {
+        let shown = Shown { certificate: Some(ends(1000)), ..plain(headers, None) };
+        match compiled(config).0.authenticate(shown).unwrap() {
+            Some(Presented::Key(principal)) => principal,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (bound, ci) = (come(&certified(), &headers), come(&certified(), &HeaderMap::new()));
+    let mut unbound = certified();
+    unbound.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
+    let plain = come(&unbound, &headers);
+    let upheld = |principal: &Principal, certificate, change: fn(&mut Config)| {
+        let mut config = certified();
+        change(&mut config);
+        compiled(&config).0.uphold(principal, certificate, None, 5)
+    };
+    for principal in [&bound, &ci, &plain] {
+        assert_eq!(upheld(principal, Some(ends(1000)), |_| {}), Ok(Some(1000)));
+        assert_eq!(upheld(principal, None, |_| {}), Err(AuthError::Certificate));
+        assert_eq!(upheld(principal, Some(ends(5)), |_| {}), Err(AuthError::CertificateExpired));
+    }
+    let expires = |config: &mut Config, at: &str| {
+        for name in ["bound", "ci"] {
+            config.keys.get_mut(name).unwrap().expires = Some(at.into());
+        }
+    };
+    for principal in [&bound, &ci] {
+        let upheld = |change| upheld(principal, Some(ends(1000)), change);
+        let until = |at: &str| {
+            let mut config = certified();
+            expires(&mut config, at);
+            compiled(&config).0.uphold(principal, Some(ends(1000)), None, 5)
+        };
+        assert_eq!(until("1970-01-01T00:00:09Z"), Ok(Some(9)), "not as it was when the caller came");
+        assert_eq!(until("1970-01-01T00:00:05Z"), Err(AuthError::Expired));
+        assert_eq!(upheld(|config| config.keys.retain(|name, _| name == "web")), Err(AuthError::Unknown));
+        assert!(upheld(|config| config.keys.values_mut().for_each(|key| key.disabled = true)).is_err());
+    }
+    let rotated = |config: &mut Config| config.keys.get_mut("bound").unwrap().digest = key::digest(&with_checksum(TWO));
+    assert_eq!(upheld(&bound, Some(ends(1000)), rotated), Err(AuthError::Unknown));
+    let uncertified =
+        |config: &mut Config| config.keys.get_mut("bound").unwrap().certificate = KeyCertificate::default();
+    assert_eq!(upheld(&bound, None, uncertified), Ok(None), "it needs none any more");
+    let moved = |config: &mut Config| {
+        let certificate = KeyCertificate { dns: Some("other.example".into()), ..KeyCertificate::default() };
+        config.keys.get_mut("ci").unwrap().certificate = certificate;
+    };
+    assert_eq!(upheld(&ci, Some(ends(1000)), moved), Err(AuthError::Unknown), "the name is another certificate's");
+    let given = |config: &mut Config| config.keys.get_mut("ci").unwrap().digest = key::digest(&with_checksum(TWO));
+    assert_eq!(upheld(&ci, Some(ends(1000)), given), Err(AuthError::Unknown), "it wants a key as well");
 }

@@ -9,11 +9,12 @@ use super::Failure;
 /// Checks `path`, printing warnings on standard error and a summary on standard output.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let compiled = server::compile(path, 1, None).map_err(Failure::config)?;
+    let text = compiled.warnings();
+    if !text.is_empty() {
+        eprintln!("{text}");
+    }
     let loaded = compiled.loaded;
     let warnings = loaded.warnings.iter().count();
-    if warnings > 0 {
-        eprintln!("{}", loaded.sources.render(&loaded.warnings));
-    }
     let config = &loaded.config;
     let sandbox = server::Sandbox::of(&loaded).map_or_else(|| "off".to_owned(), |sandbox| sandbox.describe());
     super::print(&format!(

@@ -3,6 +3,7 @@
 //! Keys come on standard input alone, where no list of processes shows them, and none of them is ever printed: mistakes are told
 //! by the number of their line. All of them are told, and then nothing is printed for the configuration.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -24,6 +25,10 @@ const INPUT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Characters of the digest by which a key without a name is called.
 const NAME_DIGITS: usize = 12;
 
+/// What is wrong with a comment that may be no comment.
+const COMMENT: &str =
+    "this looks like a key, and is read as a comment: write a name before a key, or a space after the `#`";
+
 /// Which keys to bring along.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
@@ -43,6 +48,8 @@ struct Imported {
     is_disabled: bool,
     /// Whether only its digest is known.
     is_unseen: bool,
+    /// Whether it may be made from the time.
+    may_be_timed: bool,
 }
 
 /// The lines or entries of the input, with what is wrong with them.
@@ -74,6 +81,14 @@ pub(super) fn run(import: &Import) -> Result<(), Failure> {
     if unseen > 0 {
         eprintln!("warning: of {unseen} keys only the digests are known: make sure that they were made at random");
     }
+    let timed = imported.iter().filter(|imported| imported.may_be_timed).count();
+    if timed > 0 {
+        eprintln!(
+            "warning: {timed} of {} keys may be UUIDs that are made from the time, though one in 16 random ones looks so: make \
+             sure that they were made at random",
+            imported.len()
+        );
+    }
     super::print(keys::document(imported.iter().map(|imported| (&*imported.name, table(import, imported)))).trim_end())
 }
 
@@ -92,11 +107,12 @@ fn table(import: &Import, imported: &Imported) -> toml_edit::Table {
 fn lines(text: &str, digests: bool) -> Numbered {
     let mut read = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let mut words = line.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+        let mut words = line.split([' ', '\t', ',']).filter(|word| !word.is_empty()).map(unquoted);
         let (first, second, third) = (words.next(), words.next(), words.next());
         let is_heading = read.is_empty() && first == Some("name") && matches!(second, Some("key" | "digest"));
-        let Some(first) = first.filter(|first| !first.starts_with('#') && !is_heading) else { continue };
+        let Some(first) = first.filter(|first| !is_comment(first) && !is_heading) else { continue };
         let one = match (second, third) {
+            _ if first.starts_with('#') => Err(COMMENT.to_owned()),
             (_, Some(_)) => Err("more than a name and a key".to_owned()),
             (Some(key), None) => named(first).and_then(|name| imported(Some(name), key, digests)),
             (None, None) => imported(None, first, digests),
@@ -104,6 +120,16 @@ fn lines(text: &str, digests: bool) -> Numbered {
         read.push((index + 1, one));
     }
     read
+}
+
+/// A word without the quotes that tables put around it.
+fn unquoted(word: &str) -> &str {
+    let within = |quote: char| word.strip_prefix(quote)?.strip_suffix(quote);
+    within('"').or_else(|| within('\'')).unwrap_or(word)
+}
+
+fn is_comment(word: &str) -> bool {
+    word.starts_with('#') && strength::check(word).is_err()
 }
 
 fn named(name: &str) -> Result<String, String> {
@@ -128,6 +154,12 @@ fn imported(name: Option<String>, text: &str, digests: bool) -> Result<Imported,
             (format!("{}{}", key::IMPORTED_PREFIX, hex.to_ascii_lowercase()), true)
         }
         Some(_) => return Err("a digest is the 64 hexadecimal digits of a SHA-256".to_owned()),
+        None if text.starts_with(key::MINTED_PREFIX) => {
+            return Err(format!(
+                "what begins with `{}` is opened as a minted key, and never looked up",
+                key::MINTED_PREFIX
+            ));
+        }
         None if key::is_digest(text) => (text.to_owned(), false),
         None if key::public_id(text).is_some() => (key::digest(text), false),
         None => {
@@ -142,7 +174,8 @@ fn imported(name: Option<String>, text: &str, digests: bool) -> Result<Imported,
     let from = digest.find([':', '_']).map_or(0, |at| at + 1);
     let of_digest: String = digits(digest.get(from..).unwrap_or_default()).chars().take(NAME_DIGITS).collect();
     let name = name.unwrap_or_else(|| format!("imported-{of_digest}"));
-    Ok(Imported { name, digest, expires: None, is_disabled: false, is_unseen })
+    let may_be_timed = !is_unseen && strength::may_be_timed(text);
+    Ok(Imported { name, digest, expires: None, is_disabled: false, is_unseen, may_be_timed })
 }
 
 /// A list of keys as LiteLLM gives it.
@@ -162,6 +195,52 @@ struct ListedKey {
     key_alias: Option<String>,
     expires: Option<String>,
     blocked: Option<bool>,
+    /// What else narrows it there, by its name.
+    #[serde(flatten)]
+    more: HashMap<String, serde_json::Value>,
+}
+
+/// What narrows a key at LiteLLM, and is not taken over.
+const LEFT_OUT: [&str; 8] = [
+    "allowed_routes",
+    "budget_duration",
+    "max_budget",
+    "max_parallel_requests",
+    "object_permission",
+    "rpm_limit",
+    "team_id",
+    "tpm_limit",
+];
+
+impl ListedKey {
+    /// What of that the entry says.
+    fn left_out(&self) -> impl Iterator<Item = &'static str> {
+        LEFT_OUT.into_iter().filter(|name| self.more.get(*name).is_some_and(says_something))
+    }
+}
+
+fn says_something(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => false,
+        serde_json::Value::Array(items) => !items.is_empty(),
+        serde_json::Value::Object(entries) => entries.values().any(says_something),
+        serde_json::Value::String(text) => !text.is_empty(),
+        serde_json::Value::Bool(_) | serde_json::Value::Number(_) => true,
+    }
+}
+
+/// Warns of what the entries say and their tables will not.
+fn warn_of_left_out(keys: &[ListedKey]) {
+    let wider = keys.iter().filter(|listed| listed.left_out().next().is_some()).count();
+    if wider > 0 {
+        let named: BTreeSet<&str> = keys.iter().flat_map(ListedKey::left_out).collect();
+        let named = named.into_iter().collect::<Vec<_>>().join(", ");
+        eprintln!(
+            "warning: {wider} of {} entries are narrowed there in ways that are not taken over: {named}; add what is still to hold, \
+             such as `mcp_servers`, `team` and `limits`",
+            keys.len()
+        );
+    }
 }
 
 fn entries(text: &str) -> Result<Numbered, Failure> {
@@ -169,6 +248,7 @@ fn entries(text: &str) -> Result<Numbered, Failure> {
     let listed: Listed = serde_json::from_str(text)
         .map_err(|_| Failure::new("this is no list of keys: write `[{ \"name\": \"..\", \"key\": \"..\" }]`"))?;
     let (Listed::Keys(keys) | Listed::Answer { keys }) = listed;
+    warn_of_left_out(&keys);
     Ok(keys.iter().enumerate().map(|(index, listed)| (index + 1, entry(listed))).collect())
 }
 

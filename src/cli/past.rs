@@ -1,9 +1,10 @@
 //! What was decided, as the record tells it, and what another configuration says of the same calls.
 //!
-//! Of each call the record has who, from where, when, which server and what by name. It has no arguments and no scopes, so what
-//! depends on them is told apart instead of guessed.
+//! Of each call the record has who, from where, when, which server and what by name. It has no arguments and no scopes, and of what a
+//! client called itself only the agents that were known by it, so what depends on these is told apart instead of guessed.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,11 +19,15 @@ use crate::call::Action;
 use crate::call::Call;
 use crate::clock;
 use crate::config::Loaded;
+use crate::config::model::Cascade;
+use crate::config::model::Config;
+use crate::config::model::Server;
 use crate::config::problem::At;
 use crate::config::workspaces;
 use crate::mcp::document::Limits;
 use crate::mcp::message::Message;
 use crate::mcp::revision::Revision;
+use crate::policy::Consulted;
 use crate::policy::DenialKind;
 use crate::policy::NAMES;
 use crate::principal::Principal;
@@ -67,6 +72,10 @@ struct Line<'l> {
     #[serde(default, borrow)]
     agent: Option<Cow<'l, str>>,
     #[serde(default, borrow)]
+    chain: Vec<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    reported_agent: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
     user_agent: Option<Cow<'l, str>>,
     #[serde(default)]
     source: Option<IpAddr>,
@@ -100,16 +109,20 @@ pub(super) struct Decided {
     pub(super) server: String,
     /// What the call named.
     pub(super) named: Named,
-    /// The agent under which the candidate judges the call.
-    pub(super) agent: Option<String>,
+    /// Every agent whose matrix may have a say: the caller's own, those before it in a minted key, those that it said it is.
+    pub(super) agents: BTreeSet<String>,
+    /// Whether a minted key called: then this is what its key would be told, which is at least what it may do itself.
+    pub(super) is_minted: bool,
     /// What became of it.
     pub(super) then: Verdict,
     /// What would become of it now.
     pub(super) now: Verdict,
     /// Where the rule stands that decides now.
     pub(super) now_at: Option<At>,
-    /// The rule of the cascade by which it would be granted.
-    pub(super) granted_by: Option<At>,
+    /// The tables of all levels by which it would be granted.
+    pub(super) granted_by: Vec<At>,
+    /// Where none grants the server as such, and the call names nothing: the tables that may let the caller reach it for a tool.
+    pub(super) opened_by: Vec<At>,
     /// On what, beside that, the answer depends that is not on record.
     pub(super) depends: Option<Depends>,
 }
@@ -140,6 +153,8 @@ pub(super) enum Depends {
     Arguments,
     /// The caller's token must have scopes.
     Scopes,
+    /// An agent was known by what the client called itself, and there are rules for it.
+    Client,
 }
 
 /// What was read.
@@ -151,13 +166,24 @@ pub(super) struct Read {
     pub(super) others: u64,
     /// Decisions that cannot be made again, for the record lacks something.
     pub(super) unclear: u64,
+    /// Of them, calls of minted keys.
+    pub(super) minted: u64,
+    /// Names of the keys with which anything was asked, or whose minted keys were used.
+    pub(super) keys: BTreeSet<String>,
     /// Times of the first and the last decision.
     pub(super) first: Option<String>,
     pub(super) last: Option<String>,
 }
 
 impl Part {
-    /// Shows every decision in this part of the record, as it was and as `snapshot` would make it.
+    /// All of what is in a directory.
+    #[cfg(test)]
+    pub(super) fn whole(directory: &Path) -> Self {
+        Self { records: Some(directory.to_owned()), since: None, until: None }
+    }
+
+    /// Shows every decision in this part of the record, as it was and as `snapshot` would make it; those of minted keys as well,
+    /// which cannot be made again.
     ///
     /// # Errors
     /// The record, or a time, cannot be read. A line that is not whole at the end of the record is left out: it is being written.
@@ -185,6 +211,7 @@ impl Part {
             if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
                 continue;
             }
+            read.keys.extend(line.principal.as_deref().and_then(key_of).map(str::to_owned));
             let is_policys = line.reason.as_deref().is_none_or(|reason| NAMES.contains(&reason));
             if !is_policys {
                 read.others += 1;
@@ -194,9 +221,14 @@ impl Part {
                 read.unclear += 1;
                 continue;
             };
-            read.decisions += 1;
-            read.last = Some(line.time.to_string());
-            read.first.get_or_insert_with(|| line.time.to_string());
+            if decided.is_minted {
+                read.unclear += 1;
+                read.minted += 1;
+            } else {
+                read.decisions += 1;
+                read.last = Some(line.time.to_string());
+                read.first.get_or_insert_with(|| line.time.to_string());
+            }
             visit(&decided);
         }
         if number == 0 {
@@ -223,6 +255,39 @@ fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {
     clock::seconds_of(text).map(Some).ok_or_else(|| Failure { code: 2, message: message() })
 }
 
+/// The name of the key that a principal is, or whose minted key it is.
+fn key_of(id: &str) -> Option<&str> {
+    id.strip_prefix("key:")?.split('>').next()
+}
+
+/// The levels by which a call is granted, of all that were asked, in their order; none if it is not. Levels of one kind that follow one
+/// another, such as a token's teams, speak together, and grant if any does.
+fn granting(consulted: &[Consulted], cascade: Cascade) -> Vec<At> {
+    let mut granting = Vec::new();
+    for voice in consulted.chunk_by(|one, next| one.speaker == next.speaker) {
+        let grants = voice.iter().filter(|level| level.granted == Some(true)).map(|level| level.level.clone());
+        let before = granting.len();
+        granting.extend(grants);
+        let speaks = voice.iter().any(|level| level.granted.is_some());
+        if speaks && granting.len() == before {
+            return Vec::new();
+        }
+        if speaks && cascade == Cascade::First {
+            break;
+        }
+    }
+    granting
+}
+
+/// Whether a server has rules for an agent that a caller merely says it is.
+fn heeds(config: &Config, server: &str, agent: &str) -> bool {
+    let is_blocked = |server: &Server| server.blocked_agents.iter().any(|blocked| blocked == agent);
+    config.servers.get(server).is_some_and(is_blocked)
+        || config.agents.get(agent).is_some_and(|rules| {
+            !rules.reported_as.is_empty() && (rules.disabled || rules.servers.contains_key(server))
+        })
+}
+
 impl Line<'_> {
     fn decide_again(&self, loaded: &Loaded, snapshot: &Snapshot, at: u64) -> Option<Decided> {
         let (id, server) = (self.principal.as_deref()?, self.qualified(self.server.as_deref()?));
@@ -232,27 +297,31 @@ impl Line<'_> {
             reason: self.reason.as_deref().unwrap_or_default().to_owned(),
             rule: self.rule.as_deref().map(str::to_owned),
         };
-        let call = Call { server: server.as_str().into(), action: self.action()?, opened: Vec::new(), task_tool: None };
+        let call = self.call(&server)?;
         let mut decided = Decided {
             seq: self.seq,
             principal: id.to_owned(),
             what: self.what(&server),
             server,
             named: self.named(),
-            agent: None,
+            agents: BTreeSet::new(),
+            is_minted: id.starts_with("key:") && id.contains('>'),
             then,
             now: Verdict::of(false, "", None),
             now_at: None,
-            granted_by: None,
+            granted_by: Vec::new(),
+            opened_by: Vec::new(),
             depends: None,
         };
         let principal = match self.caller(id, loaded)? {
             Ok(principal) => principal,
             Err(now) => return Some(Decided { now, ..decided }),
         };
-        decided.agent = principal.agent.as_deref().map(str::to_owned);
         let report = Report { user_agent: self.user_agent.as_deref().map(str::as_bytes), client: None };
         let subject = Subject { principal: &principal, source: self.source, toolset: None, report, now: at };
+        let known = snapshot.policy.reported(self.workspace(), report);
+        let by_client = self.reported_by_client(&known);
+        decided.agents = self.agents(&principal, &known);
         if let Some(key) = &principal.key
             && let Err(error) = snapshot.keys.check_terms(key, self.source, at)
         {
@@ -262,8 +331,12 @@ impl Line<'_> {
             return Some(decided);
         }
         let policy = &snapshot.policy;
-        let granted = policy.consult(subject, &call).into_iter().find(|consulted| consulted.granted == Some(true));
-        decided.granted_by = granted.and_then(|consulted| consulted.rule);
+        let consulted = policy.consult(subject, &call);
+        decided.granted_by = granting(&consulted, loaded.config.policy.cascade);
+        let names_nothing = call.message().is_none_or(|message| message.target().is_none());
+        if decided.granted_by.is_empty() && names_nothing {
+            decided.opened_by = consulted.into_iter().map(|consulted| consulted.level).collect();
+        }
         let reads_arguments = policy.reads_arguments(subject, &call);
         let revision = self.revision.as_deref().and_then(Revision::parse).unwrap_or(Revision::V2025_11_25);
         let mut needs_scopes = false;
@@ -279,12 +352,31 @@ impl Line<'_> {
             }
         };
         let reads_arguments = reads_arguments && (decided.now.permitted || decided.now.is_of_arguments());
-        decided.depends = match (needs_scopes, reads_arguments) {
-            (true, _) => Some(Depends::Scopes),
-            (_, true) => Some(Depends::Arguments),
-            (false, false) => None,
-        };
+        // What it called itself only ever denies.
+        let heeds = |agent: &String| heeds(&loaded.config, &decided.server, agent);
+        let heeds_client = decided.now.permitted && by_client.iter().any(heeds);
+        let depends =
+            [(needs_scopes, Depends::Scopes), (heeds_client, Depends::Client), (reads_arguments, Depends::Arguments)];
+        decided.depends = depends.into_iter().find(|(does, _)| *does).map(|(_, on)| on);
         Some(decided)
+    }
+
+    /// Agents that were known by the client's name, which is not on record: `known` are those that are known without.
+    fn reported_by_client(&self, known: &[&str]) -> Vec<String> {
+        self.reported().filter(|agent| !known.contains(agent)).map(|agent| self.qualified(agent)).collect()
+    }
+
+    /// Agents that the caller said it is, as they were known then.
+    fn reported(&self) -> impl Iterator<Item = &str> {
+        self.reported_agent.as_deref().into_iter().flat_map(|agents| agents.split(','))
+    }
+
+    /// Every agent whose matrix may have a say.
+    fn agents(&self, principal: &Principal, known: &[&str]) -> BTreeSet<String> {
+        let links = self.chain.iter().skip(1).filter_map(|link| link.split('#').next());
+        // The recorded one is the last of a chain; the key's own may be another than it was.
+        let named = links.chain(self.reported()).chain(known.iter().copied()).chain(self.agent.as_deref());
+        named.map(|agent| self.qualified(agent)).chain(principal.agent.as_deref().map(str::to_owned)).collect()
     }
 
     /// The caller's workspace; `None`: `default`, which is also what a record of before there were others means.
@@ -301,11 +393,8 @@ impl Line<'_> {
         if id == "public" {
             return Some(Ok(Principal::public()));
         }
-        // What is left to a minted key stands in the record of its minting, not in those of its calls.
-        if id.contains('>') && id.starts_with("key:") {
-            return None;
-        }
-        if let Some(name) = id.strip_prefix("key:") {
+        // What is left to a minted key stands in the record of its minting, not in those of its calls: its key may do more.
+        if let Some(name) = key_of(id) {
             let Some(key) = loaded.config.keys.get(name) else {
                 return Some(Err(Verdict::of(false, "key_unknown", Some(&At::entry("keys", name)))));
             };
@@ -324,7 +413,17 @@ impl Line<'_> {
         }))
     }
 
-    /// The call as far as the record has it: without arguments. `None`: it named what was cut, or is no call that could be made.
+    /// The call as far as the record has it: without arguments. `None`: something in the record was cut, or it is no call that could be made.
+    fn call(&self, server: &str) -> Option<Call> {
+        let is_cut = |text: &Cow<'_, str>| text.ends_with('…');
+        let names =
+            [&self.tool, &self.prompt, &self.resource, &self.server, &self.user, &self.organisation, &self.agent];
+        if names.into_iter().flatten().chain(&self.teams).any(is_cut) {
+            return None;
+        }
+        Some(Call { server: server.into(), action: self.action()?, opened: Vec::new(), task_tool: None })
+    }
+
     fn action(&self) -> Option<Action> {
         let Some(method) = self.rpc_method.as_deref() else { return Some(Action::EndSession) };
         let params = match self.named() {
@@ -339,10 +438,6 @@ impl Line<'_> {
             }
             Named::Tool(_) | Named::Nothing => json!({}),
         };
-        let is_cut = |text: &Option<Cow<'_, str>>| text.as_deref().is_some_and(|text| text.ends_with('…'));
-        if [&self.tool, &self.prompt, &self.resource].into_iter().any(is_cut) {
-            return None;
-        }
         let id = if method.starts_with("notifications/") { json!({}) } else { json!({ "id": 1 }) };
         let mut body = json!({ "jsonrpc": "2.0", "method": method, "params": params });
         body.as_object_mut()?.extend(id.as_object()?.clone());

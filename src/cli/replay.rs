@@ -13,6 +13,7 @@ use crate::server;
 
 use super::Failure;
 use super::asked::place;
+use super::logs::escaped;
 use super::past::Decided;
 use super::past::Depends;
 use super::past::Part;
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
 struct Difference {
     count: u64,
     first: u64,
-    /// Of them, those whose arguments or scopes would matter.
+    /// Of them, those whose arguments would matter.
     depending: u64,
     /// Where the rule stands that decides now.
     at: Option<At>,
@@ -54,7 +55,7 @@ struct Replayed {
     alike: u64,
     refused: u64,
     permitted: u64,
-    /// Calls decided alike as far as the record can tell: their arguments or scopes would matter.
+    /// Calls decided alike as far as the record can tell: their arguments, their scopes or their client's name would matter.
     depends: u64,
     differences: BTreeMap<(Verdict, Verdict), Difference>,
 }
@@ -71,9 +72,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 impl Replayed {
     fn take(&mut self, decided: &Decided) {
+        if decided.is_minted {
+            return;
+        }
         let (then, now) = (&decided.then, &decided.now);
-        // A refusal for want of what the record does not have may be a refusal for want of nothing.
-        let is_open = decided.depends == Some(Depends::Scopes) || decided.depends.is_some() && now.is_of_arguments();
+        // A refusal for want of what the record does not have may be a refusal for want of nothing, and what a client's name would
+        // refuse may be refused.
+        let is_open = match decided.depends {
+            Some(Depends::Scopes | Depends::Client) => true,
+            Some(Depends::Arguments) => now.is_of_arguments(),
+            None => false,
+        };
         if is_open || then.permitted == now.permitted {
             self.alike += u64::from(decided.depends.is_none());
             self.depends += u64::from(decided.depends.is_some());
@@ -107,7 +116,7 @@ impl Replayed {
         let Read { others, unclear, .. } = &self.read;
         let mut text = self.read.title();
         text.push_str(&format!(
-            "\n{:>8} would be decided alike\n{:>8} so, as far as arguments and scopes allow, which are not on record\n{:>8} would be refused\n{:>8} would be permitted",
+            "\n{:>8} would be decided alike\n{:>8} so, as far as arguments, scopes and clients' names allow, which are not on record\n{:>8} would be refused\n{:>8} would be permitted",
             self.alike, self.depends, self.refused, self.permitted
         ));
         if *unclear > 0 {
@@ -175,7 +184,7 @@ impl Replayed {
 }
 
 fn some(texts: &BTreeSet<String>) -> String {
-    let shown: Vec<&str> = texts.iter().take(EXAMPLES_MAX).map(String::as_str).collect();
+    let shown: Vec<String> = texts.iter().take(EXAMPLES_MAX).map(|text| escaped(text)).collect();
     let more = if texts.len() > EXAMPLES_MAX { ", ..." } else { "" };
     format!("{}{more}", shown.join(", "))
 }
@@ -184,7 +193,7 @@ impl Verdict {
     /// In words, with the rule's place where it is known.
     fn text(&self, place: Option<String>) -> String {
         let decision = if self.permitted { "permitted" } else { "refused" };
-        let rule = self.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+        let rule = self.rule.as_ref().map(|rule| format!(" by {}", escaped(rule))).unwrap_or_default();
         let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
         format!("{decision} ({}){rule}{place}", self.reason)
     }

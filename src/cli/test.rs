@@ -66,6 +66,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
         let cases: Cases = toml::from_str(&text)
             .map_err(|error| Failure { code: 2, message: format!("error: in {}\n{error}", path.display()) })?;
+        if cases.case.is_empty() {
+            // A gate that asks nothing must not open.
+            return Err(Failure { code: 2, message: format!("error: {} has no `[[case]]`", path.display()) });
+        }
         for (index, case) in cases.case.iter().enumerate() {
             let name = case.name.clone().unwrap_or_else(|| format!("case {}", index + 1));
             match judge(case, &compiled.loaded, &compiled.snapshot) {

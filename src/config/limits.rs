@@ -14,8 +14,8 @@ use crate::config::money::Money;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Usage {
-    /// Callers without a key of their own (those whom a token names) whose use is counted at once. Another one is refused with 429 until the use of
-    /// one of these is over; whoever the configuration names always has a place.
+    /// Callers without a key of their own (those whom a token names) whose use is counted at once. Each issuer has an equal share: another one of
+    /// its callers is refused with 429 until the use of one of these is over. Whoever the configuration names always has a place.
     pub callers_max: usize,
     /// What each caller may use by itself, whatever else limits it.
     pub each_caller: Limits,

@@ -31,6 +31,7 @@ use super::refusal::Refusal;
 use super::reply;
 use super::reply::Gone;
 use super::reply::Reply;
+use super::standing;
 
 /// Messages of one batch.
 pub(crate) const ITEMS_MAX: usize = 64;
@@ -114,7 +115,12 @@ pub(crate) async fn run(
         let caller = &caller.under(&active);
         let mut entry = entry.child();
         let said = (&conversation, &headers);
-        match carry_out(session, &mut gathering, &mut entry, caller, said, (item, &mut is_counted)).await {
+        let upheld = standing::uphold(&active, entry.subject(&caller.principal), &entry.whence).map_err(Refusal::Key);
+        let carried_out = match upheld {
+            Ok(_) => carry_out(session, &mut gathering, &mut entry, caller, said, (item, &mut is_counted)).await,
+            Err(refusal) => Err(refusal),
+        };
+        match carried_out {
             Ok(None) => {}
             // No server may do this in the revision that has batches, and nobody can go on with it from here.
             Ok(Some(_)) => {

@@ -24,6 +24,7 @@ use crate::mcp::method;
 use crate::mcp::method::Target;
 use crate::mcp::revision::Revision;
 use crate::policy::Permitted;
+use crate::principal::Link;
 use crate::principal::Principal;
 use crate::principal::Report;
 use crate::principal::Subject;
@@ -83,8 +84,9 @@ pub(crate) struct Entry {
     pub(crate) was_handed: AtomicBool,
     /// What the caller is told of the decision, where it asked and may.
     pub(crate) debug: Option<Box<Debug>>,
-    /// Whether a key is asked for, not a server.
+    /// Whether a key is asked for, not a server; and which, until it is minted.
     pub(crate) is_minting: bool,
+    pub(crate) asked: Option<Box<Link>>,
     /// What is done of the gateway's own accord counts as nobody's use.
     pub(crate) is_own: bool,
     /// What the call uses, until it is known what came of it.
@@ -207,6 +209,7 @@ impl Entry {
             was_handed: AtomicBool::new(false),
             debug: None,
             is_minting: false,
+            asked: None,
             is_own: false,
             reserved: None,
             trace: None,
@@ -456,6 +459,7 @@ impl Entry {
                 Some(Named::Prompt(name)) => Some(name),
                 _ => None,
             },
+            asked: self.asked.as_deref(),
             snapshot: Some(&self.active.snapshot.revision_text),
             shadow: self.shadow.as_ref().map(|shadow| audit::Shadow {
                 permitted: shadow.permitted,
@@ -470,6 +474,7 @@ impl Entry {
         let rule = match refusal {
             Refusal::Denied(denial, _) => denial.at(),
             Refusal::Quota(reached) => Some(&reached.at),
+            Refusal::NotMinted(_, at) => Some(at),
             _ => None,
         };
         let subject = match refusal {

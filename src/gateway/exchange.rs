@@ -232,6 +232,7 @@ impl Exchange<'_> {
             let standing = Standing {
                 runtime: self.runtime,
                 subject: self.entry.subject(&self.principal),
+                whence: &self.entry.whence,
                 revision: self.conversation.revision,
                 call: self.permitted.call(),
             };
@@ -371,6 +372,7 @@ impl Exchange<'_> {
             let standing = Standing {
                 runtime: self.runtime,
                 subject: self.entry.subject(&self.principal),
+                whence: &self.entry.whence,
                 revision: self.conversation.revision,
                 call: self.permitted.call(),
             };
@@ -398,6 +400,7 @@ impl Exchange<'_> {
         Standing {
             runtime: self.runtime,
             subject: self.entry.subject(&self.principal),
+            whence: &self.entry.whence,
             revision: self.conversation.revision,
             call: self.permitted.call(),
         }

@@ -39,7 +39,8 @@ impl Answerer for Gateway {
         let active = self.runtime.active();
         let connection = Connection::current();
         let requests = connection.as_ref().map_or(0, |connection| connection.begin_request());
-        let is_last = self.runtime.is_draining() || requests >= active.snapshot.gate.requests_max;
+        let is_vouched_for = connection.as_ref().is_none_or(|connection| active.snapshot.front.vouches_for(connection));
+        let is_last = self.runtime.is_draining() || requests >= active.snapshot.gate.requests_max || !is_vouched_for;
         let whence = Whence::of_request(connection, &session.req_header().headers, &active.snapshot.front.proxies);
         let page = page::take(session.req_header_mut());
         // Without end for Pingora, whose clock would also run while a head comes in: the gate ends an idle connection.

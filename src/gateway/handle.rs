@@ -359,13 +359,13 @@ fn authenticate(
     let head = session.req_header();
     let (server, oauth) = (&*inbound.server, &snapshot.oauth);
     let Subject { source, now, .. } = public();
-    let certificate = entry.whence.certificate();
+    let certificate = entry.whence.certificate(&snapshot.front);
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     let path = head.uri.path();
     let caller = match snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Child(text)) => mint::open_child(text, public(), runtime, active)?,
         Some(Presented::Key(principal)) => principal,
-        Some(Presented::Token(token)) if may_take_tokens(path, server, active) => {
+        Some(Presented::Token(token)) if oauth.may_take_tokens(server) => {
             match active.tokens.recall(token, &token_shown(path, server, active, &leads_to(active))) {
                 Some(caller) => caller.map_err(Refusal::Token)?,
                 None => return Ok(Known::Token(token.into())),
@@ -391,16 +391,10 @@ fn called(path: &str, inbound: &Inbound, principal: &Principal, active: &Active)
         workspace => snapshot.server(workspace, snapshot.routes.find(path).ok_or(Refusal::NoRoute)?.word),
     };
     match principal.key {
-        Some(_) if !oauth.takes_keys(&server) => Err(Refusal::Key(AuthError::NotTaken)),
-        None if !principal.is_public() && !oauth.takes_tokens(&server) => Err(Refusal::Token(TokenError::NotTaken)),
-        _ => Ok(server),
+        _ if oauth.takes(principal, &server) => Ok(server),
+        Some(_) => Err(Refusal::Key(AuthError::NotTaken)),
+        None => Err(Refusal::Token(TokenError::NotTaken)),
     }
-}
-
-/// Whether tokens may be taken on a path, which leads to `server` in the workspace `default`.
-fn may_take_tokens(path: &str, server: &str, active: &Active) -> bool {
-    let (routes, oauth) = (&active.snapshot.routes, &active.snapshot.oauth);
-    oauth.takes_tokens(server) || routes.find(path).is_some_and(|route| oauth.may_take_tokens(route.word, server))
 }
 
 /// Whose token this is; may wait for the keys of its issuer.
@@ -428,12 +422,11 @@ fn leads_to(active: &Active) -> impl Fn(&str, Option<&str>) -> Option<Arc<str>> 
 fn log_in_at(entry: &Entry, active: &Active, refusal: &Refusal) -> Option<String> {
     let (path, oauth) = (entry.target.path(), &active.snapshot.oauth);
     let routes = &active.snapshot.routes;
-    let word = routes.find(path)?.word;
-    let server = routes.server(None, word);
-    if !oauth.may_take_tokens(word, &server) {
+    let server = routes.server(None, routes.find(path)?.word);
+    if !oauth.may_take_tokens(&server) {
         return None;
     }
-    let scopes = oauth.scopes_of(word, &server).filter(|_| matches!(refusal, Refusal::KeyMissing));
+    let scopes = oauth.scopes_of(&server).filter(|_| matches!(refusal, Refusal::KeyMissing));
     let scopes = scopes.map(|scopes| format!(r#", scope="{scopes}""#)).unwrap_or_default();
     Some(format!(r#"{scopes}, resource_metadata="{}""#, oauth.metadata_url(path)))
 }

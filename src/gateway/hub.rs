@@ -5,6 +5,7 @@
 //! stream has ended, the session is unknown, and clients begin a new one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -25,6 +26,7 @@ use crate::mcp::sse::Item;
 use crate::mcp::sse::Splitter;
 use crate::principal::Principal;
 use crate::runtime::About;
+use crate::runtime::Active;
 use crate::runtime::Hub;
 use crate::runtime::Kept;
 use crate::runtime::Runtime;
@@ -47,6 +49,7 @@ use super::refusal::Misplaced;
 use super::refusal::Refusal;
 use super::reply::Gone;
 use super::sse::first_event;
+use super::standing;
 use super::stream;
 
 /// Carries out what a client of Streamable HTTP asks of a server of HTTP+SSE.
@@ -102,8 +105,9 @@ async fn begin(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>) -> Result<
         }
     };
     let entries_max = exchange.runtime.streams_max(exchange.active.snapshot.streams_max);
-    // A conversation that nobody uses is given up for a new one: the caller's own, or else anybody's.
-    let rank = |known: &Hub| Some((known.principal() != hub.principal(), known.idle_since()?));
+    // A conversation that nobody uses is given up for a new one: of the caller itself, or else of whoever is nearest to it, so that
+    // neither many minted keys nor many users end the conversations of others.
+    let rank = |known: &Hub| Some((known.distance(&hub), known.idle_since()?));
     let (kept, gone) = exchange.runtime.hubs.keep_for(&id, Arc::clone(&hub), entries_max, rank);
     for known in gone {
         tracing::debug!(principal = known.principal(), "an unused conversation made room for another");
@@ -166,7 +170,7 @@ async fn open(exchange: &mut Exchange<'_>, upstream: &Arc<Upstream>, entry: &mut
             }
         };
         ticket.succeeded();
-        Ok((Arc::new(Hub::new(&exchange.principal.id, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
+        Ok((Arc::new(Hub::new(&exchange.principal, path, ticket.id(), &exchange.runtime.buffers)), answer, splitter))
     };
     exchange.client.watched(false, opening).await.map_err(|Gone| Refusal::ClientGone)?
 }
@@ -257,6 +261,7 @@ impl Reader {
         let idle = self.upstream.plan().stream_idle_timeout();
         let mut silent_until = Instant::now() + idle;
         let mut is_leaving = false;
+        let mut ends_at = self.ends_at(&self.runtime.active())?;
         loop {
             while let Some(item) = splitter.next_item().map_err(|_| Refusal::Answer("answer_event"))? {
                 if let Item::Event(event) = item {
@@ -273,6 +278,19 @@ impl Reader {
             }
             tokio::select! {
                 biased;
+                // First, or who talks without a pause would outlive a permission.
+                Ok(()) = changes.changed() => {
+                    let active = self.runtime.active();
+                    is_leaving = !self.runtime.is_open();
+                    ends_at = self.ends_at(&active)?;
+                    let subject = self.entry.subject(&self.principal);
+                    if !active.snapshot.policy.reaches(subject, self.upstream.plan().name()) {
+                        return Err(Refusal::Withdrawn);
+                    }
+                }
+                () = tokio::time::sleep_until(ends_at.unwrap_or(unused_until)), if ends_at.is_some() => {
+                    return Err(standing::ended(&self.principal));
+                }
                 chunk = answer.body.next(silent_until) => match chunk {
                     Some(Ok(chunk)) => {
                         self.entry.received.update(&chunk);
@@ -288,15 +306,18 @@ impl Reader {
                 () = tokio::time::sleep(stream::LOOK), if is_leaving => {}
                 // A client that neither asks nor listens any more is not waited for, however lively its server is.
                 () = tokio::time::sleep_until(unused_until) => {}
-                Ok(()) = changes.changed() => {
-                    let active = self.runtime.active();
-                    is_leaving = !self.runtime.is_open();
-                    if !active.snapshot.policy.reaches(self.entry.subject(&self.principal), self.upstream.plan().name()) {
-                        return Err(Refusal::Withdrawn);
-                    }
-                }
             }
         }
+    }
+
+    /// When what the caller showed ends.
+    ///
+    /// # Errors
+    /// It is no longer good.
+    fn ends_at(&self, active: &Active) -> Result<Option<Instant>, Refusal> {
+        let subject = self.entry.subject(&self.principal);
+        let ends = standing::uphold(active, subject, &self.entry.whence).map_err(|_| Refusal::Withdrawn)?;
+        Ok(ends.map(|ends| Instant::now() + Duration::from_secs(ends.saturating_sub(subject.now))))
     }
 
     /// Who an event is for is read from its message; whether it may go on is judged where it does.

@@ -35,7 +35,7 @@ impl Keeper {
         self.runtime.audit.refused_before_auth(request, refusal, now);
         self.runtime.metrics.refused(refusal.reason);
         if let Some(access) = &self.runtime.observers.access {
-            access.tell(&audit::access_line(request, audit::Ended::Refused(None, refusal), None, now));
+            access.tell(&audit::access_line(request, audit::Ended::Refused(None, refusal), None, now), false);
         }
     }
 }

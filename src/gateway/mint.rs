@@ -11,11 +11,13 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use crate::audit::Ending;
+use crate::auth::AuthError;
 use crate::auth::Presented;
 use crate::auth::Shown;
 use crate::auth::TokenError;
 use crate::auth::child;
 use crate::clock;
+use crate::config::problem::At;
 use crate::config::workspaces;
 use crate::mcp::document::Document;
 use crate::mcp::document::Kind;
@@ -94,8 +96,14 @@ pub(crate) async fn answer(
     let mut link = within(principal.workspace.as_deref(), link);
     entry.lap(Phase::Parse);
 
+    // Of what is minted the record says more.
+    entry.asked = Some(Box::new(link.clone()));
     let subject = entry.subject(&principal);
-    let (rule, seconds_max) = snapshot.policy.may_mint(subject, &link).map_err(Refusal::NotMinted)?;
+    let now = subject.now;
+    let (rule, seconds_max) = snapshot.policy.may_mint(subject, &link).map_err(|why| {
+        let key = principal.key.as_deref().unwrap_or_default();
+        Refusal::NotMinted(why, At::entry("keys", key).key("may_mint"))
+    })?;
     let seconds = match seconds {
         Some(seconds) if seconds > seconds_max => {
             return Err(Refusal::MintRequest("`seconds` is more than this key may give"));
@@ -105,14 +113,15 @@ pub(crate) async fn answer(
     let (id, nonce) = (seal::fresh_nonce(), seal::fresh_nonce());
     let (id, nonce) = (id.map_err(|_| Refusal::Sealing)?, nonce.map_err(|_| Refusal::Sealing)?);
     link.id = *id.first_chunk::<ID_BYTES>().ok_or(Refusal::Sealing)?;
-    let expires = subject.now.saturating_add(seconds).min(principal.expires.unwrap_or(u64::MAX));
+    let expires = now.saturating_add(seconds).min(principal.expires.unwrap_or(u64::MAX));
     let minted = minted(&principal, link, expires, active).ok_or(Refusal::Internal("no_minter"))?;
     let keyring = runtime.keyring(active).ok_or(Refusal::Internal("no_sealing_key"))?;
     let key = child::seal(keyring, &minted, nonce);
     let key = key.ok_or(Refusal::MintRequest("the key would be too long: name fewer servers and tools"))?;
-    let (id, now) = (minted.last().map(|link| id_text(&link.id)), subject.now);
+    let id = minted.last().map(|link| id_text(&link.id));
     let child = Principal::of_child(minted);
     entry.lap(Phase::Policy);
+    entry.asked = None;
     entry.intend_minting(&rule, &child).await?;
     entry.lap(Phase::Record);
 
@@ -170,7 +179,7 @@ fn authenticate(
 ) -> Result<Arc<Principal>, Refusal> {
     let (head, subject) = (session.req_header(), entry.subject(&active.snapshot.public));
     let Subject { source, now, .. } = subject;
-    let certificate = entry.whence.certificate();
+    let certificate = entry.whence.certificate(&active.snapshot.front);
     let shown = Shown { headers: &head.headers, query: head.uri.query(), certificate, source, now };
     match active.snapshot.keys.authenticate(shown).map_err(Refusal::Key)? {
         Some(Presented::Key(principal)) => Ok(principal),
@@ -188,7 +197,10 @@ pub(crate) fn open_child(
     active: &Active,
 ) -> Result<Arc<Principal>, Refusal> {
     let keyring = runtime.keyring(active).ok_or(Refusal::Internal("no_sealing_key"))?;
-    active.snapshot.keys.open_child(keyring, text, subject.source, subject.now).map_err(Refusal::Key)
+    let (keys, policy) = (&active.snapshot.keys, &active.snapshot.policy);
+    let child = keys.open_child(keyring, text, subject.source, subject.now).map_err(Refusal::Key)?;
+    let is_upheld = child.minted.as_ref().is_some_and(|minted| policy.knows_agents_of(minted));
+    if is_upheld { Ok(child) } else { Err(Refusal::Key(AuthError::Revoked)) }
 }
 
 /// The body of a refusal.

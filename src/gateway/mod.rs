@@ -33,26 +33,28 @@ mod trace;
 mod wellknown;
 mod whence;
 
+use crate::policy::DENIALS;
 use crate::quota::REASONS;
 
 pub use frame::Gateway;
 pub use keeper::Keeper;
 
 /// Every reason for which the gateway refuses, for metrics registered up front.
-pub const REFUSALS: &[&str] = &with_limits::<{ OTHERS.len() + REASONS.len() }>();
+pub const REFUSALS: &[&str] = &joined::<{ OTHERS.len() + DENIALS.len() + REASONS.len() }>([OTHERS, DENIALS, &REASONS]);
 
-/// The reasons below, and those of limits.
-const fn with_limits<const COUNT: usize>() -> [&'static str; COUNT] {
+/// Lists of words as one.
+const fn joined<const COUNT: usize>([one, two, three]: [&[&'static str]; 3]) -> [&'static str; COUNT] {
     let mut all = [""; COUNT];
-    let (others, _) = all.split_at_mut(OTHERS.len());
-    others.copy_from_slice(OTHERS);
-    let (_, limits) = all.split_at_mut(OTHERS.len());
-    limits.copy_from_slice(&REASONS);
+    let (first, rest) = all.split_at_mut(one.len());
+    first.copy_from_slice(one);
+    let (second, third) = rest.split_at_mut(two.len());
+    second.copy_from_slice(two);
+    third.copy_from_slice(three);
     all
 }
 
-/// Reasons of the head and the edge, of callers, of messages and their headers, of policy, of the record, and of servers and
-/// their answers.
+/// Reasons of the head and the edge, of callers, of messages and their headers, of minting, of the record, and of servers and
+/// their answers. Policy and limits know their own.
 const OTHERS: &[&str] = &[
     "callers_max",
     "head_line_end",
@@ -106,6 +108,7 @@ const OTHERS: &[&str] = &[
     "key_source",
     "key_certificate",
     "certificate_expired",
+    "certificate_untrusted",
     "certificate_ambiguous",
     "keys_conflicting",
     "key_in_query",
@@ -159,6 +162,7 @@ const OTHERS: &[&str] = &[
     "method",
     "no_method",
     "not_an_object",
+    "name",
     "params",
     "ref",
     "two_kinds",
@@ -166,6 +170,7 @@ const OTHERS: &[&str] = &[
     "header_mismatch",
     "response",
     "unsupported_revision",
+    "uri",
     "missing_capability",
     "notifications",
     "last_event_id",
@@ -174,30 +179,6 @@ const OTHERS: &[&str] = &[
     "task_unknown",
     "session_unknown",
     "session_missing",
-    "server_unknown",
-    "server_not_granted",
-    "method_unknown",
-    "tool_not_allowed",
-    "agent_tool_not_allowed",
-    "tool_blocked",
-    "agent_tool_blocked",
-    "argument_missing",
-    "argument_null",
-    "argument_not_scalar",
-    "argument_unreachable",
-    "argument_ambiguous",
-    "argument_mismatch",
-    "resource_not_allowed",
-    "agent_resource_not_allowed",
-    "resource_blocked",
-    "agent_resource_blocked",
-    "resource_ambiguous",
-    "prompt_not_allowed",
-    "agent_prompt_not_allowed",
-    "prompt_blocked",
-    "agent_prompt_blocked",
-    "contradiction",
-    "scope_missing",
     "mint_no_minter",
     "mint_depth",
     "mint_agent",

@@ -12,6 +12,7 @@ use crate::audit::Ending;
 use crate::audit::Unavailable;
 use crate::auth::AuthError;
 use crate::auth::TokenError;
+use crate::config::problem::At;
 use crate::mcp::error as code;
 use crate::mcp::headers::HeaderError;
 use crate::mcp::message::MessageError;
@@ -62,8 +63,8 @@ pub(crate) enum Refusal {
     UnknownTask,
     /// It does not fit the conversation it is sent in.
     Misplaced(Misplaced),
-    /// The caller may not mint such a key.
-    NotMinted(NotMinted),
+    /// The caller may not mint such a key; the place that says what it may.
+    NotMinted(NotMinted, At),
     /// What is asked for is no key that could be minted; the text says why.
     MintRequest(&'static str),
     /// Policy said no.
@@ -234,7 +235,7 @@ impl Refusal {
             Self::UnknownSession => "session_unknown",
             Self::UnknownTask => "task_unknown",
             Self::Misplaced(misplaced) => misplaced.name(),
-            Self::NotMinted(why) => minting_name(*why),
+            Self::NotMinted(why, _) => minting_name(*why),
             Self::MintRequest(_) => "mint_request",
             Self::Denied(denial, _) => denial.name(),
             Self::Quota(reached) => reached.name(),
@@ -291,7 +292,7 @@ impl Refusal {
             Self::UnknownSession => Wire::new(404, code::INVALID_REQUEST, "the session is not known; initialize again"),
             Self::UnknownTask => Wire::new(200, code::INVALID_PARAMS, "Task not found"),
             Self::Misplaced(misplaced) => Wire::new(400, code::INVALID_REQUEST, misplaced.text()),
-            Self::NotMinted(why) => Wire::new(403, code::INVALID_REQUEST, minting_text(*why)),
+            Self::NotMinted(why, _) => Wire::new(403, code::INVALID_REQUEST, minting_text(*why)),
             Self::MintRequest(text) => Wire::new(400, code::INVALID_REQUEST, *text),
             Self::Denied(denial, explanation) => denial_wire(denial, explanation.as_deref(), modern, named),
             Self::Quota(reached) => quota_wire(reached.wait),
@@ -376,6 +377,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
+        | AuthError::CertificateUntrusted
         | AuthError::CertificateAmbiguous => "the API key is not known",
         AuthError::Conflicting => "the request carries two different keys; send one",
         AuthError::InQuery => {
@@ -392,6 +394,7 @@ fn key_wire(error: AuthError) -> Wire {
         | AuthError::Source
         | AuthError::Certificate
         | AuthError::CertificateExpired
+        | AuthError::CertificateUntrusted
         | AuthError::CertificateAmbiguous
         | AuthError::NotTaken => 401,
         AuthError::Conflicting | AuthError::InQuery => 400,
@@ -554,6 +557,7 @@ mod tests {
             (AuthError::Source, 401),
             (AuthError::Certificate, 401),
             (AuthError::CertificateExpired, 401),
+            (AuthError::CertificateUntrusted, 401),
             (AuthError::CertificateAmbiguous, 401),
             (AuthError::Conflicting, 400),
             (AuthError::InQuery, 400),

@@ -105,10 +105,11 @@ fn common(entry: &Entry) -> Attributes {
     attributes
 }
 
-/// An id without its quotes, if it is short and says something.
+/// An id without its quotes, if it is short, says something and shows as what it is.
 fn id(raw: &str) -> Option<&str> {
     let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
-    (raw != "null" && text.len() <= ID_BYTES_MAX).then_some(text)
+    let is_plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    (raw != "null" && text.len() <= ID_BYTES_MAX && is_plain).then_some(text)
 }
 
 /// What is told of what the client asked.
@@ -159,15 +160,20 @@ fn error_code(attributes: &mut Attributes, code: Option<i64>) {
     attributes.text_of("rpc.response.status_code", code.map(|code| code.to_string()).as_deref());
 }
 
+/// A server may make up codes without end, and kinds of errors are counted by: those that JSON-RPC reserves are their own kind.
+fn kind(code: i64) -> String {
+    if (-32_768..=-32_000).contains(&code) { code.to_string() } else { "rpc_error".to_owned() }
+}
+
 /// What kind of error the client was answered with.
 fn error(ended: &Ended<'_>, code: Option<i64>) -> Option<String> {
-    let code = code.map(|code| code.to_string());
     match ended {
-        Ended::Refused(_, refusal) => code.or_else(|| Some(refusal.reason.to_owned())),
+        // The gateway's own codes are few.
+        Ended::Refused(_, refusal) => Some(code.map_or_else(|| refusal.reason.to_owned(), |code| code.to_string())),
         Ended::Passed(_, outcome) => match outcome.outcome {
             Ending::Ok | Ending::Accepted => None,
             Ending::ToolError => Some("tool_error".to_owned()),
-            ending => code.or_else(|| Some(outcome.reason.unwrap_or(ending.name()).to_owned())),
+            ending => Some(code.map_or_else(|| outcome.reason.unwrap_or(ending.name()).to_owned(), kind)),
         },
     }
 }
@@ -177,7 +183,7 @@ fn error_of_server(outcome: &audit::Outcome<'_>, code: Option<i64>) -> Option<St
     match outcome.outcome {
         Ending::Ok | Ending::Accepted => None,
         Ending::ToolError => Some("tool_error".to_owned()),
-        Ending::RpcError => code.map(|code| code.to_string()),
+        Ending::RpcError => code.map(kind),
         ending => Some(outcome.reason.unwrap_or(ending.name()).to_owned()),
     }
 }
@@ -189,7 +195,13 @@ mod tests {
     #[test]
     fn an_id_is_told_without_its_quotes_and_only_whole() {
         let long = format!("\"{}\"", "i".repeat(ID_BYTES_MAX + 1));
-        let told = ["7", "\"a-7\"", "\"\"", "null", &long].map(id);
-        assert_eq!(told, [Some("7"), Some("a-7"), Some(""), None, None]);
+        let told = ["7", "\"a-7\"", "\"\"", "null", &long, "\"\u{202e}7\"", "\"\u{85}\""].map(id);
+        assert_eq!(told, [Some("7"), Some("a-7"), Some(""), None, None, None, None]);
+    }
+
+    #[test]
+    fn a_code_that_a_server_made_up_is_no_kind_of_its_own() {
+        let told = [-32_602, -32_000, -31_999, 7, i64::MIN].map(kind);
+        assert_eq!(told, ["-32602", "-32000", "rpc_error", "rpc_error", "rpc_error"]);
     }
 }

@@ -13,8 +13,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::Ending;
-use crate::auth::AuthError;
-use crate::auth::TokenError;
 use crate::call::EventId;
 use crate::clock;
 use crate::mcp::error;
@@ -44,6 +42,7 @@ use super::refusal::Refusal;
 use super::reply::Gone;
 use super::response_filter::Screen;
 use super::response_filter::Verdict;
+use super::standing;
 
 /// After how long without an event the gateway sends a comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -130,7 +129,7 @@ impl<'p> Pump<'p> {
             last_id: None,
             pause: PAUSE,
             has_said: false,
-            expires_at: expiry(exchange, kind),
+            expires_at: expiry(exchange, exchange.active, kind),
             minute_at: minute(exchange.active, kind),
             changes: exchange.runtime.changes(),
             comment_at: Instant::now() + KEEP_ALIVE,
@@ -238,8 +237,7 @@ impl<'p> Pump<'p> {
                     self.minute_at = minute(&self.active, self.kind);
                     exchange.standing().check(&self.active)?;
                 }
-                Next::Expiry if exchange.principal.key.is_some() => return Err(Refusal::Key(AuthError::Expired)),
-                Next::Expiry => return Err(Refusal::Token(TokenError::Expired)),
+                Next::Expiry => return Err(standing::ended(&exchange.principal)),
                 Next::Quiet if self.is_leaving => {}
                 Next::Quiet => self.ready.extend_from_slice(&COMMENT),
             }
@@ -397,6 +395,7 @@ impl<'p> Pump<'p> {
         if let Some(active) = exchange.standing().check_again(self.active.snapshot.revision)? {
             self.active = active;
             self.minute_at = minute(&self.active, self.kind);
+            self.expires_at = expiry(exchange, &self.active, self.kind);
         }
         Ok(())
     }
@@ -498,9 +497,12 @@ fn minute(active: &Active, kind: StreamKind) -> Option<Instant> {
 }
 
 /// When the key or token ends of a caller whose stream stands. A call that began in time may be answered after it.
-fn expiry(exchange: &Exchange<'_>, kind: StreamKind) -> Option<Instant> {
-    let expires = exchange.principal.expires.filter(|_| kind != StreamKind::Answer)?;
-    Some(Instant::now() + Duration::from_secs(expires.saturating_sub(clock::now_seconds())))
+fn expiry(exchange: &Exchange<'_>, active: &Active, kind: StreamKind) -> Option<Instant> {
+    if kind == StreamKind::Answer {
+        return None;
+    }
+    let ends = exchange.standing().ends(active)?;
+    Some(Instant::now() + Duration::from_secs(ends.saturating_sub(clock::now_seconds())))
 }
 
 /// Waits for whatever comes first. What is not there never comes.

@@ -27,7 +27,8 @@ impl Entry {
         spans::tell(self, &ended, SystemTime::now());
         if let Some(access) = &self.observers().access {
             let trace_id = self.trace_id();
-            access.tell(&audit::access_line(&self.request(), ended, trace_id.as_deref(), clock::now_micros()));
+            let line = audit::access_line(&self.request(), ended, trace_id.as_deref(), clock::now_micros());
+            access.tell(&line, self.principal.is_some());
         }
     }
 

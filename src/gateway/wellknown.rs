@@ -81,8 +81,8 @@ fn document(active: &Active, path: &str) -> Result<Bytes, Refusal> {
     }
     let route = active.snapshot.routes.find(path).ok_or(Refusal::NoRoute)?;
     let server = active.snapshot.routes.server(None, route.word);
-    if !oauth.may_take_tokens(route.word, &server) {
+    if !oauth.may_take_tokens(&server) {
         return Err(Refusal::NoRoute);
     }
-    Ok(oauth.metadata(path, Some((route.word, &*server))).into())
+    Ok(oauth.metadata(path, Some(&server)).into())
 }

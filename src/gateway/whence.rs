@@ -11,6 +11,7 @@ use crate::auth;
 use crate::clock;
 use crate::principal::Principal;
 use crate::principal::Subject;
+use crate::transport::arrival::Front;
 use crate::transport::connection::Connection;
 use crate::transport::forwarded::Proxies;
 use crate::transport::forwarded::Scheme;
@@ -44,14 +45,17 @@ impl Whence {
         Subject { source: self.source.map(|source| source.ip()), now: clock::now_seconds(), ..Subject::of(principal) }
     }
 
-    /// The certificate of the connection, if the client showed one.
-    pub(crate) fn certificate(&self) -> Option<auth::Certificate<'_>> {
-        let client = self.connection.as_ref()?.secured()?.client.as_ref()?;
+    /// The certificate of the connection, if the client showed one and clients are asked for any.
+    pub(crate) fn certificate(&self, front: &Front) -> Option<auth::Certificate<'_>> {
+        front.tls.as_ref()?.issuers.as_ref()?;
+        let connection = self.connection.as_ref()?;
+        let client = connection.secured()?.client.as_ref()?;
         Some(auth::Certificate {
             subject: Some(&*client.subject).filter(|_| client.is_plain),
             names: &client.names,
             sha256: &client.sha256,
             ends: client.ends,
+            is_vouched_for: front.vouches_for(connection),
         })
     }
 

@@ -18,7 +18,7 @@ const KEY: &str = "resourceSubscriptions";
 
 /// What to cut out of a `subscriptions/listen`, in the order of the spans: resources the caller does not see, and what
 /// is no list of resources but might be read as one.
-pub(super) fn unseen(access: Access<'_>, message: &Message) -> Vec<Splice> {
+pub(super) fn unseen(access: &Access<'_>, message: &Message) -> Vec<Splice> {
     let Some(wanted) = message.params().and_then(|params| params.get("notifications")) else { return Vec::new() };
     let mut cuts =
         cut::members(
@@ -38,6 +38,6 @@ pub(super) fn unseen(access: Access<'_>, message: &Message) -> Vec<Splice> {
     cuts
 }
 
-fn is_seen(access: Access<'_>, resource: Value<'_>) -> bool {
+fn is_seen(access: &Access<'_>, resource: Value<'_>) -> bool {
     resource.text().is_some_and(|uri| access.judge_resource(uri).is_ok())
 }

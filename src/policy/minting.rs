@@ -172,6 +172,11 @@ impl Policy {
         Ok((key.at.key("may_mint"), minting.seconds_max))
     }
 
+    /// Whether all agents that a child is for are there and not turned off. Without them it has ended, as it does with its key.
+    pub fn knows_agents_of(&self, minted: &Minted) -> bool {
+        minted.links.iter().all(|link| self.agent_of(link).is_ok())
+    }
+
     /// Whether a child is upheld: by the key that it stands on, its time, and the agents that it is for.
     pub(super) fn check_minted(&self, key: &KeyRules, minted: &Minted, now: u64) -> Result<(), Unreachable> {
         let is_upheld = key.minting.as_ref().is_some_and(|minting| minting.upholds(minted));

@@ -42,6 +42,7 @@ mod uris;
 mod verdict;
 mod view;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::call::Call;
@@ -95,6 +96,7 @@ pub use crate::policy::names::is_about;
 pub use crate::policy::reason::Reason;
 pub use crate::policy::rules::Restriction;
 pub use crate::policy::verdict::About;
+pub use crate::policy::verdict::DENIALS;
 pub use crate::policy::verdict::Denial;
 pub use crate::policy::verdict::DenialKind;
 pub use crate::policy::verdict::Denied;
@@ -194,9 +196,12 @@ impl Policy {
     pub fn reads_arguments(&self, subject: Subject<'_>, call: &Call) -> bool {
         let access = self.access(subject, self.report(subject, call), &call.server).ok();
         call.tool().zip(access).is_some_and(|(tool, access)| {
-            access.matrices().any(|matrix| {
-                matrix.parameters.contains_key(tool) || matrix.constraints.get(tool).is_some_and(|all| !all.is_empty())
-            })
+            let reading = access.each_matrix(|matrix| {
+                let constraints = matrix.constraints.get(tool);
+                let reads = matrix.parameters.contains_key(tool) || constraints.is_some_and(|all| !all.is_empty());
+                if reads { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            reading.is_break()
         })
     }
 
@@ -220,14 +225,14 @@ impl Policy {
         }
         // To end a task may whoever reaches the server: that is never more than the tool could do.
         let task_tool = call.task_tool.as_deref().filter(|_| name != "tasks/cancel");
-        let reason = match (judge_target(access, name, message), task_tool) {
+        let reason = match (judge_target(&access, name, message), task_tool) {
             (Some(judged), _) => judged?,
             (None, Some(tool)) => access.judge(Listed::Tool(tool))?,
             (None, None) => reach()?,
         };
         // After all else: who may not call a tool is not told which scope it has.
         self.scopes.check(subject.principal, &call.server, call.tool().or(task_tool))?;
-        Ok((reason, narrowed(access, name, message)))
+        Ok((reason, narrowed(&access, name, message)))
     }
 
     /// What a caller says it is, with this call.
@@ -266,13 +271,18 @@ impl Policy {
             }
         }
         let matrix = agent.and_then(|agent| agent.matrices.get(&index));
-        let reported = Reported::default();
-        let access = Access { cascade, index, server, toolset, matrix, reported, own, child };
-        if let Some((matrix, by)) = access.acting().find_map(|matrix| Some((matrix, matrix.keep_out(subject)?))) {
+        let mut access = Access { cascade, index, server, toolset, matrix, reported: Reported::default(), own, child };
+        let kept_out = access.each_acting(|matrix| match matrix.keep_out(subject) {
+            Some(by) => ControlFlow::Break((matrix, by)),
+            None => ControlFlow::Continue(()),
+        });
+        if let ControlFlow::Break((matrix, by)) = kept_out {
             return Err(Unreachable::KeptOut(by, matrix.at.key(by.key())));
         }
-        let reported = if self.heeds_reports() { self.heed(subject, report, index)? } else { Default::default() };
-        Ok(Access { reported, ..access })
+        if self.heeds_reports() {
+            access.reported = self.heed(subject, report, index)?;
+        }
+        Ok(access)
     }
 
     /// The matrices of the agents that a caller says it is. They deny; what they allow is not asked for.
@@ -374,7 +384,11 @@ pub struct Consulted {
 type Judged<'p> = (&'p Arc<Reason>, Vec<Splice>);
 
 /// Judges what a message is about; `None`: nothing but the server.
-fn judge_target<'p>(access: Access<'p>, name: &str, message: &Message) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
+fn judge_target<'p>(
+    access: &Access<'p>,
+    name: &str,
+    message: &Message,
+) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
     // INVARIANT: a message of a method with a target names it, or it would not have been read.
     let named = || message.target().ok_or_else(|| unknown_method(name));
     Some(match name {
@@ -397,7 +411,7 @@ fn is_judged(message: &Message, opened: &[Splice]) -> bool {
 }
 
 /// Judges all that a completion could be taken to refer to, whatever its type says; `None`: it refers to nothing.
-fn judge_reference<'p>(access: Access<'p>, message: &Message) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
+fn judge_reference<'p>(access: &Access<'p>, message: &Message) -> Option<Result<&'p Arc<Reason>, Box<Denial>>> {
     let reference = message.params().and_then(|params| params.get("ref"));
     let named = |key| Some(reference?.get(key)?.text().unwrap_or_default());
     let prompt = named("name").map(|prompt| access.judge(Listed::Prompt(prompt)));
@@ -410,7 +424,7 @@ fn judge_reference<'p>(access: Access<'p>, message: &Message) -> Option<Result<&
 
 /// What of a permitted message does not go out: capabilities the server may not use, subscriptions to resources the
 /// caller does not see.
-fn narrowed(access: Access<'_>, name: &str, message: &Message) -> Vec<Splice> {
+fn narrowed(access: &Access<'_>, name: &str, message: &Message) -> Vec<Splice> {
     let mut cuts = Vec::new();
     if !access.server.relays.all() {
         cuts = capabilities::narrow(message, |asked| access.server.relays.has(asked));

@@ -60,8 +60,8 @@ impl Pattern {
 }
 
 impl Reports {
-    /// The agents that rules speak of: those with `reported_as`, and those that servers block. Without a `reported_as` of its
-    /// own, an agent is known by what the table of known agents says of its name.
+    /// The agents that rules speak of: those with `reported_as`, and those that servers block. An agent is known by what the table
+    /// of known agents says of its name, and by its own `reported_as` beside it: to add a pattern lifts no block.
     pub(super) fn compile(
         config: &Config,
         agents: &NameMap<Box<str>, Arc<AgentRules>>,
@@ -75,7 +75,8 @@ impl Reports {
         for name in heeded {
             let own = config.agents.get(name).map(|agent| agent.reported_as.as_slice()).unwrap_or_default();
             let at = At::entry("agents", name).key("reported_as");
-            let patterns = if own.is_empty() { table(bare(name)) } else { written(own, &at, problems) };
+            let mut patterns = table(bare(name));
+            patterns.extend(written(own, &at, problems));
             count += patterns.len();
             if count > REPORT_PATTERNS_MAX {
                 let help = "`*` stands for any text: `my-agent/*`";
@@ -169,6 +170,18 @@ mod tests {
         config.agents.insert("own".into(), Agent { reported_as, ..Agent::default() });
         config.agents.insert("zed".into(), Agent::default());
         config
+    }
+
+    #[test]
+    fn a_pattern_of_its_own_lifts_nothing_of_what_a_known_agent_is_known_by() {
+        let mut config = config();
+        config.agents.insert("cursor".into(), Agent { reported_as: vec!["acme-cursor/*".into()], ..Agent::default() });
+        let (reports, problems) = compile(&config);
+        assert_eq!(problems, 0);
+        for said in ["Cursor", "cursor-vscode", "acme-cursor/2"] {
+            assert_eq!(names(&reports, Some(said), None), ["cursor"], "{said}");
+        }
+        assert_eq!(names(&reports, Some("acme-zed"), None), [""; 0]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::mcp::uri::UriFlaw;
 use crate::policy::About;
 use crate::policy::ArgumentDenial;
 use crate::policy::ClientRequest;
+use crate::policy::DENIALS;
 use crate::policy::Denial;
 use crate::policy::DenialKind;
 use crate::policy::Mismatch;
@@ -474,8 +475,12 @@ fn every_name_of_a_verdict_is_on_the_list_once() {
         let denial = ArgumentDenial { tool, arg, expected, description, message, mismatch };
         kinds.push(DenialKind::Argument(Box::new(denial)));
     }
-    names.extend(kinds.into_iter().map(|kind| Denial::new(kind, Some(place())).name()));
-    let mut listed = NAMES.to_vec();
+    let mut denials: Vec<&str> = kinds.into_iter().map(|kind| Denial::new(kind, Some(place())).name()).collect();
+    names.extend(&denials);
+    let (mut listed, mut listed_denials) = (NAMES.to_vec(), DENIALS.to_vec());
+    denials.sort_unstable();
+    listed_denials.sort_unstable();
+    assert_eq!(denials, listed_denials);
     names.sort_unstable();
     listed.sort_unstable();
     assert_eq!(names, listed);

@@ -162,6 +162,12 @@ pub const NAMES: &[&str] = &[
     "scope_missing",
 ];
 
+/// How many of [`NAMES`] a [`Reason`] can have: they stand first.
+const REASONS: usize = 23;
+
+/// Every name that a [`Denial`] can have.
+pub const DENIALS: &[&str] = NAMES.split_at(REASONS).1;
+
 /// Why a call is denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {

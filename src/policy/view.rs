@@ -3,6 +3,8 @@
 //! The one place where the rules about tools, resources and prompts are put together: what is listed and what may be
 //! named come from the same lists, so that something is listed if and only if a request for it is not hidden.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::config::problem::At;
@@ -30,7 +32,6 @@ use crate::policy::verdict::Denial;
 use crate::policy::verdict::DenialKind;
 use crate::policy::verdict::Whose;
 use crate::policy::verdict::shown;
-use crate::principal::Link;
 use crate::principal::Minted;
 
 /// What a caller sees of a server. Cheap to copy; nothing is looked up again but the tool.
@@ -102,36 +103,58 @@ impl<'p> View<'p> {
 }
 
 impl<'p> Access<'p> {
-    /// What holds for each agent that has a part in it, and for those that the caller says it is.
-    pub(super) fn matrices(self) -> impl Iterator<Item = &'p Matrix> {
-        self.acting().chain(self.reported.into_iter().map_while(|matrix| matrix))
+    /// Shows what holds for each agent that has a part in it, then for those that the caller says it is, until one is enough.
+    pub(super) fn each_matrix<B>(&self, mut visit: impl FnMut(&'p Matrix) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.each_acting(&mut visit)?;
+        for matrix in self.reported.iter().map_while(|matrix| *matrix) {
+            visit(matrix)?;
+        }
+        ControlFlow::Continue(())
     }
 
-    /// What holds for each agent that has a part in it.
-    pub(super) fn acting(self) -> impl Iterator<Item = &'p Matrix> {
-        let links = self.child.into_iter().flat_map(|child| child.minted.links.iter().map(move |link| (child, link)));
-        let of_link = move |(child, link): (Child<'p>, &'p Link)| {
-            child.levels.agents.get(&*link.agent).and_then(|agent| agent.matrices.get(&self.index))
-        };
-        self.matrix.into_iter().chain(links.filter_map(of_link))
+    /// Shows what holds for each agent that has a part in it, until one is enough.
+    pub(super) fn each_acting<B>(&self, mut visit: impl FnMut(&'p Matrix) -> ControlFlow<B>) -> ControlFlow<B> {
+        if let Some(matrix) = self.matrix {
+            visit(matrix)?;
+        }
+        let Some(child) = self.child else { return ControlFlow::Continue(()) };
+        let agents = child.minted.links.iter().filter_map(|link| child.levels.agents.get(&*link.agent));
+        for matrix in agents.filter_map(|agent| agent.matrices.get(&self.index)) {
+            visit(matrix)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The last of the acting agents' matrices of which `find` finds something.
+    fn last_acting<T>(&self, mut find: impl FnMut(&'p Matrix) -> Option<T>) -> Option<T> {
+        let mut last = None;
+        let ControlFlow::Continue(()) = self.each_acting::<Infallible>(|matrix| {
+            last = find(matrix).or(last.take());
+            ControlFlow::Continue(())
+        });
+        last
     }
 
     /// The rule that lets a child be minted: the place of what it is denied as a child.
-    fn minted_at(self) -> Option<At> {
+    fn minted_at(&self) -> Option<At> {
         self.own.map(|at| at.key("may_mint"))
     }
 
     /// Whether `tool` may be called as `message` does, and the last rule that had a say.
-    pub(super) fn judge_tool(self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    pub(super) fn judge_tool(&self, tool: &str, message: &Message) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let reason = self.judge(Listed::Tool(tool))?;
-        for matrix in self.matrices() {
-            judge_arguments(matrix, tool, message)?;
+        let judged = self.each_matrix(|matrix| match judge_arguments(matrix, tool, message) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(denial) => ControlFlow::Break(denial),
+        });
+        match judged {
+            ControlFlow::Continue(()) => Ok(self.last_acting(|matrix| Some(&matrix.reason)).unwrap_or(reason)),
+            ControlFlow::Break(denial) => Err(denial),
         }
-        Ok(self.acting().last().map_or(reason, |matrix| &matrix.reason))
     }
 
     /// Whether the resource at `uri` may be read, and the last rule that had a say.
-    pub(super) fn judge_resource(self, uri: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    pub(super) fn judge_resource(&self, uri: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let uri = Uri::read(uri).map_err(|flaw| match self.reach() {
             Ok(_) => ambiguous(uri, flaw),
             Err(at) => self.out_of_reach(at),
@@ -141,7 +164,7 @@ impl<'p> Access<'p> {
 
     /// Whether a template of resources may be named. It is held against the lists as what may come of it; one that is
     /// on a list of allowed URIs letter by letter is allowed as well.
-    pub(super) fn judge_template(self, template: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    pub(super) fn judge_template(&self, template: &str) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let Some(sample) = uri::sample(template) else { return self.judge_resource(template) };
         match self.judge_resource(&sample) {
             Err(denial) if matches!(denial.kind(), DenialKind::ResourceNotAllowed { .. }) => {
@@ -155,7 +178,7 @@ impl<'p> Access<'p> {
     ///
     /// # Errors
     /// It is not; with the rule that decides, where there is one.
-    pub(super) fn reach(self) -> Result<&'p Arc<Reason>, Option<At>> {
+    pub(super) fn reach(&self) -> Result<&'p Arc<Reason>, Option<At>> {
         if let Some(toolset) = self.toolset.filter(|toolset| !toolset.bundle.has_any(self.index)) {
             return Err(Some(toolset.at.clone()));
         }
@@ -169,7 +192,7 @@ impl<'p> Access<'p> {
     }
 
     /// Why something on the server is granted. What is open to everybody is open to every caller.
-    fn grant(self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Option<&'p Arc<Reason>>> {
+    fn grant(&self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Option<&'p Arc<Reason>>> {
         let question = match listed {
             Listed::Tool(tool) => Question::Tool(tool),
             Listed::Resource(_) | Listed::Prompt(_) => Question::Server,
@@ -181,7 +204,7 @@ impl<'p> Access<'p> {
     }
 
     /// The toolset that the call came by, if something is not in it. A toolset is tools.
-    fn outside(self, listed: Listed<'_>) -> Option<&'p ToolsetRules> {
+    fn outside(&self, listed: Listed<'_>) -> Option<&'p ToolsetRules> {
         self.toolset.filter(|toolset| match listed {
             Listed::Tool(tool) => !toolset.bundle.has(self.index, tool),
             Listed::Resource(_) | Listed::Prompt(_) => true,
@@ -189,12 +212,12 @@ impl<'p> Access<'p> {
     }
 
     /// The denial of a server of which nothing is granted.
-    fn out_of_reach(self, at: Option<At>) -> Box<Denial> {
+    fn out_of_reach(&self, at: Option<At>) -> Box<Denial> {
         Denial::new(DenialKind::ServerNotGranted { server: self.server.name.to_string() }, at)
     }
 
     /// The denial of what is not granted.
-    fn not_granted(self, listed: Listed<'_>, by: Option<At>) -> Box<Denial> {
+    fn not_granted(&self, listed: Listed<'_>, by: Option<At>) -> Box<Denial> {
         match self.reach() {
             Err(at) => self.out_of_reach(at),
             Ok(_) => {
@@ -205,7 +228,7 @@ impl<'p> Access<'p> {
     }
 
     /// Whether something may be named, and the last rule that had a say.
-    pub(super) fn judge(self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Box<Denial>> {
+    pub(super) fn judge(&self, listed: Listed<'_>) -> Result<&'p Arc<Reason>, Box<Denial>> {
         let grant = self.grant(listed).map_err(|by| self.not_granted(listed, by.map(|reason| reason.at.clone())))?;
         if self.is_narrowed(listed) {
             return Err(self.not_granted(listed, self.minted_at()));
@@ -217,27 +240,31 @@ impl<'p> Access<'p> {
         if let Some((whose, table, exclusion)) = self.exclusion(listed) {
             return Err(exclusion.denial(listed, whose, table));
         }
-        let by_agent = self.acting().filter_map(|matrix| matrix.lists.reason(listed)).last();
+        let by_agent = self.last_acting(|matrix| matrix.lists.reason(listed));
         Ok(by_agent.or(self.server.lists.reason(listed)).unwrap_or(grant))
     }
 
     /// The same as [`Access::judge`], without a reason.
-    fn sees(self, listed: Listed<'_>) -> bool {
+    fn sees(&self, listed: Listed<'_>) -> bool {
         let is_granted = self.grant(listed).is_ok() && !self.is_narrowed(listed);
         is_granted && self.outside(listed).is_none() && self.exclusion(listed).is_none()
     }
 
     /// Whether a child was left without it.
-    fn is_narrowed(self, listed: Listed<'_>) -> bool {
+    fn is_narrowed(&self, listed: Listed<'_>) -> bool {
         self.child.is_some_and(|child| !minting::leaves(child.minted, &self.server.name, listed))
     }
 
     /// The list that excludes something, if one does: the server's has the first word.
-    fn exclusion(self, listed: Listed<'_>) -> Option<(Whose, &'p At, Exclusion)> {
+    fn exclusion(&self, listed: Listed<'_>) -> Option<(Whose, &'p At, Exclusion)> {
         if let Some(exclusion) = self.server.lists.exclusion(listed) {
             return Some((Whose::Server, &self.server.at, exclusion));
         }
-        self.matrices().find_map(|matrix| Some((Whose::Agent, &matrix.at, matrix.lists.exclusion(listed)?)))
+        let excluded = self.each_matrix(|matrix| match matrix.lists.exclusion(listed) {
+            Some(exclusion) => ControlFlow::Break((Whose::Agent, &matrix.at, exclusion)),
+            None => ControlFlow::Continue(()),
+        });
+        excluded.break_value()
     }
 }
 

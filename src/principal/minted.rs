@@ -12,7 +12,7 @@ pub const BINDING_BYTES: usize = 16;
 /// Bytes of the id of a child.
 pub const ID_BYTES: usize = 10;
 
-/// What stands for the digest of the key that a child stands on: another digest, another key.
+/// What stands for the digest of a key: another digest, another key.
 pub type Binding = [u8; BINDING_BYTES];
 /// The id of one child, by which it can be ended alone. It is no secret.
 pub type ChildId = [u8; ID_BYTES];

@@ -28,6 +28,8 @@ pub struct Principal {
     pub key: Option<Arc<str>>,
     /// Whether a client's certificate stands for the key, which itself was not shown.
     pub by_certificate: bool,
+    /// What stands for the digest of the key that was shown: with another digest, another key has the name.
+    pub binding: Option<Binding>,
     /// The teams the caller belongs to; together they are one level of the cascade.
     pub teams: Vec<Arc<str>>,
     /// The organisation the caller belongs to, where it is not that of the teams.
@@ -73,6 +75,7 @@ impl Principal {
             workspace: parent.workspace.clone(),
             key: parent.key.clone(),
             by_certificate: false,
+            binding: None,
             teams: parent.teams.clone(),
             organisation: parent.organisation.clone(),
             user: parent.user.clone(),

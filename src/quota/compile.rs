@@ -30,8 +30,8 @@ pub struct Quotas {
     servers: HashMap<Arc<str>, Server>,
     /// The organisation that a team belongs to.
     organisation_of_team: HashMap<Arc<str>, Arc<str>>,
-    /// Callers without a key whose use is counted at once.
-    pub callers_max: usize,
+    /// Callers of one issuer whose use is counted at once. Each has as many places, so that none takes another's.
+    pub callers_of_issuer_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Quotas {
                 .filter_map(|(name, it)| Some((name.as_str().into(), server(name, it)?)))
                 .collect(),
             organisation_of_team: organisations.map(|(team, name)| (team.as_str().into(), name.into())).collect(),
-            callers_max: config.limits.callers_max,
+            callers_of_issuer_max: (config.limits.callers_max / config.auth.issuers.len().max(1)).max(1),
         };
         // Nothing is looked up where nothing can be found.
         if quotas.organisations.is_empty() { Self { organisation_of_team: HashMap::new(), ..quotas } } else { quotas }

@@ -139,7 +139,7 @@ impl Runtime {
         let buffers = Buffers::new(snapshot.buffered_bytes_max);
         let issuers = Issuers::default();
         let active = activate(&parts.upstreams, &issuers, &parts.metrics, snapshot);
-        Self {
+        let runtime = Self {
             active: ArcSwap::from_pointee(active),
             upstreams: parts.upstreams,
             issuers,
@@ -161,7 +161,9 @@ impl Runtime {
             in_flight: AtomicUsize::new(0),
             streams_max: parts.streams_max,
             itself: Mutex::default(),
-        }
+        };
+        runtime.tell_revision();
+        runtime
     }
 
     /// Swaps a new snapshot in. Requests under way keep theirs; open streams are decided again.
@@ -170,7 +172,14 @@ impl Runtime {
         self.catalog.adopt(targets(&snapshot));
         self.buffers.limit(snapshot.buffered_bytes_max);
         self.active.store(Arc::new(activate(&self.upstreams, &self.issuers, &self.metrics, snapshot)));
+        self.tell_revision();
         self.changes.send_replace(revision);
+    }
+
+    /// Puts what is in force into the metrics, and not before it is: who reads its number there relies on it.
+    fn tell_revision(&self) {
+        let snapshot = &self.active.load().snapshot;
+        self.metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
     }
 
     /// Tells when another snapshot has come into force, or connections are no longer taken.
@@ -223,9 +232,10 @@ impl Runtime {
 
     /// The metrics in Prometheus' text format, those of the record and of upstreams as they are at this moment.
     pub fn render_metrics(&self) -> String {
-        let records = self.audit.stats().records;
-        let counted = self.records_counted.fetch_max(records, Ordering::Relaxed);
-        self.metrics.audit_records().add(records.saturating_sub(counted));
+        let stats = self.audit.stats();
+        let counted = self.records_counted.fetch_max(stats.records, Ordering::Relaxed);
+        self.metrics.audit_records().add(stats.records.saturating_sub(counted));
+        self.metrics.audit_unsigned(stats.is_unsigned);
         self.metrics.audit_unavailable(!self.audit.available());
         self.metrics.load(self.buffers.held(), self.delay.standing());
         let active = self.active();
@@ -371,7 +381,7 @@ fn activate(upstreams: &Upstreams, issuers: &Issuers, metrics: &Metrics, snapsho
         .collect();
     let names: Vec<&str> = snapshot.servers.iter().map(|(name, _)| &**name).collect();
     metrics.adopt(&names);
-    metrics.config_loaded(snapshot.revision, &snapshot.sha256, clock::now_seconds());
+    metrics.shadow_asked(snapshot.shadow.is_some());
     let certificates = snapshot.front.tls.iter().flat_map(|tls| &tls.certificates);
     metrics.listener_certificates(certificates.map(|certificate| (certificate.name.as_str(), certificate.not_after)));
     let tokens = issuers.adopt(&snapshot.oauth);

@@ -3,6 +3,8 @@
 //! A small file beside those of the days. The position in it is written after what it stands for, so that a crash in between
 //! has some records read twice and none left out; each day knows what it has.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -30,7 +32,7 @@ CREATE TABLE days (
     day INTEGER PRIMARY KEY,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, seq INTEGER NOT NULL,
     mark_segment INTEGER, mark_offset INTEGER, mark_bytes INTEGER,
-    to_seq INTEGER NOT NULL
+    to_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL
 ) STRICT;
 ";
 
@@ -43,12 +45,16 @@ pub(super) struct Known {
     pub(super) from: Position,
     /// Number of the last record that its file must have heard of.
     pub(super) to_seq: u64,
+    /// Number of the last request of the day.
+    pub(super) last_seq: u64,
 }
 
 /// The file.
 pub(super) struct Catalogue {
     connection: Connection,
     path: PathBuf,
+    /// Which file that is.
+    inode: Option<u64>,
 }
 
 impl Catalogue {
@@ -56,14 +62,20 @@ impl Catalogue {
     pub(super) fn open(directory: &Path) -> Result<Self, SearchError> {
         let path = directory.join(FILE);
         let connection = database::open(&path, SCHEMA)?;
-        Ok(Self { connection, path })
+        let inode = inode_of(&path);
+        Ok(Self { connection, path, inode })
     }
 
     /// One that is nowhere, while another is put in its place.
     pub(super) fn nowhere() -> Result<Self, SearchError> {
         let path = PathBuf::new();
         let connection = Connection::open_in_memory().map_err(|error| SearchError::sqlite(&path, error))?;
-        Ok(Self { connection, path })
+        Ok(Self { connection, path, inode: None })
+    }
+
+    /// Whether the file is still where it was opened.
+    pub(super) fn is_there(&self) -> bool {
+        inode_of(&self.path) == self.inode
     }
 
     /// Where the file is.
@@ -71,11 +83,14 @@ impl Catalogue {
         &self.path
     }
 
-    /// How far an index is, without keeping it.
-    pub(super) fn peek(directory: &Path) -> Result<Position, SearchError> {
+    /// That of an index that somebody else keeps, to be asked; `None` if it is not there.
+    pub(super) fn peek(directory: &Path) -> Result<Option<Self>, SearchError> {
         let path = directory.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
         let connection = database::look(&path)?;
-        Self { connection, path }.position()
+        Ok(Some(Self { connection, path, inode: None }))
     }
 
     /// How far the records were read; at the beginning if nothing was.
@@ -90,11 +105,12 @@ impl Catalogue {
 
     /// Every day, in order.
     pub(super) fn days(&self) -> Result<Vec<Known>, SearchError> {
-        let sql =
-            "SELECT segment, offset, seq, mark_segment, mark_offset, mark_bytes, day, to_seq FROM days ORDER BY day";
+        let sql = "SELECT segment, offset, seq, mark_segment, mark_offset, mark_bytes, day, to_seq, last_seq
+            FROM days ORDER BY day";
         let read = self.connection.prepare_cached(sql).and_then(|mut statement| {
             let known = |row: &Row<'_>| {
-                Ok(Known { from: position(row)?, day: number(row.get(6)?), to_seq: number(row.get(7)?) })
+                let [day, to_seq, last_seq] = [row.get(6)?, row.get(7)?, row.get(8)?].map(number);
+                Ok(Known { from: position(row)?, day, to_seq, last_seq })
             };
             statement.query_map([], known)?.collect()
         });
@@ -103,18 +119,19 @@ impl Catalogue {
 
     /// A day begins in what follows `from`.
     pub(super) fn begin(&self, day: u64, from: &Position) -> Result<(), SearchError> {
-        let sql = "INSERT OR REPLACE INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+        let sql = "INSERT OR REPLACE INTO days VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0)";
         let [segment, offset, seq, mark_segment, mark_offset, mark_bytes] = columns(from);
         let values = params![int(day), segment, offset, seq, mark_segment, mark_offset, mark_bytes];
         self.told(self.connection.prepare_cached(sql).and_then(|mut insert| insert.execute(values)).map(drop))
     }
 
-    /// The records up to `position` are in the files of their days, of which these took some.
-    pub(super) fn advance(&mut self, position: &Position, days: &[u64]) -> Result<(), SearchError> {
+    /// The records up to `position` are in the files of their days, of which these took some: requests up to a number.
+    pub(super) fn advance(&mut self, position: &Position, days: &[(u64, u64)]) -> Result<(), SearchError> {
         let advanced = self.connection.transaction().and_then(|transaction| {
-            for day in days {
-                let sql = "UPDATE days SET to_seq = max(to_seq, ?2) WHERE day = ?1";
-                transaction.prepare_cached(sql)?.execute(params![int(*day), int(position.seq)])?;
+            for (day, last_seq) in days {
+                let sql = "UPDATE days SET to_seq = max(to_seq, ?2), last_seq = max(last_seq, ?3) WHERE day = ?1";
+                let values = params![int(*day), int(position.seq), int(*last_seq)];
+                transaction.prepare_cached(sql)?.execute(values)?;
             }
             set(&transaction, position)?;
             transaction.commit()
@@ -137,6 +154,10 @@ impl Catalogue {
     fn told<T>(&self, read: rusqlite::Result<T>) -> Result<T, SearchError> {
         read.map_err(|error| SearchError::sqlite(&self.path, error))
     }
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|file| file.ino()).ok()
 }
 
 fn set(connection: &Connection, position: &Position) -> rusqlite::Result<()> {

@@ -18,7 +18,7 @@ use crate::search::error::SearchError;
 /// Says in a file's head that it is one of ours.
 const APPLICATION_ID: i32 = 0x506f_7274;
 /// Form of the files. One of another form is made anew, so that nothing is ever migrated.
-const FORM: i32 = 1;
+const FORM: i32 = 2;
 /// How long is waited for another connection to the same file.
 const BUSY: Duration = Duration::from_secs(5);
 /// Within how long whoever makes a file has made it, and how often that is looked at.

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::hash::Hash;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -30,9 +32,11 @@ use crate::search::schema::SCHEMA;
 use crate::search::schema::Side;
 use crate::search::times;
 
-/// Pairs of caller and server, and of server and tool, that are told apart in one hour. Clients choose the names of tools, so
-/// there may be any number; what is beyond is counted under `…`.
+/// Pairs of caller and server that are told apart in one hour, and as many of server and tool. Clients choose names, so there may be
+/// any number; what is beyond is counted under `…`.
 pub(super) const PAIRS_PER_HOUR_MAX: usize = 10_000;
+/// Why a request is refused that names a server there is none of.
+const SERVER_UNKNOWN: &str = "server_unknown";
 /// Words that are remembered with their numbers; when there are more, they are looked up again.
 const WORDS_MAX: usize = 65_536;
 /// Hours whose pairs are remembered.
@@ -55,7 +59,45 @@ pub(super) struct Day {
     connection: Connection,
     path: PathBuf,
     words: Words,
-    pairs: HashMap<u64, HashSet<(Side, i64, i64)>>,
+    pairs: HashMap<u64, Known>,
+}
+
+/// The pairs of one hour that are told apart. Tools take no room from callers: a new caller is what one looks for.
+#[derive(Default)]
+struct Known {
+    to_servers: HashSet<(Side, i64, i64)>,
+    to_tools: HashSet<(i64, i64)>,
+}
+
+impl Known {
+    /// Whether a pair is told apart; it is from now on, if there is room.
+    fn takes(&mut self, side: Side, a: i64, b: i64) -> bool {
+        if side == Side::Tool {
+            has_or_takes(&mut self.to_tools, (a, b))
+        } else {
+            has_or_takes(&mut self.to_servers, (side, a, b))
+        }
+    }
+}
+
+fn has_or_takes<P: Eq + Hash>(pairs: &mut HashSet<P>, pair: P) -> bool {
+    pairs.contains(&pair) || pairs.len() < PAIRS_PER_HOUR_MAX && pairs.insert(pair)
+}
+
+/// The days of which there are files, in order.
+pub(super) fn listed(directory: &Path) -> Result<Vec<u64>, SearchError> {
+    let failed = |error| SearchError::io(directory, error);
+    let files = match directory.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files.map_err(failed)?,
+    };
+    let mut days = Vec::new();
+    for file in files {
+        let name = file.map_err(failed)?.file_name();
+        days.extend(name.to_str().and_then(|name| name.strip_suffix(".sqlite")).and_then(times::day_of));
+    }
+    days.sort_unstable();
+    Ok(days)
 }
 
 /// Where the file of a day is.
@@ -154,7 +196,7 @@ impl Day {
 struct Writing<'w> {
     transaction: &'w Transaction<'w>,
     words: &'w mut Words,
-    known: &'w mut HashMap<u64, HashSet<(Side, i64, i64)>>,
+    known: &'w mut HashMap<u64, Known>,
     sums: Sums,
 }
 
@@ -233,6 +275,10 @@ impl Writing<'_> {
     fn count(&mut self, entry: &Entry, asked: &Asked) -> rusqlite::Result<()> {
         let minute = self.sums.minutes.entry(entry.time_micros / MINUTE_MICROS).or_insert((entry.seq, entry.seq));
         *minute = (minute.0.min(entry.seq), minute.1.max(entry.seq));
+        // Whatever word stood in the path is no server.
+        if entry.reason.as_deref() == Some(SERVER_UNKNOWN) {
+            return Ok(());
+        }
         let times = entry.count.unwrap_or(1);
         self.pair(asked, |pair| match entry.decision {
             Decision::Allowed => pair.calls += 1,
@@ -314,16 +360,9 @@ impl Writing<'_> {
             let known = read_pairs(self.transaction, hour)?;
             self.known.insert(hour, known);
         }
-        let known = self.known.entry(hour).or_default();
-        if known.contains(&(side, a, b)) {
-            return Ok((a, b));
-        }
-        if known.len() < PAIRS_PER_HOUR_MAX {
-            known.insert((side, a, b));
-            return Ok((a, b));
-        }
-        // Servers are the configuration's, and few: the other end is what there is any number of.
-        Ok(if side == Side::Tool { (a, OTHERS) } else { (OTHERS, b) })
+        // Either end may be a client's word, so that neither is kept.
+        let is_known = self.known.entry(hour).or_default().takes(side, a, b);
+        Ok(if is_known { (a, b) } else { (OTHERS, OTHERS) })
     }
 
     fn sum(&mut self) -> rusqlite::Result<()> {
@@ -363,17 +402,17 @@ impl Sums {
     }
 }
 
-fn read_pairs(connection: &Connection, hour: u64) -> rusqlite::Result<HashSet<(Side, i64, i64)>> {
+fn read_pairs(connection: &Connection, hour: u64) -> rusqlite::Result<Known> {
     let mut read = connection.prepare_cached("SELECT side, a, b FROM pairs WHERE hour = ?1")?;
     let mut rows = read.query(params![int(hour)])?;
-    let mut pairs = HashSet::new();
+    let mut pairs = Known::default();
     while let Some(row) = rows.next()? {
         let side: i64 = row.get(0)?;
         let side = Side::ALL.into_iter().find(|known| known.id() == side);
         let (a, b): (i64, i64) = (row.get(1)?, row.get(2)?);
         // What was counted under `…` takes no room.
         if let Some(side) = side.filter(|_| a != OTHERS && b != OTHERS) {
-            pairs.insert((side, a, b));
+            pairs.takes(side, a, b);
         }
     }
     Ok(pairs)

@@ -31,6 +31,12 @@ pub enum SearchError {
         /// The file.
         path: PathBuf,
     },
+    /// Whoever keeps the index makes it anew, and has not done yet.
+    #[error("the running gateway makes the index anew, and {behind} records are left: ask again later")]
+    Remade {
+        /// Records that it has yet to take.
+        behind: u64,
+    },
     /// The disk is nearly full, and what is left is for records.
     #[error("less than {} MiB are free, which are left to the record: the index is not written", .free_bytes_min / (1024 * 1024))]
     NoRoom {

@@ -78,8 +78,14 @@ impl Follow {
             }
             Some(record.seq)
         });
-        if found.map_err(|error| SearchError::io(&self.records, error))? == Found::Less {
-            self.go_on()?;
+        match found.map_err(|error| SearchError::io(&self.records, error))? {
+            Found::Less => self.go_on()?,
+            Found::TakenBack => {
+                // Their numbers are given again.
+                self.seq = self.tail.position().seq;
+                self.waiting.split_off(&(self.seq + 1));
+            }
+            Found::Lines | Found::Nothing => {}
         }
         for (intent, ended) in ended {
             if let Some(entry) = self.search.entry(intent)? {

@@ -32,8 +32,10 @@ use crate::search::tail::Tail;
 const DIRECTORY: &str = "index";
 /// Files of days that are held open.
 const DAYS_OPEN_MAX: usize = 4;
-/// What must be free of the disk before the index is written: the rest is for records, without which no call is let through.
+/// What must be free of the disk before the index is written: the rest is for records, without which no call is let through. That is
+/// a twentieth of the disk, and never less than the first nor more than the second.
 pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+const FREE_BYTES_ENOUGH: u64 = 1024 * 1024 * 1024;
 
 /// Where the index of a directory of records is.
 pub(super) fn directory_of(records: &Path) -> PathBuf {
@@ -154,7 +156,7 @@ impl Index {
         let found =
             self.tail.read(|line| gathered.take(line)).map_err(|error| SearchError::io(&self.records, error))?;
         let is_doubtful = found == Found::Less || gathered.is_doubtful;
-        if is_doubtful && !self.stands(&before)? {
+        if found == Found::TakenBack || is_doubtful && !self.stands(&before)? {
             self.retreat()?;
             return Ok(Step::Again);
         }
@@ -162,6 +164,7 @@ impl Index {
             Found::Lines => {}
             Found::Nothing => return Ok(Step::UpToDate),
             Found::Less => return self.skip(),
+            Found::TakenBack => return Ok(Step::Again),
         }
         has_room(&self.records, self.free_bytes_min)?;
         let lines = gathered.lines;
@@ -195,7 +198,8 @@ impl Index {
         for (day, batch) in &batches {
             self.day(*day)?.take(batch, position.seq)?;
         }
-        let days: Vec<u64> = batches.into_keys().collect();
+        let last_seq = |batch: &Batch| batch.entries.last().map_or(0, |entry| entry.seq);
+        let days: Vec<(u64, u64)> = batches.iter().map(|(day, batch)| (*day, last_seq(batch))).collect();
         self.catalogue.advance(&position, &days)
     }
 
@@ -204,6 +208,11 @@ impl Index {
     /// # Errors
     /// The directory cannot be read, or a file not removed.
     pub fn look(&mut self) -> Result<(), SearchError> {
+        if !self.catalogue.is_there() {
+            // What is written to the file that is gone, nobody finds.
+            tracing::warn!(file = %self.catalogue.path().display(), "the index's catalogue is gone: all records are read again");
+            return self.clear();
+        }
         let days = self.catalogue.days()?;
         let segments = tail::segments(&self.records).map_err(|error| SearchError::io(&self.records, error))?;
         let mut lost = Vec::new();
@@ -211,7 +220,7 @@ impl Index {
         for known in &days {
             let path = day::path_of(self.directory.path(), known.day);
             let file = fs::metadata(&path).map(|file| file.ino()).ok();
-            if segments.first().is_some_and(|first| known.to_seq > 0 && known.to_seq < *first) {
+            if segments.first().is_some_and(|first| known.last_seq > 0 && known.last_seq < *first) {
                 gone.push(known.day);
             } else if file.is_none() {
                 tracing::warn!(file = %path.display(), "a day of the index is gone: its records are read again");
@@ -233,6 +242,17 @@ impl Index {
         if !lost.is_empty() {
             let position = self.before(&days, |known| lost.contains(&known.day))?;
             self.discard(&lost, position)?;
+        }
+        self.remove_strays()
+    }
+
+    /// Removes files of days that are in no list: a crash came between.
+    fn remove_strays(&mut self) -> Result<(), SearchError> {
+        let known: Vec<u64> = self.catalogue.days()?.iter().map(|known| known.day).collect();
+        let days = day::listed(self.directory.path())?;
+        for day in days.into_iter().filter(|day| !known.contains(day)) {
+            self.days.remove(&day);
+            database::remove(&day::path_of(self.directory.path(), day))?;
         }
         Ok(())
     }
@@ -267,7 +287,8 @@ impl Index {
         };
         self.catalogue.advance(&next, &[])?;
         self.tail.go_to(next);
-        Ok(Step::UpToDate)
+        // What follows is yet to be read.
+        Ok(if next == position { Step::UpToDate } else { Step::Again })
     }
 
     /// Lines that were read are no longer what they were: goes back to the beginning of their segment, or of one before it.
@@ -370,6 +391,8 @@ fn remove_all(directory: &Path) -> Result<(), SearchError> {
 fn has_room(records: &Path, free_bytes_min: u64) -> Result<(), SearchError> {
     let disk = rustix::fs::statvfs(records).map_err(|error| SearchError::io(records, error.into()))?;
     let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let twentieth = disk.f_blocks.saturating_mul(disk.f_frsize) / 20;
+    let free_bytes_min = free_bytes_min.max(twentieth.min(FREE_BYTES_ENOUGH));
     if free_bytes < free_bytes_min { Err(SearchError::NoRoom { free_bytes_min }) } else { Ok(()) }
 }
 

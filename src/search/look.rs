@@ -38,7 +38,6 @@ use crate::search::query::Asked;
 use crate::search::schema;
 use crate::search::tail;
 use crate::search::tail::Position;
-use crate::search::times;
 
 /// Entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
@@ -174,6 +173,15 @@ impl Search {
         Ok(newest.saturating_sub(self.position()?.seq))
     }
 
+    /// Whether files are gone that it must have: whoever keeps it has yet to notice, and makes them anew.
+    ///
+    /// # Errors
+    /// The index cannot be asked.
+    pub fn lacks_files(&self) -> Result<bool, SearchError> {
+        let Some(catalogue) = Catalogue::peek(&self.directory)? else { return Ok(true) };
+        Ok(catalogue.days()?.iter().any(|known| !day::path_of(&self.directory, known.day).exists()))
+    }
+
     /// Removes the files of all days, so that whoever keeps the index makes them anew.
     ///
     /// # Errors
@@ -185,25 +193,16 @@ impl Search {
 
     /// How far the index is.
     pub(super) fn position(&self) -> Result<Position, SearchError> {
-        Catalogue::peek(&self.directory)
+        Catalogue::peek(&self.directory)?.map_or_else(|| Ok(Position::default()), |catalogue| catalogue.position())
     }
 
     /// The days of the index that may hold what is asked for, in order.
     fn days(&self, filter: &Filter, behind: Option<Cursor>) -> Result<Vec<u64>, SearchError> {
-        let listed = match self.directory.read_dir() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed.map_err(|error| SearchError::io(&self.directory, error))?,
-        };
         let since = filter.since_micros.map_or(0, |since| since / DAY_MICROS);
         let until = filter.until_micros.map_or(u64::MAX, |until| until.saturating_sub(1) / DAY_MICROS);
         let until = behind.map_or(until, |behind| behind.day.min(until));
-        let mut days = Vec::new();
-        for file in listed {
-            let name = file.map_err(|error| SearchError::io(&self.directory, error))?.file_name();
-            let day = name.to_str().and_then(|name| name.strip_suffix(".sqlite")).and_then(times::day_of);
-            days.extend(day.filter(|day| (since..=until).contains(day)));
-        }
-        days.sort_unstable();
+        let mut days = day::listed(&self.directory)?;
+        days.retain(|day| (since..=until).contains(day));
         Ok(days)
     }
 

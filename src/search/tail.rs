@@ -2,11 +2,16 @@
 //!
 //! Follows the segments from a position that can be kept. A line counts once its newline is there; one that is torn is waited
 //! for. Lines may be taken back after they were read, by a disk that fails: [`Tail::stands`] says whether the last one still
-//! is where it was.
+//! is where it was, and [`Found::TakenBack`] that they are still there and no longer count. How much of a segment counts, the first
+//! record of the next one may say.
 
+use std::borrow::Cow;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,6 +20,8 @@ use serde::Deserialize;
 
 /// Bytes read at once; a line is far shorter.
 const CHUNK_BYTES: usize = 1024 * 1024;
+/// Bytes of a segment's first line.
+const FIRST_BYTES_MAX: u64 = 64 * 1024;
 /// At the end of a segment, the names of all others are looked through at once and then once in so many reads. The name that the
 /// next one has unless something failed is looked for every time.
 const READS_PER_LISTING: u32 = 20;
@@ -66,6 +73,8 @@ pub(super) enum Found {
     Nothing,
     /// The segment is gone, or shorter than what was read of it.
     Less,
+    /// More was read of the segment than counts, as the next one says, at the beginning of which the position is now.
+    TakenBack,
 }
 
 /// The segments of a directory, read one after the other.
@@ -73,6 +82,8 @@ pub(super) struct Tail {
     directory: PathBuf,
     position: Position,
     file: Option<File>,
+    /// Bytes of the segment that count, where the next one says so.
+    end: Option<u64>,
     buffer: Vec<u8>,
     reads: u32,
 }
@@ -82,10 +93,21 @@ struct Numbered {
     seq: u64,
 }
 
+/// What the first record of a segment may say of the one before.
+#[derive(Deserialize)]
+struct First<'l> {
+    #[serde(borrow)]
+    kind: Cow<'l, str>,
+    #[serde(default, borrow)]
+    segment: Option<Cow<'l, str>>,
+    segment_bytes: Option<u64>,
+}
+
 impl Tail {
     /// Goes on behind `position`.
     pub(super) fn new(directory: &Path, position: Position) -> Self {
-        Self { directory: directory.to_owned(), position, file: None, buffer: vec![0; CHUNK_BYTES], reads: 0 }
+        let buffer = vec![0; CHUNK_BYTES];
+        Self { directory: directory.to_owned(), position, file: None, end: None, buffer, reads: 0 }
     }
 
     /// How far it has read.
@@ -97,6 +119,7 @@ impl Tail {
     pub(super) fn go_to(&mut self, position: Position) {
         self.position = position;
         self.file = None;
+        self.end = None;
         self.reads = 0;
     }
 
@@ -123,13 +146,23 @@ impl Tail {
             let Some(first) = segments(&self.directory)?.first().copied() else { return Ok(Found::Nothing) };
             self.enter(first);
         }
+        if let Some(next) = self.open()? {
+            return Ok(self.pass_over(next));
+        }
         let Some(mut bytes) = self.fill()? else { return Ok(Found::Less) };
         if !has_line(&self.buffer, bytes) {
             let Some(next) = self.next_segment()? else { return Ok(Found::Nothing) };
+            match self.counted_bytes(next)? {
+                Counted::Unknown => return Ok(Found::Nothing),
+                Counted::All => {}
+                Counted::Bytes(end) if end < self.position.offset => return Ok(self.pass_over(next)),
+                Counted::Bytes(end) => self.end = Some(end),
+            }
             // What was written to this one before the next was begun is all there by now.
             bytes = self.fill()?.unwrap_or(0);
             if !has_line(&self.buffer, bytes) {
                 self.enter(next);
+                self.open()?;
                 bytes = self.fill()?.unwrap_or(0);
             }
         }
@@ -158,21 +191,62 @@ impl Tail {
         self.position.segment = segment;
         self.position.offset = 0;
         self.file = None;
+        self.end = None;
         self.reads = 0;
     }
 
-    /// Fills the buffer from the position on; `None` if the file has not that much.
-    fn fill(&mut self) -> io::Result<Option<usize>> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => match File::open(self.path(self.position.segment)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
-            },
+    /// Goes on in the next segment, which says that less of this one counts than was read.
+    fn pass_over(&mut self, next: u64) -> Found {
+        self.enter(next);
+        self.position.seq = next.saturating_sub(1);
+        self.position.mark = None;
+        Found::TakenBack
+    }
+
+    /// Opens the segment, unless it is open or gone, and finds out how much of it counts; the next one if that is less than was read.
+    fn open(&mut self) -> io::Result<Option<u64>> {
+        if self.file.is_some() {
+            return Ok(None);
+        }
+        match File::open(self.path(self.position.segment)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => self.file = Some(file?),
+        }
+        let segments = segments(&self.directory)?;
+        let Some(next) = segments.into_iter().find(|first| *first > self.position.segment) else { return Ok(None) };
+        let Counted::Bytes(end) = self.counted_bytes(next)? else { return Ok(None) };
+        self.end = Some(end);
+        Ok((end < self.position.offset).then_some(next))
+    }
+
+    /// How much of this segment counts, as the first record of the next one says.
+    fn counted_bytes(&self, next: u64) -> io::Result<Counted> {
+        let file = match File::open(self.path(next)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Counted::All),
+            file => file?,
         };
-        let file = self.file.insert(file);
+        let mut line = Vec::new();
+        BufReader::new(file).take(FIRST_BYTES_MAX).read_until(b'\n', &mut line)?;
+        let Some(line) = line.strip_suffix(b"\n") else {
+            // It has only just been begun, unless others follow.
+            let is_last = segments(&self.directory)?.last() == Some(&next);
+            return Ok(if is_last { Counted::Unknown } else { Counted::All });
+        };
+        let first = line.starts_with(b"{").then(|| serde_json::from_slice::<First<'_>>(line).ok()).flatten();
+        let is_of_this = |first: &First<'_>| {
+            first.kind == "recovered" && first.segment.as_deref() == Some(&*name_of(self.position.segment))
+        };
+        let bytes = first.filter(is_of_this).and_then(|first| first.segment_bytes);
+        Ok(bytes.map_or(Counted::All, Counted::Bytes))
+    }
+
+    /// Fills the buffer from the position on; `None` if the file is gone, or has not that much.
+    fn fill(&mut self) -> io::Result<Option<usize>> {
+        let Some(file) = &self.file else { return Ok(None) };
         let mut bytes = 0;
-        while let Some(room) = self.buffer.get_mut(bytes..).filter(|room| !room.is_empty()) {
+        let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.position.offset));
+        let most = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        while let Some(room) = self.buffer.get_mut(bytes..most).filter(|room| !room.is_empty()) {
             let read = file.read_at(room, self.position.offset + bytes as u64)?;
             if read == 0 {
                 break;
@@ -198,8 +272,22 @@ impl Tail {
     }
 
     fn path(&self, segment: u64) -> PathBuf {
-        self.directory.join(format!("{segment:020}.jsonl"))
+        self.directory.join(name_of(segment))
     }
+}
+
+/// How much of a segment counts.
+enum Counted {
+    All,
+    /// So many bytes.
+    Bytes(u64),
+    /// The next one does not say yet.
+    Unknown,
+}
+
+/// Name of the segment whose first record has this number.
+fn name_of(segment: u64) -> String {
+    format!("{segment:020}.jsonl")
 }
 
 /// Whether a buffer is worth looking into.
@@ -222,7 +310,7 @@ pub(super) fn segments(directory: &Path) -> io::Result<Vec<u64>> {
 /// Number of the newest record; 0 if there is none. A line that is just being written does not count.
 pub(super) fn newest_seq(directory: &Path) -> io::Result<u64> {
     for segment in segments(directory)?.into_iter().rev() {
-        let file = match File::open(directory.join(format!("{segment:020}.jsonl"))) {
+        let file = match File::open(directory.join(name_of(segment))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file?,
         };

@@ -5,6 +5,9 @@
 //! for a moment.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -39,6 +42,8 @@ use crate::telemetry::traces::Traces;
 
 /// How long what is left may take to be sent at the end, all of it.
 const LAST: Duration = Duration::from_secs(2);
+/// Variables with the collector's URL: the first that says something holds.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 /// How the gateway calls itself where `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` do not.
 const SERVICE: &str = "portcullis";
 
@@ -56,7 +61,9 @@ pub(super) fn start(counts: &SpanCounts) -> Option<Traces> {
 
 fn start_with(settings: &Settings, counts: &SpanCounts) -> Result<Traces, String> {
     let told = |error: io::Error| format!("no thread to send them: {error}");
-    let client = Courier { client: Client::new(), timeout: settings.timeout };
+    check_endpoint(|name| std::env::var(name).ok())?;
+    let failure = Arc::default();
+    let client = Courier { client: Client::new(), timeout: settings.timeout, failure: Arc::clone(&failure) };
     let exporter = SpanExporter::builder().with_http().with_http_client(client);
     // What was not taken at once is given up: meanwhile the next wait.
     let mut exporter =
@@ -64,10 +71,20 @@ fn start_with(settings: &Settings, counts: &SpanCounts) -> Result<Traces, String
     exporter.set_resource(&resource());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(told)?;
     let (traces, outlet) = Traces::new(settings, counts.clone());
-    let sender = Sender { settings: *settings, outlet, exporter, runtime, is_taken: true };
+    let sender = Sender { settings: *settings, outlet, exporter, runtime, failure, is_taken: true };
     thread::Builder::new().name("traces".into()).spawn(move || sender.run()).map_err(told)?;
     tracing::info!(sampling = ?settings.sampling, "traces are sent to a collector");
     Ok(traces)
+}
+
+/// Whether the gateway's client can follow what is said of the endpoint. What is wrong is told without the value, which may hold a
+/// password.
+fn check_endpoint(variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    let named = ENDPOINTS.iter().find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)));
+    let Some((name, value)) = named else { return Ok(()) };
+    Url::parse(&value).map(|_| ()).map_err(|flaw| {
+        format!("`{name}`: {flaw}; what a collector wants to know a caller by goes into `OTEL_EXPORTER_OTLP_HEADERS`")
+    })
 }
 
 /// Who tells. What the environment says goes before what is known here.
@@ -89,6 +106,8 @@ struct Sender {
     outlet: Outlet,
     exporter: SpanExporter,
     runtime: Runtime,
+    /// Why the last request came to nothing, as the courier knows it.
+    failure: Arc<Mutex<Option<String>>>,
     /// Whether the last batch was taken: it is told when that changes.
     is_taken: bool,
 }
@@ -140,7 +159,7 @@ impl Sender {
         let exported = async { tokio::time::timeout(time_max, self.exporter.export(batch)).await };
         let failure = match self.runtime.block_on(exported) {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(self.courier_failure().unwrap_or_else(|| error.to_string())),
             Err(_) => Some("no answer in time".to_owned()),
         };
         match &failure {
@@ -161,6 +180,12 @@ impl Sender {
     }
 }
 
+impl Sender {
+    fn courier_failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 fn span(told: Told) -> Option<SpanData> {
     match told {
         Told::Span(span) => Some(*span),
@@ -172,6 +197,20 @@ fn span(told: Told) -> Option<SpanData> {
 struct Courier {
     client: Client,
     timeout: Duration,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Courier {
+    /// The exporter keeps to itself what was wrong.
+    fn keep(&self, error: &dyn std::error::Error) {
+        let mut whole = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            whole = format!("{whole}: {cause}");
+            source = cause.source();
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(whole);
+    }
 }
 
 #[async_trait]
@@ -188,13 +227,34 @@ impl HttpClient for Courier {
         };
         let (head, body) = request.into_parts();
         let answer = self.client.post(&url, head.headers, body, &rules).await;
-        // The exporter keeps to itself what was wrong.
-        Ok(answer.inspect_err(|error| tracing::debug!(%error, "the collector was not reached"))?)
+        Ok(answer.inspect_err(|error| self.keep(error))?)
     }
 }
 
 impl std::fmt::Debug for Courier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Courier").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_cannot_be_followed_is_told_by_its_variable_and_never_shown() {
+        let said = |traces: &'static str, all: &'static str| {
+            check_endpoint(move |name| Some(if name == ENDPOINTS[0] { traces } else { all }.to_owned()))
+        };
+        assert_eq!(said("", ""), Ok(()));
+        assert_eq!(said("https://c.example/v1/traces", "no url"), Ok(()));
+        for (traces, all, variable) in [
+            ("", "http://u:SECRET@[", "`OTEL_EXPORTER_OTLP_ENDPOINT`"),
+            ("", "http://u:SECRET@c.example", "`OTEL_EXPORTER_OTLP_ENDPOINT`"),
+            ("ftp://SECRET.example", "http://c.example", "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`"),
+        ] {
+            let told = said(traces, all).unwrap_err();
+            assert!(told.contains(variable) && !told.contains("SECRET"), "{told}");
+        }
     }
 }

@@ -63,6 +63,7 @@ use crate::clock;
 use crate::config::LoadError;
 use crate::config::Loaded;
 use crate::config::model::Config;
+use crate::config::problem::At;
 use crate::gateway;
 use crate::gateway::Gateway;
 use crate::gateway::Keeper;
@@ -137,16 +138,49 @@ pub struct Compiled {
     pub loaded: Loaded,
     /// What follows from it.
     pub snapshot: Snapshot,
+    /// What is wrong with the candidate that is to be asked beside it, or should be known of it; empty: nothing.
+    candidate: String,
+}
+
+impl Compiled {
+    /// What the operator should know, of the candidate too, each with its place; empty: nothing.
+    pub fn warnings(&self) -> String {
+        let mut text = self.loaded.sources.render(&self.loaded.warnings);
+        text.push_str(&self.candidate);
+        if let Some(hint) = sandbox::hint(&self.candidate) {
+            text.push_str(&hint);
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// Loads and compiles the configuration at `path`, as `run`, `check` and reload do.
 ///
 /// # Errors
-/// Every mistake, rendered with its place; those of a candidate that is to be judged beside it as well.
+/// Every mistake, rendered with its place. Those of a candidate that is to be asked beside it are none: it decides nothing, and with
+/// mistakes it is not asked.
 pub fn compile(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Result<Compiled, Box<LoadError>> {
     let mut compiled = compile_alone(path, revision, previous)?;
-    if let Some(file) = &compiled.loaded.config.policy.shadow_file {
-        compiled.snapshot.shadow = Some(compile_alone(Path::new(file), revision, None)?.snapshot.policy);
+    let Some(file) = compiled.loaded.config.policy.shadow_file.clone() else { return Ok(compiled) };
+    let at = At::root().key("policy").key("shadow_file");
+    let warnings = &mut compiled.loaded.warnings;
+    match compile_alone(Path::new(&file), revision, previous) {
+        Ok(candidate) => {
+            compiled.candidate = candidate.warnings();
+            if !compiled.candidate.is_empty() {
+                warnings.warning(&at, "the candidate has warnings", "they follow");
+            }
+            compiled.snapshot.shadow = Some(candidate.snapshot.policy);
+        }
+        Err(error) => {
+            compiled.candidate = error.to_string();
+            warnings.warning(
+                &at,
+                "the candidate does not load and is not asked",
+                "mend what follows, or remove the key",
+            );
+        }
     }
     Ok(compiled)
 }
@@ -159,7 +193,7 @@ fn compile_alone(path: &Path, revision: u64, previous: Option<&Snapshot>) -> Res
     });
     let (loaded, mut snapshot) = compiled.map_err(Box::new)?;
     snapshot.sha256 = loaded.sources.sha256().to_owned();
-    Ok(Compiled { loaded, snapshot })
+    Ok(Compiled { loaded, snapshot, candidate: String::new() })
 }
 
 /// Everything the gateway needs, made and ready to listen.
@@ -196,10 +230,11 @@ pub fn prepare_from(
     compiled: Compiled,
     signals: Signals,
 ) -> Result<Prepared, StartError> {
-    let Compiled { loaded, snapshot } = compiled;
-    if loaded.warnings.iter().next().is_some() {
-        tracing::warn!("{}", loaded.sources.render(&loaded.warnings));
+    let warnings = compiled.warnings();
+    if !warnings.is_empty() {
+        tracing::warn!("{warnings}");
     }
+    let Compiled { loaded, snapshot, .. } = compiled;
     let config = loaded.config;
     let limits = limits::Limits::raise(&config.listen)?;
     let keyring =

@@ -17,6 +17,8 @@ pub(super) fn of(runtime: &Runtime) -> Readiness {
         Check::counting("config_loaded", true).with(format!("revision {}", active.snapshot.revision)),
         Check::counting("audit_available", runtime.audit.available()),
         Check::counting("not_draining", !runtime.is_draining()),
+        // Somebody changes the record, or its checkpoints cannot be written: calls go on, and somebody must look.
+        Check::informing("audit_signed", !runtime.audit.stats().is_unsigned),
     ];
     for upstream in active.fleet.iter() {
         let (up, all) = (upstream.endpoints_up(), upstream.endpoints().len());

@@ -97,15 +97,15 @@ impl Reload {
     }
 
     fn adopt(&self, compiled: Compiled) -> Reloaded {
-        let Compiled { loaded, snapshot } = compiled;
+        let warnings = compiled.warnings();
+        let Compiled { loaded, snapshot, .. } = compiled;
         let revision = snapshot.revision;
         let mut notes = String::new();
         for key in needs_restart(&self.first, &loaded.config) {
             tracing::warn!(key, "changed, and takes effect only after a restart");
             notes.push_str(&format!("`{key}` changed, and takes effect only after a restart\n"));
         }
-        if loaded.warnings.iter().next().is_some() {
-            let warnings = loaded.sources.render(&loaded.warnings);
+        if !warnings.is_empty() {
             tracing::warn!("{warnings}");
             notes.push_str(&warnings);
         }

@@ -31,6 +31,7 @@ use landlock::path_beneath_rules;
 
 use crate::config::Loaded;
 use crate::config::model::Config;
+use crate::config::sources::Sources;
 use crate::telemetry::access::Destination;
 
 use super::StartError;
@@ -78,12 +79,17 @@ impl Sandbox {
             return None;
         }
         let mut readable: BTreeSet<PathBuf> = SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
-        let files: Vec<PathBuf> = loaded.sources.files().map(Path::to_path_buf).collect();
-        let includes = files.first().into_iter().flat_map(|main| config.include.iter().map(|path| beside(main, path)));
-        let named = files.iter().flat_map(|file| named_in(file));
+        let mut files = files_of(&loaded.sources, Some(config));
+        if let Some(candidate) = &config.policy.shadow_file {
+            // What is wrong with it may be mended while this process runs.
+            files.extend(match crate::config::load(Path::new(candidate)) {
+                Ok(candidate) => files_of(&candidate.sources, Some(&candidate.config)),
+                Err(error) => files_of(&error.sources, None),
+            });
+        }
         // They may lead elsewhere, where others keep them up to date.
         let resolving = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"].map(PathBuf::from);
-        for file in files.iter().cloned().chain(includes).chain(named).chain(meant(config)).chain(resolving) {
+        for file in files.into_iter().chain(resolving) {
             readable.extend(directory_of(&file));
         }
         for variable in ["CREDENTIALS_DIRECTORY", "SSL_CERT_DIR", "SSL_CERT_FILE"] {
@@ -190,6 +196,18 @@ fn writable(config: &Config) -> BTreeSet<PathBuf> {
     own.chain(sockets).chain(access).collect()
 }
 
+/// The files of a configuration, and those that it names, in a part that is included or anywhere else.
+fn files_of(sources: &Sources, config: Option<&Config>) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = sources.files().map(Path::to_path_buf).collect();
+    let main = files.first().cloned();
+    files.extend(files.clone().iter().flat_map(|file| named_in(file)));
+    if let (Some(main), Some(config)) = (main, config) {
+        files.extend(config.include.iter().map(|path| beside(&main, path)));
+        files.extend(meant(config));
+    }
+    files
+}
+
 /// Files that a configuration file names: in references, and in values of keys that end in `_file`.
 fn named_in(file: &Path) -> Vec<PathBuf> {
     let Ok(text) = fs::read_to_string(file) else { return Vec::new() };
@@ -271,6 +289,25 @@ mod tests {
         assert_eq!(sandbox.writable, writable.into_iter().collect());
         assert!(sandbox.describe().contains("/secrets") && !sandbox.describe().contains("/usr/lib"));
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_a_candidate_names_may_be_read_whether_or_not_it_loads() {
+        for candidate in [
+            "include = [\"../parts/*.toml\"]\n[seal]\nkeys = [\"${file:../secrets/key}\"]\n",
+            "[wrong]\na = \"${file:../secrets/key}\"\n",
+        ] {
+            let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+            let further = [("candidate/c.toml", candidate), ("secrets/key", key), ("parts/a.toml", "")];
+            let (directory, sandbox) =
+                sandbox("candidate", "[policy]\nshadow_file = \"../candidate/c.toml\"\n", &further);
+            let sandbox = sandbox.unwrap();
+            for below in ["candidate", "secrets"] {
+                assert!(sandbox.readable.contains(&directory.join(below)), "{below}: {sandbox:?}");
+            }
+            assert_eq!(sandbox.readable.contains(&directory.join("parts")), candidate.contains("parts"));
+            fs::remove_dir_all(directory).unwrap();
+        }
     }
 
     #[test]

@@ -21,10 +21,17 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::fs::OFlags;
+
 use crate::telemetry::metrics::Count;
 
 /// Bytes of lines that wait to be written; as many again are being written.
 pub const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of lines about callers whom nobody knows, in each hour; what is beyond is dropped.
+pub const STRANGERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// When they have as many again.
+const STRANGERS_TIME: Duration = Duration::from_secs(3600);
 
 /// How often it is looked whether a file is still where it was.
 const LOOK: Duration = Duration::from_secs(1);
@@ -74,7 +81,7 @@ impl Destination {
 pub struct Counts {
     /// Lines written.
     pub written: Count,
-    /// Lines dropped: the reader is too slow, or gone.
+    /// Lines dropped: the reader is too slow, or gone, or strangers made too many.
     pub dropped: Count,
 }
 
@@ -93,9 +100,28 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
-    lines: u64,
+    strangers: Strangers,
     is_closed: bool,
     has_ended: bool,
+}
+
+/// What the lines about callers whom nobody knows have taken of an hour.
+#[derive(Default)]
+struct Strangers {
+    since: Option<Instant>,
+    bytes: usize,
+}
+
+impl Strangers {
+    /// Whether there is room for another line, which is taken.
+    fn admit(&mut self, bytes: usize, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= STRANGERS_TIME) {
+            *self = Self { since: Some(now), bytes: 0 };
+        }
+        let is_over = self.bytes + bytes > STRANGERS_BYTES_MAX;
+        self.bytes += if is_over { 0 } else { bytes };
+        !is_over
+    }
 }
 
 impl AccessLog {
@@ -109,7 +135,7 @@ impl AccessLog {
             Destination::Stdout => Sink::Stream(Box::new(io::stdout())),
             Destination::Stderr => Sink::Stream(Box::new(io::stderr())),
             Destination::File(path) => {
-                Sink::File { file: append_to(path)?, path: path.clone(), looked: Instant::now() }
+                Sink::File { file: append_to(path)?, path: path.clone(), looked: Instant::now(), is_torn: false }
             }
         };
         Self::begin(sink, QUEUED_BYTES_MAX, counts).map(Some)
@@ -122,16 +148,16 @@ impl AccessLog {
         Ok(Self { shared, queued_bytes_max })
     }
 
-    /// Hands in a line, its end included. Never waits for the reader.
-    pub fn tell(&self, line: &[u8]) {
+    /// Hands in a line, its end included, about a caller who is known, or about one whom nobody knows. Never waits for the reader.
+    pub fn tell(&self, line: &[u8], is_known: bool) {
         let mut queue = self.shared.lock();
-        if queue.is_closed || queue.bytes.len() + line.len() > self.queued_bytes_max {
+        let has_room = !queue.is_closed && queue.bytes.len() + line.len() <= self.queued_bytes_max;
+        if !has_room || !(is_known || queue.strangers.admit(line.len(), Instant::now())) {
             drop(queue);
             self.shared.counts.dropped.one();
             return;
         }
         queue.bytes.extend_from_slice(line);
-        queue.lines += 1;
         drop(queue);
         self.shared.changed.notify_all();
     }
@@ -167,6 +193,7 @@ impl Shared {
     /// Writes until the log is closed and nothing is left.
     fn write_to(&self, sink: &mut Sink) {
         let mut writing = Vec::new();
+        let mut is_failing = false;
         loop {
             let mut queue = self.lock();
             while queue.bytes.is_empty() && !queue.is_closed {
@@ -180,12 +207,23 @@ impl Shared {
             }
             writing.clear();
             std::mem::swap(&mut queue.bytes, &mut writing);
-            let lines = std::mem::take(&mut queue.lines);
             drop(queue);
-            match sink.write(&writing) {
-                Ok(()) => self.counts.written.add(lines),
-                // Told by the metric alone: a line in the gateway's log for each would be as many.
-                Err(_) => self.counts.dropped.add(lines),
+            let (taken, error) = sink.write(&writing);
+            let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let (written, dropped) = writing.split_at(taken.min(writing.len()));
+            self.counts.written.add(lines(written));
+            self.counts.dropped.add(lines(dropped));
+            // Once each time it begins, and once when it is over: a line for each line that is lost would be as many.
+            match (error, is_failing) {
+                (Some(error), false) => {
+                    tracing::error!(%error, "the access log cannot be written: its lines are dropped until it can");
+                    is_failing = true;
+                }
+                (None, true) => {
+                    tracing::info!("the access log is written again");
+                    is_failing = false;
+                }
+                _ => {}
             }
         }
     }
@@ -194,28 +232,61 @@ impl Shared {
 /// What lines are written to.
 enum Sink {
     Stream(Box<dyn Write + Send>),
-    File { file: File, path: PathBuf, looked: Instant },
+    File { file: File, path: PathBuf, looked: Instant, is_torn: bool },
 }
 
 impl Sink {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Writes lines; how many bytes of them were taken, and what was in the way of the others.
+    fn write(&mut self, lines: &[u8]) -> (usize, Option<io::Error>) {
         match self {
-            Self::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
-            Self::File { file, path, looked } => {
+            Self::Stream(stream) => {
+                let (taken, error) = put(stream, lines);
+                (taken, error.or_else(|| stream.flush().err()))
+            }
+            Self::File { file, path, looked, is_torn } => {
                 if looked.elapsed() >= LOOK {
                     *looked = Instant::now();
                     if !is_at(file, path) {
-                        *file = append_to(path)?;
+                        match append_to(path) {
+                            Ok(new) => (*file, *is_torn) = (new, false),
+                            Err(error) => return (0, Some(error)),
+                        }
                     }
                 }
-                file.write_all(lines)
+                // The end of a line that was cut off: the next one begins a line of its own.
+                if *is_torn && let Err(error) = file.write_all(b"\n") {
+                    return (0, Some(error));
+                }
+                let (taken, error) = put(file, lines);
+                *is_torn = lines.get(..taken).and_then(<[u8]>::last).is_some_and(|last| *last != b'\n');
+                (taken, error)
             }
         }
     }
 }
 
+/// Writes as much as is taken.
+fn put(to: &mut dyn Write, bytes: &[u8]) -> (usize, Option<io::Error>) {
+    let mut taken = 0;
+    while let Some(left) = bytes.get(taken..).filter(|left| !left.is_empty()) {
+        match to.write(left) {
+            Ok(0) => return (taken, Some(io::ErrorKind::WriteZero.into())),
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (taken, Some(error)),
+        }
+    }
+    (taken, None)
+}
+
+/// Opens it, and waits for nobody: a pipe that no one reads is an error, not a start that never ends.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(FILE_MODE).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    // From here on it is the writing thread that waits for a slow reader, for whom lines are kept.
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
 
 /// Whether the path still leads to this file.
@@ -260,13 +331,13 @@ mod tests {
         let counts = counts();
         let sink = Sink::Stream(Box::new(Slow(lets, takes)));
         let log = AccessLog::begin(sink, 20, counts.clone()).unwrap();
-        log.tell(b"first\n");
+        log.tell(b"first\n", true);
         // Taken out of the queue before the reader takes it.
         while !log.shared.lock().bytes.is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
         for line in [b"second..\n", b"third...\n", b"fourth..\n", b"fifth...\n"] {
-            log.tell(line);
+            log.tell(line, true);
         }
         assert_eq!(counts.dropped.value(), 2);
         let_it.send(()).unwrap();
@@ -275,7 +346,7 @@ mod tests {
         assert_eq!(taken.recv().unwrap(), b"second..\nthird...\n");
         log.close();
         assert_eq!(counts.written.value(), 3);
-        log.tell(b"late\n");
+        log.tell(b"late\n", true);
         assert_eq!(counts.dropped.value(), 3);
     }
 
@@ -284,7 +355,7 @@ mod tests {
         let ((let_it, lets), (takes, taken)) = (mpsc::channel(), mpsc::channel());
         let counts = counts();
         let log = AccessLog::begin(Sink::Stream(Box::new(Slow(lets, takes))), 20, counts.clone()).unwrap();
-        log.tell(b"line\n");
+        log.tell(b"line\n", true);
         let began = Instant::now();
         log.close();
         assert!(began.elapsed() >= LAST && began.elapsed() < 5 * LAST);
@@ -299,16 +370,60 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("portcullis-access-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("access.log");
-        let mut sink = Sink::File { file: append_to(&path).unwrap(), path: path.clone(), looked: Instant::now() };
-        sink.write(b"old\n").unwrap();
+        let mut sink = file_sink(&path);
+        assert!(matches!(sink.write(b"old\n"), (4, None)));
         std::fs::rename(&path, directory.join("access.log.1")).unwrap();
         if let Sink::File { looked, .. } = &mut sink {
             *looked = Instant::now().checked_sub(LOOK).unwrap();
         }
-        sink.write(b"new\n").unwrap();
+        assert!(matches!(sink.write(b"new\n"), (4, None)));
         assert_eq!(std::fs::read(&path).unwrap(), b"new\n");
         assert_eq!(std::fs::read(directory.join("access.log.1")).unwrap(), b"old\n");
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    fn file_sink(path: &Path) -> Sink {
+        Sink::File { file: append_to(path).unwrap(), path: path.into(), looked: Instant::now(), is_torn: false }
+    }
+
+    #[test]
+    fn after_a_line_that_was_cut_off_the_next_begins_one_of_its_own() {
+        let path = std::env::temp_dir().join(format!("portcullis-access-torn-{}", std::process::id()));
+        std::fs::write(&path, b"{\"a\"").unwrap();
+        let mut sink = file_sink(&path);
+        if let Sink::File { is_torn, .. } = &mut sink {
+            *is_torn = true;
+        }
+        assert!(matches!(sink.write(b"{}\n"), (3, None)));
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"a\"\n{}\n");
+        // Takes nothing, and so is not torn by it.
+        let mut full = file_sink(Path::new("/dev/full"));
+        assert!(matches!(full.write(b"{}\n"), (0, Some(error)) if error.kind() == io::ErrorKind::StorageFull));
+        assert!(matches!(full, Sink::File { is_torn: false, .. }));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_an_error_and_one_with_a_reader_is_waited_for() {
+        let path = std::env::temp_dir().join(format!("portcullis-access-pipe-{}", std::process::id()));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        assert_eq!(append_to(&path).unwrap_err().raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()));
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
+        let flags = rustix::fs::fcntl_getfl(append_to(&path).unwrap()).unwrap();
+        assert!(!flags.contains(OFlags::NONBLOCK));
+        drop(reader);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn strangers_fill_no_more_than_their_share_of_an_hour() {
+        let (mut strangers, now) = (Strangers::default(), Instant::now());
+        assert!(strangers.admit(STRANGERS_BYTES_MAX - 1, now) && strangers.admit(1, now));
+        assert!(!strangers.admit(1, now + STRANGERS_TIME / 2));
+        assert!(
+            strangers.admit(1, now + STRANGERS_TIME) && !strangers.admit(STRANGERS_BYTES_MAX, now + STRANGERS_TIME)
+        );
     }
 
     #[test]

@@ -76,6 +76,14 @@ impl Front {
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.announcing.contains(address) || self.proxies.trusts(address)
     }
+
+    /// Whether the certificate that a client showed on a connection would be taken on another one now. One that showed none, or is
+    /// no longer asked for one, is as good as any.
+    pub fn vouches_for(&self, connection: &Connection) -> bool {
+        let shown = connection.secured().filter(|secured| secured.client.is_some());
+        let issuers = self.tls.as_ref().and_then(|tls| tls.issuers.as_ref());
+        shown.zip(issuers).is_none_or(|(secured, issuers)| secured.is_vouched_for(issuers))
+    }
 }
 
 /// Sees a fresh connection through to its first request, and counts it for the client that a balancer speaks for. `None`: it
@@ -193,7 +201,7 @@ impl<G: Gatekeeper> Arriving<'_, G> {
         let failure =
             match timeout_at(deadline, TlsIo::accept(&tls.acceptor, stream, keeper.limits().write.patience)).await {
                 Ok(Ok(secure)) => {
-                    connection.secure(secure.secured());
+                    connection.secure(secure.secured(tls.issuers.as_ref()));
                     return Some((Box::new(secure), connection));
                 }
                 Ok(Err(error)) => {

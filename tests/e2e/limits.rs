@@ -41,7 +41,8 @@ const MIB: u64 = 1024 * 1024;
 
 /// A gateway with these keys in `[listen]` in front of a server that is open to everybody.
 fn start_in_front_of(url: &str, listen: &str) -> Gateway {
-    Gateway::start(&format!("{listen}\n[servers.open]\nurl = \"{url}\"\naccess = \"public\"\n"))
+    let config = format!("{listen}\n[servers.open]\nurl = \"{url}\"\naccess = \"public\"\n");
+    gateway::setup(&config).sparing().start()
 }
 
 async fn start_with(listen: &str) -> (Upstream, Gateway) {
@@ -138,8 +139,8 @@ async fn one_address_opens_connections_no_faster_than_it_may() {
     assert_eq!(from(1, &gateway, PROBE).await.1.status, 200);
 }
 
-#[test]
-fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
+#[tokio::test]
+async fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     let directory = gateway::fresh_directory();
     let socket = directory.join("data.sock");
     let admin = gateway::free_address();
@@ -149,10 +150,10 @@ fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     );
     let file = directory.join("portcullis.toml");
     fs::write(&file, format!("{listen}[audit]\ndirectory = \"audit\"\n[state]\ndirectory = \"state\"\n")).unwrap();
-    let _process =
+    let process =
         Process::spawn(Command::new(gateway::binary()).args(["run", "--config"]).arg(&file), &directory.join("log"));
     gateway::wait_until("it serves", || UnixStream::connect(&socket).is_ok());
-    std::thread::sleep(Duration::from_millis(200));
+    gateway::wait_until_left(admin).await;
     let ask = || {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -164,7 +165,8 @@ fn a_unix_socket_knows_no_addresses_and_has_only_the_limit_of_all() {
     let held: Vec<_> = (0..20).map(|_| ask()).collect();
     assert!(held.iter().all(|(_, start)| start == "HTTP/1.1 200"), "{held:?}");
     assert_eq!(ask().1, "HTTP/1.1 503");
-    drop(held);
+    // Or it would write into its directory while that is removed.
+    drop((held, process));
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -191,7 +193,7 @@ fn descriptors(gateway: &Gateway) -> usize {
 #[tokio::test]
 async fn a_flood_of_refused_connections_takes_few_descriptors_and_each_is_counted() {
     let (_upstream, mut gateway) = start_with("connections_max = 2").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    gateway::wait_until_left(gateway.admin).await;
     let before = descriptors(&gateway);
     let mut held = Vec::new();
     for _ in 0..2 {

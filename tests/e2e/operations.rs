@@ -22,6 +22,7 @@ use crate::e2e::reload;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -91,22 +92,22 @@ async fn sigterm_announces_itself_finishes_every_call_and_ends_with_zero() {
     upstream.wait_for("tools/call stream", 1).await;
     assert_eq!((get(gateway.data, "/healthz").await.status, get(gateway.admin, "/readyz").await.status), (200, 200));
     gateway.signal("TERM");
-    let told = Instant::now();
+    let told = Clock::start();
     while get(gateway.data, "/healthz").await.status != 503 {
         assert!(told.elapsed() < Duration::from_secs(1), "not announced");
     }
     assert_eq!(get(gateway.admin, "/readyz").await.status, 503);
     assert_eq!(get(gateway.admin, "/livez").await.status, 200);
-    let mut answered = 0;
-    for client in clients {
-        answered += client.await.unwrap();
-    }
     let new = client::send(gateway.data, key.call("echo")).await;
     assert_eq!(
         (new.status, new.header("connection").map(str::to_lowercase).as_deref()),
         (200, Some("close")),
         "while it is announced, calls are still taken"
     );
+    let mut answered = 0;
+    for client in clients {
+        answered += client.await.unwrap();
+    }
     for slow in slow {
         let answer = slow.await.unwrap();
         assert!(answer.status == 200 && answer.complete, "{answer:?}");
@@ -147,7 +148,7 @@ async fn sigint_ends_at_once_and_an_abandoned_call_is_on_record() {
     upstream.on("tools/call slow", Reply::never());
     let key = gateway::make_key("ci");
     // Before, during and after the announcement of a drain.
-    for draining in [None, Some(Duration::ZERO), Some(Duration::from_millis(2_500))] {
+    for draining in [None, Some(Duration::ZERO), Some(Duration::from_secs(4))] {
         let mut gateway = Gateway::start(&key.config(&upstream));
         let before = upstream.requests_for("tools/call slow").len();
         let mut slow = Connection::open(gateway.data).await;
@@ -161,7 +162,7 @@ async fn sigint_ends_at_once_and_an_abandoned_call_is_on_record() {
             assert_eq!(taken, since.is_zero(), "connections are taken until the announcement is over");
         }
         gateway.signal("INT");
-        let told = Instant::now();
+        let told = Clock::start();
         assert_eq!(gateway.wait(), Some(0));
         assert!(told.elapsed() < Duration::from_millis(1_500), "{:?}", told.elapsed());
         let kinds: Vec<Value> = gateway.records().iter().map(|record| record["kind"].clone()).collect();
@@ -328,6 +329,7 @@ fn a_number_of_streams_that_does_not_fit_is_refused_and_the_soft_limit_raised() 
     let files: Vec<&str> =
         limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(files[3..5], ["4000", "4000"]);
+    drop(process);
     fs::remove_dir_all(&directory).unwrap();
 }
 

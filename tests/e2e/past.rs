@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::run;
+use crate::support::gateway::wait_until;
 use crate::support::upstream::Upstream;
 
 /// Calls of each kind, by key, method and parameters.
@@ -251,11 +252,54 @@ async fn a_candidate_is_judged_beside_what_is_in_force_and_changes_nothing() {
     }
     assert!(gateway.metric("portcullis_shadow_seconds_total").await.unwrap() > 0.0);
 
-    // A candidate with a mistake is one of the configuration, which stays as it was.
+    assert_eq!(gateway.metric("portcullis_shadow_asked").await, Some(1.0));
+
+    // A candidate with mistakes is told, is not asked, and keeps nothing from coming into force.
     write("[servers.db]\nurl = \"nowhere\"\n");
-    gateway.signal("HUP");
+    let live =
+        live.replace("[agents.worker.servers.db]", "[agents.worker]\ndisabled = true\n[agents.worker.servers.db]");
+    gateway.reload(&format!("[policy]\nshadow_file = \"candidate.toml\"\n{live}"));
     gateway.wait_for_log("the URL has no scheme");
-    gateway.post("/mcp/db", &[&owner], &call("list_tables", "{}")).await;
-    let last = gateway.wait_for_records("intent", 3);
-    assert_eq!(last.last().unwrap()["shadow_decision"], "refused", "the candidate before is judged on");
+    gateway.wait_for_log("the candidate does not load and is not asked");
+    wait_until("the third revision is in force", || {
+        gateway.log().lines().filter(|line| line.contains("configuration reloaded")).count() == 2
+    });
+    let answer = gateway.post("/mcp/db", &[&owner], &call("list_tables", "{}")).await;
+    assert!(answer.code().is_some(), "the agent is turned off: {answer:?}");
+    assert_eq!(gateway.metric("portcullis_shadow_asked").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_refused_by_its_clients_name_is_told_apart_and_what_refused_it_is_used() {
+    let upstream = Upstream::start().await;
+    let keys = ["ci", "free", "none", "idle"].map(gateway::make_key);
+    let config = config(&upstream, keys.each_ref())
+        .replace("[keys.ci]", "blocked_agents = [\"bot\"]\n[keys.ci]")
+        .replace("[agents.worker.servers.db]", "[agents.bot]\nreported_as = [\"is-bot\"]\n[agents.worker.servers.db]");
+    let mut gateway = Gateway::start(&config);
+    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"is-bot","version":"1"}}}"#;
+    let answer = gateway.post("/mcp/db", &[&format!("X-API-Key: {}", keys[0].key)], hello).await;
+    assert!(answer.code().is_some(), "{answer:?}");
+    gateway.signal("TERM");
+    gateway.wait();
+    assert_eq!(gateway.records().last().unwrap()["reason"], "server_agent_blocked");
+    let (code, told) = judged(&gateway, "replay", &config);
+    assert_eq!((code, &told["permitted"], &told["depends"]), (Some(0), &json!(0), &json!(1)), "{told:#}");
+    let (code, told) = judged(&gateway, "replay", &config.replace("blocked_agents = [\"bot\"]", ""));
+    assert_eq!((code, &told["permitted"]), (Some(4), &json!(1)), "nothing is left that would refuse it: {told:#}");
+    let (_, told) = judged(&gateway, "coverage", &config);
+    let rules = told["unused"].as_array().unwrap().iter().filter_map(|unused| unused["rule"].as_str());
+    assert!(rules.clone().all(|rule| !rule.starts_with("servers.db.blocked_agents")), "{told:#}");
+    assert!(rules.clone().any(|rule| rule == "keys.free"), "{told:#}");
+}
+
+#[test]
+fn a_file_without_a_case_tests_nothing_and_says_so() {
+    let directory = gateway::fresh_directory();
+    let [config, cases] = ["c.toml", "cases.toml"].map(|name| directory.join(name));
+    std::fs::write(&config, "[sandbox]\nenabled = false\n").unwrap();
+    std::fs::write(&cases, "case = []\n").unwrap();
+    let (code, out, error) = run(&["test", "--config", config.to_str().unwrap(), cases.to_str().unwrap()]);
+    assert!(code == Some(2) && out.is_empty() && error.contains("has no `[[case]]`"), "{code:?} {out}{error}");
+    std::fs::remove_dir_all(directory).unwrap();
 }

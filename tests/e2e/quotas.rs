@@ -3,8 +3,6 @@
 use std::fs;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -32,7 +30,7 @@ struct Stage {
 impl Stage {
     /// `key`: further lines of the key's table; `more`: further tables.
     async fn with(key_lines: &str, more: &str) -> Self {
-        wait_for_midnight();
+        gateway::wait_for_midnight();
         let (upstream, key) = (Upstream::start().await, gateway::make_key("ci"));
         upstream.on("tools/call", Reply::text("done"));
         let gateway = Gateway::start(&config(&upstream, &key, key_lines, more));
@@ -58,14 +56,6 @@ impl Stage {
     /// How many calls the key has used today, as the metrics tell it.
     async fn used(&self) -> f64 {
         self.gateway.metric(USED).await.unwrap_or_default()
-    }
-}
-
-/// What a day has used must not end in the middle of a test.
-fn wait_for_midnight() {
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
-    if today > 86_400 - 60 {
-        std::thread::sleep(Duration::from_secs(86_401 - today));
     }
 }
 

@@ -150,7 +150,7 @@ async fn what_a_client_saw_is_on_record_however_often_the_gateway_is_killed() {
             .collect();
         let seen = seen.lock().unwrap();
         let missing: Vec<_> = seen.iter().filter(|number| !intents.contains(number.as_str())).collect();
-        assert!(seen.len() > 100, "{level}: {}", seen.len());
+        assert!(seen.len() > 20, "{level}: {}", seen.len());
         assert_eq!(missing, [""; 0], "{level}");
         assert!(
             intents.len() <= seen.len() + 5 * 4,
@@ -315,10 +315,11 @@ async fn a_small_disk_that_fills_up_refuses_calls_until_there_is_space() {
     let mut process = Process::spawn(&mut command, &directory.join("log"));
     let started = Instant::now();
     while std::net::TcpStream::connect(data).is_err() {
-        if started.elapsed() > Duration::from_secs(5) {
+        if process.has_ended() {
             skipped(&format!("no tmpfs of our own: {}", fs::read_to_string(directory.join("log")).unwrap()));
             return;
         }
+        assert!(started.elapsed() < Duration::from_secs(20), "it does not serve");
         std::thread::sleep(Duration::from_millis(10));
     }
     let disk = PathBuf::from(format!("/proc/{}/root{}", process.pid(), directory.join("disk").display()));
@@ -376,6 +377,8 @@ fn words(heading: &str) -> BTreeSet<String> {
 /// A gateway that has been asked everything there are fields for, and was killed in between; what it must not have
 /// written down.
 async fn full_of_records() -> (Gateway, [String; 2]) {
+    // One tool has one call a day.
+    gateway::wait_for_midnight();
     let upstream = Upstream::start().await;
     upstream.on("tools/call failing", Reply::json(json!({ "content": [], "isError": true })));
     upstream.on("tools/call wrong", Reply::error(-32000, "no"));
@@ -415,6 +418,8 @@ async fn full_of_records() -> (Gateway, [String; 2]) {
     }
     let asked = json!({ "agent": "worker", "mcp_servers": ["a"], "mcp_tool_permissions": { "a": ["echo"] } });
     let minted = gateway.post("/v1/mcp/keys", &[&owner], &asked.to_string()).await.json();
+    let refused = gateway.post("/v1/mcp/keys", &[&owner], &asked.to_string().replace("worker", "nobody")).await;
+    assert_eq!(refused.status, 403);
     let child = format!("X-API-Key: {}", minted["key"].as_str().unwrap());
     gateway.post("/mcp/a", &[&child], CALL).await;
     for _ in 0..5 {

@@ -14,6 +14,8 @@ use tokio::time::timeout;
 use crate::support::client;
 use crate::support::client::Answer;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
+use crate::support::clock::within;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -138,14 +140,16 @@ fn ends_with_error(answer: &Answer, id: u64) -> Value {
 #[tokio::test]
 async fn events_arrive_one_by_one_as_they_are_sent() {
     let stage = Stage::start().await;
-    let events: Vec<Event> = (1..=4).map(|number| Event::progress(number).after(STEP)).collect();
-    stage.upstream.on("tools/call", Reply::sse([events, vec![Event::result(json!({})).after(STEP)]].concat()));
+    // What each exchange is late by adds up, and must not come to a whole pause.
+    let pause = STEP * 5;
+    let events: Vec<Event> = (1..=4).map(|number| Event::progress(number).after(pause)).collect();
+    stage.upstream.on("tools/call", Reply::sse([events, vec![Event::result(json!({})).after(pause)]].concat()));
     let began = Instant::now();
     let mut connection = stage.sent(stage.call(9)).await;
     for number in 1..=4_u32 {
         connection.read_until(&format!("\"progress\":{number}")).await;
         let at = began.elapsed();
-        assert!(at >= STEP * number && at < STEP * (number + 1), "event {number} came after {at:?}");
+        assert!(at >= pause * number && at < pause * (number + 1), "event {number} came after {at:?}");
     }
     let answer = connection.answer().await.unwrap();
     is_event_stream(&answer);
@@ -307,17 +311,20 @@ async fn a_stream_that_breaks_before_its_answer_ends_with_an_error_under_the_rig
 
 #[tokio::test]
 async fn silence_ends_a_stream_and_comments_are_no_silence() {
-    let stage = Stage::with("", "sse_read_timeout_ms = 300").await;
-    let mut events: Vec<Event> = (0..6).map(|_| Event::comment("still here").after(STEP)).collect();
+    let stage = Stage::with("", "sse_read_timeout_ms = 1500").await;
+    // Together longer than silence may last.
+    let mut events: Vec<Event> = (0..8).map(|_| Event::comment("still here").after(STEP * 3)).collect();
     events.push(Event::raw(&answer(1)).after(STEP));
     stage.upstream.on("tools/call", Reply::sse(events));
     let got = stage.answer_to(stage.call(1)).await;
-    assert_eq!(got.text(), [":\n\n".repeat(6), answer(1)].concat());
-    stage.upstream.on("tools/call", Reply::sse(vec![Event::raw(&progress(1)), Event::raw(&answer(1)).after(STEP * 8)]));
+    assert_eq!(got.text(), [":\n\n".repeat(8), answer(1)].concat());
+    stage
+        .upstream
+        .on("tools/call", Reply::sse(vec![Event::raw(&progress(1)), Event::raw(&answer(1)).after(SECOND * 4)]));
     let began = Instant::now();
     let got = stage.answer_to(stage.call(1)).await;
     assert_eq!(ends_with_error(&got, 1), json!(-32603));
-    assert!(began.elapsed() >= STEP * 3 && began.elapsed() < STEP * 7, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= STEP * 15 && began.elapsed() < SECOND * 4, "{:?}", began.elapsed());
     let result = stage.gateway.wait_for_records("result", 2).remove(1);
     assert_eq!((&result["outcome"], &result["reason"]), (&json!("network_failure"), &json!("timeout")));
     stage.upstream.wait_closed(stage.upstream.connections().len() - 1).await;
@@ -399,9 +406,10 @@ async fn a_client_of_2026_that_leaves_cancels_its_call_within_a_second() {
         } else {
             drop(connection);
         }
-        let left = Instant::now();
-        let closed = stage.upstream.wait_closed(0).await;
-        assert!(closed.duration_since(left) < SECOND, "case {number}: {:?}", closed.duration_since(left));
+        let left = Clock::start();
+        stage.upstream.wait_closed(0).await;
+        let took = left.elapsed();
+        assert!(took < SECOND, "case {number}: {took:?}");
         let result = stage.only_result();
         assert_eq!(
             (&result["outcome"], &result["attempts"]),
@@ -442,9 +450,10 @@ async fn before_2026_a_client_that_is_gone_altogether_is_noticed_with_the_next_e
     let mut connection = stage.sent(stage.call(1)).await;
     connection.read_until("progress").await;
     drop(connection);
-    let left = Instant::now();
-    let closed = stage.upstream.wait_closed(0).await;
-    assert!(closed.duration_since(left) < SECOND, "{:?}", closed.duration_since(left));
+    let left = Clock::start();
+    stage.upstream.wait_closed(0).await;
+    let took = left.elapsed();
+    assert!(took < SECOND, "{took:?}");
     assert_eq!(stage.only_result()["outcome"], "client_gone");
     assert_eq!(stage.gateway.metric("portcullis_streams").await, Some(0.0));
 }
@@ -543,7 +552,7 @@ async fn a_permission_withdrawn_by_a_reload_ends_a_silent_stream_too() {
     connection.read_until("progress").await;
     let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
     stage.gateway.reload(&config);
-    let answer = timeout(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
+    let answer = within(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
     assert_eq!(ends_with_error(&answer, 6), json!(-32602));
 }
 
@@ -556,7 +565,7 @@ async fn a_permission_withdrawn_while_the_head_is_awaited_ends_the_call_with_it(
     stage.upstream.wait_for("tools/call", 1).await;
     let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
     stage.gateway.reload(&config);
-    let answer = timeout(SECOND * 3, connection.answer()).await.expect("the end with the head").unwrap();
+    let answer = within(SECOND * 3, connection.answer()).await.expect("the end with the head").unwrap();
     assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
 }
 
@@ -571,7 +580,7 @@ async fn a_permission_withdrawn_between_the_head_and_the_end_of_a_json_answer_en
         sleep(STEP * 3).await;
         let config = config(&stage.upstream, &stage.key, "", "").replace("\"hidden\"", "\"*\"");
         stage.gateway.reload(&config);
-        let answer = timeout(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
+        let answer = within(SECOND * 2, connection.answer()).await.expect("the end within a second").unwrap();
         assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (403, Some(-32602), &json!(6)));
         let result = stage.only_result();
         assert_eq!((&result["outcome"], &result["reason"]), (&json!("refused"), &json!("permission_withdrawn")));

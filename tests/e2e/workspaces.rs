@@ -208,6 +208,7 @@ async fn no_token_of_one_workspace_opens_in_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_limits_are_counted_apart() {
+    gateway::wait_for_midnight();
     let limits = "[servers.a.tools.\"x/y\".limits]\ncalls_per_day_max = 1\n\
                   [workspaces.acme.servers.a.tools.\"x/y\".limits]\ncalls_per_day_max = 1\n";
     let stage = Stage::with("", "calls_per_day_max = 3", limits).await;
@@ -239,7 +240,8 @@ async fn a_token_speaks_of_the_workspace_of_its_issuer() {
     };
     // What `default` calls `k` takes keys alone, what acme calls so takes tokens.
     let tables = format!(
-        "{}{}[servers.k]\nurl = \"{top}\"\ncredentials = \"key\"\n[workspaces.acme.servers.k]\nurl = \"{acme}\"\n\
+        "{}{}[servers.k]\nurl = \"{top}\"\ncredentials = \"key\"\n[servers.own]\nurl = \"{top}\"\ncredentials = \"key\"\n\
+         [servers.scoped]\nurl = \"{top}\"\nrequired_scopes = [\"deep\"]\n[workspaces.acme.servers.k]\nurl = \"{acme}\"\n\
          required_scopes = [\"deep\"]\n[workspaces.acme.teams.crew]\nmcp_servers = [\"*\"]\n[teams.crew]\nmcp_servers = [\"*\"]\n",
         issuer("top", &of_top, ""),
         issuer("acme", &of_acme, "workspace = \"acme\""),
@@ -268,12 +270,26 @@ async fn a_token_speaks_of_the_workspace_of_its_issuer() {
         // The same path means two servers; a token for it is good for that of its own workspace alone.
         assert_eq!(stage.gateway.post("/mcp/top-only", &[&good], &call("x")).await.status, 401);
     }
-    // Where one may log in is told for a name that takes tokens in any workspace; which scopes, only where one server is meant.
+    // What is said before it is known who calls is the same for every name, whichever workspace has it.
     let metadata = |path: &str| {
         client::send(stage.gateway.data, format!("GET {METADATA}{path} HTTP/1.1\r\nHost: gw.example\r\n\r\n"))
     };
-    let (k, nowhere) = (metadata("/mcp/k").await, metadata("/mcp/nowhere").await);
-    assert_eq!((k.status, k.text().replace("/mcp/k", "/mcp/nowhere")), (200, nowhere.text()));
+    let told = async |name: &str| {
+        let path = format!("/mcp/{name}");
+        let said = |answer: &Answer| {
+            let challenge = answer.header("www-authenticate").unwrap_or_default();
+            (answer.status, format!("{challenge} {}", answer.text()).replace(&path, "/mcp/nowhere"))
+        };
+        let stranger = stage.gateway.post(&path, &["Authorization: Bearer a.b.c"], &call("x")).await;
+        let nobody = stage.gateway.post(&path, &[], &call("x")).await;
+        [metadata(&path).await, stranger, nobody].map(|answer| said(&answer))
+    };
+    let nowhere = told("nowhere").await;
+    assert_eq!(nowhere.each_ref().map(|(status, _)| *status), [200, 401, 401], "{nowhere:?}");
+    for name in ["k", "own", "scoped", "a", "top-only", "acme-only"] {
+        assert_eq!(told(name).await, nowhere, "{name}");
+    }
+    let k = metadata("/mcp/k").await;
     assert!(k.text().contains(&of_acme.url()) && !k.text().contains("deep"), "{}", k.text());
     let anonymous = stage.gateway.post("/mcp/k", &[], &call("x")).await;
     let challenge = anonymous.header("www-authenticate").unwrap().to_owned();

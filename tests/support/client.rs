@@ -11,6 +11,8 @@ use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::clock::within;
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -132,7 +134,7 @@ impl Connection {
     /// Whether the other side has ended the connection, waiting for it up to `patience`.
     pub(crate) async fn is_closed_within(&mut self, patience: Duration) -> bool {
         let mut byte = [0];
-        matches!(timeout(patience, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+        matches!(within(patience, self.stream.read(&mut byte)).await, Some(Ok(0) | Err(_)))
     }
 
     /// Everything that comes after the last answer until the other side ends the connection; `None` if it does not

@@ -14,9 +14,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::client;
 use super::client::Answer;
@@ -66,7 +71,8 @@ pub(crate) struct Setup {
     audit: String,
 }
 
-/// A gateway with this configuration; `[listen]` `data` and `admin`, `[audit]` and `[state]` directories are added.
+/// A gateway with this configuration; `[listen]` `data`, `admin` and a `queue_delay_ms_max` that is never met, `[audit]` and
+/// `[state]` directories are added.
 /// Keys of the `[listen]` table can be given as lines at the very top, before the first table header.
 pub(crate) fn setup(config: &str) -> Setup {
     Setup { config: config.to_owned(), environment: Vec::new(), descriptors: None, audit: String::new() }
@@ -77,6 +83,12 @@ impl Setup {
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Starts it with an allocator that gives back at once what is free: its peak is then what was in use, and not also what it
+    /// kept for its next use, which differs by half from run to run.
+    pub(crate) fn sparing(self) -> Self {
+        self.variable("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     }
 
     /// Starts it with a limit of open descriptors.
@@ -264,6 +276,23 @@ impl Gateway {
         client::send(self.admin, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.text()
     }
 
+    /// Whatever a test has a gateway refuse, it is counted under the word that is on record. One that has ended, or is made not to
+    /// answer, is not asked.
+    fn assert_that_every_refusal_has_its_word(&self) {
+        let asked = || {
+            let mut stream = std::net::TcpStream::connect_timeout(&self.admin, Duration::from_millis(200))?;
+            stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        };
+        let text: std::io::Result<String> = asked();
+        let nameless = "portcullis_refusals_total{reason=\"_other\"} ";
+        let told =
+            text.ok().and_then(|text| text.lines().find_map(|line| Some(line.strip_prefix(nameless)?.to_owned())));
+        assert!(told.is_none_or(|count| count == "0"), "refusals without a word: `gateway::REFUSALS` lacks one");
+    }
+
     /// The value of one metric line, labels included as written: `portcullis_streams`, `portcullis_x{a="b"}`.
     pub(crate) async fn metric(&self, line: &str) -> Option<f64> {
         self.metrics().await.lines().find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
@@ -277,6 +306,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_that_every_refusal_has_its_word();
+        }
         // Already ended is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -315,6 +347,32 @@ pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// Waits for the end of a day that is about to end: what it has used must not end in the middle of a test.
+pub(crate) fn wait_for_midnight() {
+    const DAY: u64 = 24 * 60 * 60;
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % DAY;
+    if today > DAY - 60 {
+        std::thread::sleep(Duration::from_secs(DAY + 1 - today));
+    }
+}
+
+/// Waits until nobody is connected to the gateway that tells its metrics at `admin`: what looked whether it serves may still
+/// be counted.
+pub(crate) async fn wait_until_left(admin: SocketAddr) {
+    const ASK: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // It may serve already and not listen to operators yet.
+    let metrics = async || {
+        let (mut stream, mut text) = (TcpStream::connect(admin).await?, String::new());
+        stream.write_all(ASK).await?;
+        stream.read_to_string(&mut text).await.map(|_| text)
+    };
+    let started = Instant::now();
+    while !metrics().await.is_ok_and(|text| text.lines().any(|line| line == "portcullis_connections 0")) {
+        assert!(started.elapsed() < PATIENCE, "somebody stays");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// A directory of this test alone.
 pub(crate) fn fresh_directory() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -328,8 +386,10 @@ fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, audit: &s
     let is_table = |line: &str| line.trim_start().starts_with('[');
     let listen_bytes: usize = config.split_inclusive('\n').take_while(|line| !is_table(line)).map(str::len).sum();
     let (listen, tables) = config.split_at(listen_bytes);
+    // Gateways beside other tests are not always run in time, and would then rightly put off what a test asks for.
+    let delay = if listen.contains("queue_delay_ms_max") { "" } else { "queue_delay_ms_max = 60000\n" };
     let text = format!(
-        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
+        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{delay}{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
     );
     // A reader that is just at it sees the old file or the new one.
     fs::write(directory.join("portcullis.toml.new"), text).unwrap();

@@ -12,6 +12,7 @@ use pingora::tls::ClientTlsStream;
 use pingora::tls::RootCertStore;
 use pingora::tls::ServerName;
 use pingora::tls::TlsConnector;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -103,10 +104,23 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects from an address of this machine and asks for HTTP/2 in the handshake; nothing else is written.
     pub(crate) async fn open(issuer: &str, source: Ipv4Addr, address: SocketAddr) -> Self {
+        Self::open_as(None, issuer, source, address).await
+    }
+
+    /// The same, showing the certificate in `IDENTITY.pem`, whose key is in `IDENTITY.key`.
+    pub(crate) async fn open_as(identity: Option<&str>, issuer: &str, source: Ipv4Addr, address: SocketAddr) -> Self {
         pingora::tls::install_default_crypto_provider();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&std::fs::read(issuer).unwrap()).unwrap()).unwrap();
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let own = CertificateDer::from_pem_file(format!("{identity}.pem")).unwrap();
+                let key = PrivateKeyDer::from_pem_file(format!("{identity}.key")).unwrap();
+                builder.with_client_auth_cert(vec![own], key).unwrap()
+            }
+        };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();

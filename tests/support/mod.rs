@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod h2;

@@ -59,6 +59,11 @@ impl Process {
         signal(self.child.id(), name);
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for it to end by itself and returns its exit code.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> Option<i32> {

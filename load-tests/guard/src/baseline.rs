@@ -1,7 +1,8 @@
 //! Is that more than it was?
 //!
 //! `baseline.toml` says what everything cost when somebody last looked and agreed. More than [`WORSE`] in instructions, or
-//! an allocation more, fails. As much less is told, so that the baseline follows in a commit that says why.
+//! an allocation more, fails; of whole requests, [`BESIDE`] beyond that. As much less is told, so that the baseline follows in a
+//! commit that says why.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,6 +18,9 @@ use crate::toolchain::Toolchain;
 const WORSE: f64 = 0.03;
 /// Averages of many runs are compared: what is nearer to one allocation more than to none is one more.
 const ALLOCATION: f64 = 0.5;
+/// Requests are counted with what other threads do meanwhile, once or twice a second: the slower valgrind is run, the more of
+/// that falls to each. Up to 3,700 instructions and 0.34 allocations were seen; a whole allocation is still more than allowed.
+const BESIDE: (f64, f64) = (5_000.0, 0.3);
 /// What a decision may cost under the large configuration, beside the small one: it must not grow with it.
 const GROWTH: f64 = 0.05;
 
@@ -29,6 +33,23 @@ pub(crate) struct Counts {
     pub(crate) instructions: f64,
     /// How many times memory is asked for.
     pub(crate) allocations: f64,
+}
+
+impl Counts {
+    /// By how many instructions and allocations another measurement may differ from these.
+    fn margins(&self) -> (f64, f64) {
+        let (instructions, allocations) = (self.instructions * WORSE, ALLOCATION);
+        if is_of_requests(&self.name) {
+            (instructions + BESIDE.0, allocations + BESIDE.1)
+        } else {
+            (instructions, allocations)
+        }
+    }
+}
+
+/// Whether what is called so is a whole request through the gateway.
+pub(crate) fn is_of_requests(name: &str) -> bool {
+    name.starts_with("request, ")
 }
 
 /// The smaller counts of two measurements.
@@ -69,6 +90,8 @@ pub(crate) struct Comparison {
     lines: Vec<String>,
     worse: Vec<String>,
     better: Vec<String>,
+    /// What another measurement may show not to be worse.
+    doubtful: Vec<String>,
 }
 
 impl Baseline {
@@ -119,32 +142,39 @@ impl Baseline {
         }
         let is_measured = |then: &Counts| measured.iter().any(|now| now.name == then.name);
         let gone = self.counts.iter().filter(|then| only.is_none() && !is_measured(then));
-        comparison.worse.extend(grown(measured));
+        for (small, large) in grown(measured) {
+            comparison.worse.push(said_of_growth(small, large));
+            comparison.doubtful.extend([small.name.clone(), large.name.clone()]);
+        }
         comparison.worse.extend(gone.map(|then| format!("{}: no longer measured; write the baseline anew", then.name)));
         comparison
     }
 }
 
 /// Decisions that cost more where there are more keys, servers and tools.
-fn grown(measured: &[Counts]) -> Vec<String> {
+fn grown(measured: &[Counts]) -> Vec<(&Counts, &Counts)> {
     let (small, large) = (decide::SMALL.to_string(), decide::LARGE.to_string());
     let pairs = measured.iter().filter_map(|of_small| {
         let name = of_small.name.replace(&small, &large);
         Some((of_small, measured.iter().find(|counts| of_small.name != name && counts.name == name)?))
     });
-    let grown = pairs.filter(|(small, large)| large.instructions > small.instructions * (1.0 + GROWTH));
-    grown
-        .map(|(small, large)| {
-            let (was, is) = (small.instructions, large.instructions);
-            format!("{}: grows with the configuration, from {was:.0} to {is:.0} instructions", large.name)
-        })
-        .collect()
+    pairs.filter(|(small, large)| large.instructions > small.instructions * (1.0 + GROWTH)).collect()
+}
+
+fn said_of_growth(small: &Counts, large: &Counts) -> String {
+    let (was, is) = (small.instructions, large.instructions);
+    format!("{}: grows with the configuration, from {was:.0} to {is:.0} instructions", large.name)
 }
 
 impl Comparison {
     /// Whether anything got worse.
     pub(crate) fn is_worse(&self) -> bool {
         !self.worse.is_empty()
+    }
+
+    /// The names of what another measurement may show not to be worse.
+    pub(crate) fn doubtful(&self) -> &[String] {
+        &self.doubtful
     }
 
     fn add(&mut self, then: &Counts, now: &Counts) {
@@ -159,9 +189,12 @@ impl Comparison {
             // Not a negative nothing.
             if allocations.abs() < 0.005 { 0.0 } else { allocations }
         );
-        if now.instructions > then.instructions * (1.0 + WORSE) || allocations > ALLOCATION {
+        let margins = then.margins();
+        let instructions = now.instructions - then.instructions;
+        if instructions > margins.0 || allocations > margins.1 {
             self.worse.push(line.clone());
-        } else if now.instructions < then.instructions * (1.0 - WORSE) || allocations < -ALLOCATION {
+            self.doubtful.push(now.name.clone());
+        } else if instructions < -margins.0 || allocations < -margins.1 {
             self.better.push(line.clone());
         }
         self.lines.push(line);
@@ -179,8 +212,9 @@ impl Comparison {
         }
         if !self.worse.is_empty() {
             println!(
-                "\n*** WORSE than the baseline by more than {} % of instructions, or an allocation:",
-                WORSE * 100.0
+                "\n*** WORSE than the baseline by more than {} % of instructions ({} more of a request), or an allocation:",
+                WORSE * 100.0,
+                BESIDE.0
             );
             self.worse.iter().for_each(|line| println!("{line}"));
         }
@@ -213,6 +247,19 @@ mod tests {
         assert_eq!(worse(900.0, 5.0), (1, 0), "an allocation more is worse however fast it is");
         assert_eq!(worse(969.0, 4.0), (0, 1));
         assert_eq!(worse(1_000.0, 3.0), (0, 1));
+    }
+
+    #[test]
+    fn a_request_may_have_a_part_of_what_is_done_beside_it_but_no_allocation_of_its_own() {
+        let counts = |instructions, allocations| {
+            vec![Counts { name: "request, of some kind".into(), instructions, allocations }]
+        };
+        let baseline = Baseline { toolchain: Toolchain::here(), counts: counts(200_000.0, 48.7) };
+        let doubtful =
+            |instructions, allocations| baseline.compare(&counts(instructions, allocations), None).doubtful().to_vec();
+        assert!(doubtful(210_999.0, 49.4).is_empty());
+        assert_eq!(doubtful(211_001.0, 48.7), ["request, of some kind"]);
+        assert_eq!(doubtful(200_000.0, 49.6), ["request, of some kind"]);
     }
 
     #[test]

@@ -75,8 +75,8 @@ struct Kind {
 /// What each kind of request costs whose name holds `only`.
 pub(crate) fn measure(directory: &Path, only: Option<&str>) -> Vec<Counts> {
     let upstream = serve_upstream();
-    let gateway = free_address();
-    let key = write_config(directory, upstream, gateway);
+    let [gateway, admin] = free_addresses();
+    let key = write_config(directory, upstream, gateway, admin);
     let config = directory.join("portcullis.toml");
     let mut child = Marked::start(directory, &["run", "--config", config.to_str().unwrap()]);
     let mut client = Client::connect(gateway);
@@ -301,13 +301,15 @@ fn answer(asked: &str) -> String {
     json("", &result(if asked.contains("2026-07-28") { &typed } else { rows }))
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Two addresses that nobody listens on. One port is given twice only if the first is let go before the second is asked for.
+fn free_addresses() -> [SocketAddr; 2] {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap())
 }
 
-fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr) -> String {
+fn write_config(directory: &Path, upstream: SocketAddr, gateway: SocketAddr, admin: SocketAddr) -> String {
     let made = portcullis::auth::key::generate("ptc").unwrap();
-    let (admin, digest, at) = (free_address(), made.digest, directory.display());
+    let (digest, at) = (made.digest, directory.display());
     let config = format!(
         r#"
         [listen]

@@ -23,6 +23,8 @@ use crate::verdict::Report;
 /// How long after the body's time limit a connection may still be there: after its answer the gateway reads on for 2 s, so
 /// that the answer is not lost to what the client is still sending.
 const GRACE: Duration = Duration::from_secs(3);
+/// The same where all attacks are made at once, on a machine that has other things to do.
+const GRACE_IN_A_CROWD: Duration = Duration::from_secs(7);
 
 pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     let mut report = Report::new("bodies: connections that drip their bodies");
@@ -32,24 +34,25 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     let gateway = ground.gateway("bodies", &listen, &[("steady", upstream.address, "")])?;
     let base = warmed(&gateway, "steady");
     let count = ground.sized(50, 500);
+    let wait = limit + ground.sized(GRACE_IN_A_CROWD, GRACE);
     let request = gateway.target("steady").prepare(Ask::Padded(64), Era::Plain, None).numbered(0).0.to_vec();
     let callers = Callers { count: 4, per_second: 100.0, era: Era::Plain };
     let data = gateway.data;
-    let (honest, lived) = legit::during(&gateway, "steady", callers, || drip_all(data, count, &request, limit + GRACE));
+    let (honest, lived) = legit::during(&gateway, "steady", callers, || drip_all(data, count, &request, wait));
     let lived = lived?;
     let gone = lived.iter().flatten().count();
     let longest = lived.iter().flatten().max().copied().unwrap_or_default();
     report.figure("connections", count);
     report.figure("honest_p90_us", honest.percentile(90));
     report.claim(
-        format!("every dripper is gone {:.0} s after its first byte", (limit + GRACE).as_secs_f64()),
+        format!("every dripper is gone {:.0} s after its first byte", wait.as_secs_f64()),
         gone == lived.len(),
         format!("{gone} of {}, the last one after {:.2} s", lived.len(), longest.as_secs_f64()),
     );
     report.claim(
         "every honest call is answered",
-        honest.errors.is_empty() && honest.refused == 0,
-        format!("{:?} beside {} answers", honest.errors, honest.right()),
+        honest.were_answered(ground),
+        format!("{:?}, {} refused, beside {} answers", honest.errors, honest.refused, honest.right()),
     );
     afterwards(ground, &mut report, gateway, base)?;
     Ok(report)

@@ -52,7 +52,7 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
             right += seen.right();
             let refused = seen.refused;
             seen.errors.iter().for_each(|(what, count)| *errors.entry(what.clone()).or_default() += count);
-            if refused > 0 {
+            if refused > 0 && !ground.is_quick {
                 *errors.entry("refused".to_owned()).or_default() += refused;
             }
             Ok(seen.percentile(90))

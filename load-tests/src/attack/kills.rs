@@ -59,10 +59,19 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     reading.finish(&ended.record, &mut tally)?;
     judged(&mut report, &deadly, &told, wanted);
     report.figure("results_by_outcome", serde_json::json!(tally.outcomes));
+    let put_off = told.values().filter(|told| matches!(told, Err(Wrong::PutOff))).count() as u64;
     report.claim(
         "every call is on record with its result, and the chain verifies",
-        reading.unfinished() == 0 && reading.flaws_count == 0 && tally.calls == told.len() as u64,
-        format!("{} calls made, {} on record, {} flaws", told.len(), tally.calls, reading.flaws_count),
+        reading.unfinished() == 0
+            && reading.flaws_count == 0
+            && (tally.calls + tally.refused, tally.refused) == (told.len() as u64, put_off),
+        format!(
+            "{} calls made, {put_off} put off, {} and {} on record, {} flaws",
+            told.len(),
+            tally.calls,
+            tally.refused,
+            reading.flaws_count
+        ),
     );
     Ok(report)
 }
@@ -102,8 +111,11 @@ fn judged(report: &mut Report, deadly: &Deadly, told: &BTreeMap<u64, Result<(), 
     );
     let unsent = told.iter().filter(|(id, told)| told.is_ok() && !arrived.by_id.contains_key(id)).count();
     report.claim("nobody was answered whose call never arrived", unsent == 0, format!("{unsent}"));
-    let silent =
-        told.values().filter(|told| !matches!(told, Ok(()) | Err(Wrong::Status(502 | 504) | Wrong::Content))).count();
+    // Where all attacks share the machine, the gateway may not be run in time.
+    let is_told = |told: &&Result<(), Wrong>| {
+        matches!(told, Ok(()) | Err(Wrong::Status(502 | 504) | Wrong::Content | Wrong::PutOff))
+    };
+    let silent = told.values().filter(|told| !is_told(told)).count();
     report.claim(
         "every client is told at once what became of its call",
         silent == 0,
@@ -143,6 +155,7 @@ fn call(gateway: &Gateway, deadly: &Deadly, next: &AtomicU64, wanted: u64, told:
 #[derive(Debug, Default)]
 struct Tally {
     calls: u64,
+    refused: u64,
     outcomes: BTreeMap<String, u64>,
 }
 
@@ -154,7 +167,9 @@ impl Reader for Tally {
     fn result(&mut self, _: u64, record: &Record<'_>) {
         *self.outcomes.entry(record.outcome.as_deref().unwrap_or("none").to_owned()).or_default() += 1;
     }
-    fn refused(&mut self, _: &Record<'_>) {}
+    fn refused(&mut self, record: &Record<'_>) {
+        self.refused += u64::from(record.rpc_method.as_deref() == Some("tools/call"));
+    }
 }
 
 #[cfg(test)]

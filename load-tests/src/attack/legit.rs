@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::attack::Ground;
 use crate::client::Connection;
 use crate::client::judge;
 use crate::messages::Ask;
@@ -49,6 +50,12 @@ impl Seen {
     pub(super) fn percentile(&self, percent: usize) -> f64 {
         let at = (self.times.len() * percent).div_ceil(100).saturating_sub(1);
         self.times.get(at).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Whether each of them was answered. In the quick form, where all attacks share the machine, a gateway that is not run in
+    /// time may put some off.
+    pub(super) fn were_answered(&self, ground: &Ground) -> bool {
+        self.errors.is_empty() && self.right() > 0 && (ground.is_quick || self.refused == 0)
     }
 
     /// Tells what they saw, and claims that each was answered, or refused and told when to come again.

@@ -27,6 +27,8 @@ const OPENED_PER_SECOND: u64 = 3_000;
 const SLOWDOWN_MAX: f64 = 2.0;
 /// How long after the header's time limit a connection may still be there.
 const GRACE: Duration = Duration::from_secs(1);
+/// The same where all attacks are made at once, on a machine that has other things to do.
+const GRACE_IN_A_CROWD: Duration = Duration::from_secs(5);
 
 /// One connection that dripped.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +49,7 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     let room =
         (rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(20_000) - 128) / 2 - 500;
     let count = ground.sized(400, 10_000).min(room);
+    let wait = limit + ground.sized(GRACE_IN_A_CROWD, GRACE);
     let length = ground.sized(Duration::from_secs(5), Duration::from_secs(30));
     let base = warmed(&gateway, "steady");
     let callers = Callers { count: 4, per_second: 200.0, era: Era::Plain };
@@ -56,7 +59,7 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     let most = std::sync::atomic::AtomicUsize::new(0);
     let (during, drippers) = legit::during(&gateway, "steady", callers, || {
         std::thread::scope(|scope| {
-            let dripping = scope.spawn(|| drip_all(data, count, length, limit + GRACE));
+            let dripping = scope.spawn(|| drip_all(data, count, length, wait));
             while !dripping.is_finished() {
                 most.fetch_max(gateway.process.descriptors(), std::sync::atomic::Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(200));
@@ -91,12 +94,12 @@ pub(super) fn attack(ground: &Ground) -> io::Result<Report> {
     }
     report.claim(
         "every honest call is answered",
-        during.errors.is_empty() && during.refused == 0,
+        during.were_answered(ground),
         format!("{:?}, {} refused", during.errors, during.refused),
     );
     report.claim(
-        format!("every dripper is gone {:.0} s after its first byte", (limit + GRACE).as_secs_f64()),
-        lived.len() == drippers.len() && longest <= limit + GRACE,
+        format!("every dripper is gone {:.0} s after its first byte", wait.as_secs_f64()),
+        lived.len() == drippers.len() && longest <= wait,
         format!(
             "the last one after {:.2} s; {} outlived the attack",
             longest.as_secs_f64(),

@@ -23,6 +23,7 @@ use crate::messages::Target;
 use crate::process::Running;
 use crate::stand::Key;
 use crate::stand::free_address;
+use crate::stand::lasting_address;
 
 /// One way to the upstream.
 pub(super) struct Way {
@@ -140,7 +141,7 @@ impl Stage {
     fn add_gateway(&mut self, gateway: &Gateway, program: &Path, upstream: SocketAddr) -> io::Result<()> {
         let home = self.directory.join(gateway.name);
         fs::create_dir_all(&home)?;
-        let (address, admin) = (free_address()?, free_address()?);
+        let (address, admin) = (lasting_address()?, lasting_address()?);
         let config = gateway.config([address, admin, upstream], self.threads, &self.key.digest);
         let file = home.join("portcullis.toml");
         fs::write(&file, config)?;

@@ -1,7 +1,7 @@
 //! What happens to the upstream, and does it explain what a client saw?
 //!
 //! One thing after the other, with calm in between, all drawn from the seed. Each is noted with its beginning and its
-//! end; an error is explained only by a fault of its own server at its own time.
+//! end; an error is explained only by a fault of its own server at its own time, or by the machine standing still then.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::soak::journal::Server;
 use crate::stand::Upstream;
 
 /// How long a fault is felt after its end: connections are opened again, checks notice.
-const AFTER: Duration = Duration::from_millis(1_500);
+const AFTER: Duration = Duration::from_millis(2_500);
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,13 @@ pub(super) struct Fault {
     pub(super) kind: Kind,
     began: Instant,
     ended: Instant,
+}
+
+/// A time in which the machine ran nobody: no gateway, no server, no client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stall {
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
 }
 
 /// Makes faults until `until`, and leaves the upstream well.
@@ -95,22 +102,24 @@ pub(super) fn inject(upstream: &mut Upstream, until: Instant, chance: &mut Chanc
     }
 }
 
-/// The fault that explains how `entry` went wrong, if there is one.
-pub(super) fn explanation(entry: &Entry, wrong: Wrong, faults: &[Fault]) -> Option<Kind> {
+/// The name of what explains how `entry` went wrong, if anything does.
+pub(super) fn explanation(entry: &Entry, wrong: Wrong, faults: &[Fault], stalls: &[Stall]) -> Option<&'static str> {
     // Standing streams end with their server, whatever way it went. A call is always answered.
     let is_stream = matches!(entry.kind, "listen" | "sse");
     let is_possible = match wrong {
         Wrong::Status(status) => matches!(status, 500 | 502 | 503 | 504),
         Wrong::Content => true,
         Wrong::Connection | Wrong::Timeout => is_stream,
-        Wrong::Malformed | Wrong::Id => false,
+        Wrong::Malformed | Wrong::Id | Wrong::PutOff => false,
     };
-    if entry.server != Server::Flappy || !is_possible {
+    if !is_possible {
         return None;
     }
-    let meets = |fault: &&Fault| entry.ended >= fault.began && entry.began <= fault.ended + AFTER;
+    let meets = |began: Instant, ended: Instant| entry.ended >= began && entry.began <= ended + AFTER;
     // The latest of them: what was before it may still be felt.
-    faults.iter().rev().find(meets).map(|fault| fault.kind)
+    let fault = faults.iter().rev().find(|fault| meets(fault.began, fault.ended));
+    let stall = stalls.iter().find(|stall| meets(stall.began, stall.ended)).map(|_| "stalled");
+    fault.filter(|_| entry.server == Server::Flappy).map(|fault| fault.kind.name()).or(stall)
 }
 
 #[cfg(test)]
@@ -129,13 +138,18 @@ mod tests {
             Entry { number: 1, kind, server, began, ended, end: End::Left, leaves: Leaves::Call }
         };
         let gateway_timeout = Wrong::Status(504);
-        let explained = |entry: Entry, wrong| explanation(&entry, wrong, &faults);
-        assert_eq!(explained(entry(Server::Flappy, 900, 2_900, "call"), gateway_timeout), Some(Kind::Hung));
+        let explained = |entry: Entry, wrong| explanation(&entry, wrong, &faults, &[]);
+        assert_eq!(explained(entry(Server::Flappy, 900, 2_900, "call"), gateway_timeout), Some("hung"));
         assert_eq!(explained(entry(Server::Steady, 900, 2_900, "call"), gateway_timeout), None);
-        assert_eq!(explained(entry(Server::Flappy, 2_600, 2_700, "call"), gateway_timeout), None);
+        assert_eq!(explained(entry(Server::Flappy, 3_600, 3_700, "call"), gateway_timeout), None);
         assert_eq!(explained(entry(Server::Flappy, 500, 600, "call"), Wrong::Status(403)), None);
         assert_eq!(explained(entry(Server::Flappy, 500, 600, "call"), Wrong::Connection), None);
-        assert_eq!(explained(entry(Server::Flappy, 500, 600, "sse"), Wrong::Connection), Some(Kind::Hung));
+        assert_eq!(explained(entry(Server::Flappy, 500, 600, "sse"), Wrong::Connection), Some("hung"));
         assert_eq!(explained(entry(Server::Flappy, 500, 600, "call"), Wrong::Id), None);
+        let stalls = [Stall { began: at(0), ended: at(1_000) }];
+        let explained = |entry: Entry, wrong| explanation(&entry, wrong, &[], &stalls);
+        assert_eq!(explained(entry(Server::Steady, 900, 2_900, "call"), gateway_timeout), Some("stalled"));
+        assert_eq!(explained(entry(Server::Steady, 3_600, 3_700, "call"), gateway_timeout), None);
+        assert_eq!(explained(entry(Server::Steady, 900, 2_900, "call"), Wrong::Timeout), None);
     }
 }

@@ -1,12 +1,17 @@
 //! What was seen in all rounds, and does it hold?
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use serde_json::json;
 
+use crate::client::Wrong;
 use crate::records::Reading;
 use crate::soak::faults;
 use crate::soak::faults::Fault;
+use crate::soak::faults::Stall;
 use crate::soak::fit;
 use crate::soak::journal::End;
 use crate::soak::journal::Entry;
@@ -28,6 +33,8 @@ const QUIET_GROWTH_MIB_MAX: f64 = 4.0;
 const LOADED_GROWTH_MIB_MAX: f64 = 8.0;
 /// What memory in quiet may grow by from the first round to the last, where there are too few for a slope.
 const SHORT_GROWTH_MIB_MAX: f64 = 24.0;
+/// Of so many requests, one may be put off by a gateway that is not run in time: its clients are threads by the dozen here.
+const REQUESTS_FOR_ONE_PUT_OFF_MIN: u64 = 20;
 /// Errors that are told; what is beyond is counted.
 const ERRORS_MAX: usize = 20;
 
@@ -52,9 +59,12 @@ pub(super) struct Told {
     pub(super) peak_kib: f64,
     pub(super) requests: BTreeMap<&'static str, u64>,
     pub(super) explained: BTreeMap<String, u64>,
+    pub(super) put_off: u64,
     pub(super) unexplained: Vec<String>,
     pub(super) unexplained_count: usize,
     pub(super) faults: BTreeMap<&'static str, u64>,
+    /// When the machine stood still, so far.
+    pub(super) stalls: Arc<Mutex<Vec<Stall>>>,
     pub(super) toggled: usize,
     pub(super) contradictions: Vec<String>,
 }
@@ -69,16 +79,25 @@ pub(super) fn open(figures: &str) -> f64 {
 }
 
 impl Told {
+    fn stalls(&self) -> Vec<Stall> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes in what clients saw in a round.
     pub(super) fn round(&mut self, policy: &Policy, entries: &[Entry], faults: &[Fault], seen: &[Seen]) {
         for fault in faults {
             *self.faults.entry(fault.kind.name()).or_default() += 1;
         }
+        let stalls = self.stalls();
         for entry in entries {
             *self.requests.entry(entry.kind).or_default() += 1;
             let End::Wrong(wrong) = entry.end else { continue };
-            if let Some(fault) = faults::explanation(entry, wrong, faults) {
-                *self.explained.entry(format!("{} while {}", wrong.name(), fault.name())).or_default() += 1;
+            if wrong == Wrong::PutOff {
+                self.put_off += 1;
+                continue;
+            }
+            if let Some(fault) = faults::explanation(entry, wrong, faults, &stalls) {
+                *self.explained.entry(format!("{} while {fault}", wrong.name())).or_default() += 1;
                 continue;
             }
             self.unexplained_count += 1;
@@ -127,7 +146,9 @@ fn figures(report: &mut Report, told: &Told, policy: &Policy, samples: &[Sample]
     report.figure("requests_per_second", requests as f64 / (told.round_s * told.rounds.len() as f64).max(1.0));
     report.figure("requests_by_kind", json!(told.requests));
     report.figure("faults", json!(told.faults));
+    report.figure("stalls", told.stalls().len());
     report.figure("errors_explained", json!(told.explained));
+    report.figure("put_off", told.put_off);
     report.figure("reloads", policy.reloads);
     report.figure("reloads_with_mistakes", policy.mistakes);
     report.figure("reload_slowest_ms", policy.slowest.as_millis() as u64);
@@ -146,6 +167,12 @@ fn clients(report: &mut Report, told: &Told, policy: &Policy) {
         count => format!("{count} are not: {}", told.unexplained.join("; ")),
     };
     report.claim("every error a client saw is explained by a fault of that moment", told.unexplained_count == 0, seen);
+    let requests: u64 = told.requests.values().sum();
+    report.claim(
+        format!("of {REQUESTS_FOR_ONE_PUT_OFF_MIN} requests, at most one was put off because there was too much to do"),
+        told.put_off * REQUESTS_FOR_ONE_PUT_OFF_MIN <= requests,
+        format!("{} of {requests}", told.put_off),
+    );
     report.claim("something was injected", !told.faults.is_empty() && policy.reloads > 0, format!("{:?}", told.faults));
     let wrong = told.contradictions.len();
     report.claim(

@@ -15,6 +15,7 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
@@ -80,6 +81,9 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
         Told { round_s: plan.round.as_secs_f64(), seed: plan.seed, reading: Reading::new(), ..Told::default() };
     let samples = thread::scope(|scope| {
         let watching = scope.spawn(|| watch::watch(&gateway.process, began, &over));
+        let stalls = Arc::clone(&told.stalls);
+        let over = &over;
+        scope.spawn(move || watch::note_stalls(over, &stalls));
         let done = rounds(plan, &gateway, &mut flappy, &mut policy, base, began, &mut told);
         over.store(true, Relaxed);
         let samples = watching.join().map_err(|_| io::Error::other("the watching thread panicked"))?;

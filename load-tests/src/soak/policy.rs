@@ -14,6 +14,8 @@ use crate::stand::Gateway;
 
 /// Keys of `[listen]`.
 pub(super) const LISTEN: &str = "body_timeout_ms = 5000\nwrite_timeout_ms = 5000\nheader_timeout_ms = 5000";
+/// What the gateway logs of a configuration with a mistake.
+const NOT_LOADED: &str = "the configuration has mistakes and was not loaded";
 /// How long a reload may take to be in force.
 const RELOAD_MAX: Duration = Duration::from_secs(10);
 /// Servers that come and go, at most.
@@ -157,9 +159,12 @@ team = "revision-{revision}"
     /// Writes a configuration with a mistake and waits until the gateway says so.
     fn mistaken(&mut self, gateway: &Gateway) -> io::Result<()> {
         let before = gateway.figure("portcullis_config_revision")?;
+        let told = gateway.logged(NOT_LOADED)?;
         gateway.reload(LISTEN, |digest| {
             format!("{}\n[servers.broken]\nurl = \"nowhere\"\nblocked_tools = 5\n", self.text(digest, 0))
         })?;
+        // After another mistake the figure says so already, so this one is waited for in the log.
+        until("a mistake was not told", || Ok(gateway.logged(NOT_LOADED)? > told))?;
         await_figure(gateway, "portcullis_config_last_reload_successful", |found| found == 0.0)?;
         self.mistakes += 1;
         if gateway.figure("portcullis_config_revision")? == before {
@@ -186,10 +191,15 @@ team = "revision-{revision}"
 }
 
 fn await_figure(gateway: &Gateway, series: &str, is_reached: impl Fn(f64) -> bool) -> io::Result<()> {
+    until(&format!("`{series}` did not change"), || Ok(is_reached(gateway.figure(series)?)))
+}
+
+/// Waits until it is true; `otherwise` says what did not happen.
+fn until(otherwise: &str, is_true: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     let began = Instant::now();
-    while !is_reached(gateway.figure(series)?) {
+    while !is_true()? {
         if began.elapsed() > RELOAD_MAX {
-            return Err(io::Error::other(format!("`{series}` did not change within {RELOAD_MAX:?} of a reload")));
+            return Err(io::Error::other(format!("{otherwise} within {RELOAD_MAX:?} of a reload")));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,5 +1,7 @@
-//! What does the gateway hold, second by second?
+//! What does the gateway hold, second by second, and does the machine run anybody at all?
 
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -9,10 +11,16 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::process::Running;
+use crate::soak::faults::Stall;
 use crate::stand::Held;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// From one look for stalls to the next.
+const STALLS_EVERY: Duration = Duration::from_millis(20);
+/// What is shorter ends nothing: the time limits of the soak are two seconds and more.
+const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// One look.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -32,4 +40,17 @@ pub(super) fn watch(process: &Running, began: Instant, over: &AtomicBool) -> Vec
         thread::sleep(EVERY);
     }
     samples
+}
+
+/// Notes until `over` when this process was not run for a second or more.
+pub(super) fn note_stalls(over: &AtomicBool, stalls: &Mutex<Vec<Stall>>) {
+    let mut seen = Instant::now();
+    while !over.load(Relaxed) {
+        thread::sleep(STALLS_EVERY);
+        let now = Instant::now();
+        if now - seen > STALL_MIN {
+            stalls.lock().unwrap_or_else(PoisonError::into_inner).push(Stall { began: seen, ended: now });
+        }
+        seen = now;
+    }
 }

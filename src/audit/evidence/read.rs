@@ -39,7 +39,8 @@ impl Period {
 pub struct Reader {
     audit: PathBuf,
     at: Option<(PathBuf, u64)>,
-    lines: Option<Lines>,
+    /// Those of the segment that is read, and whether there was a next one when it was opened: then they are all there.
+    lines: Option<(Lines, bool)>,
 }
 
 impl Reader {
@@ -90,7 +91,7 @@ impl Reader {
     /// A segment cannot be read.
     pub fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            if let (Some(lines), Some((_, offset))) = (&mut self.lines, &mut self.at)
+            if let (Some((lines, _)), Some((_, offset))) = (&mut self.lines, &mut self.at)
                 && let Some(whole) = lines.next()?
                 && let Some(line) = whole.strip_suffix(b"\n")
             {
@@ -98,16 +99,17 @@ impl Reader {
                 return Ok(Some(line.to_vec()));
             }
             // What follows may have been written meanwhile, here or in the next segment.
-            let was_read = self.lines.take().is_some();
+            let is_whole = self.lines.take().map(|(_, is_whole)| is_whole);
             let segments = walk::kept(&self.audit)?;
             let next = segments.iter().find(|segment| self.at.as_ref().is_none_or(|(at, _)| *segment > at));
-            match (&mut self.at, next) {
-                (Some((at, offset)), next) if !was_read => {
+            match (&mut self.at, next, is_whole) {
+                (Some(_), None, Some(_)) | (None, None, _) => return Ok(None),
+                // Once more where a next one has come: what was written to this one before it is there only now.
+                (Some((at, offset)), next, None | Some(false)) => {
                     let counted = chain::counted_bytes(at, next)?;
-                    self.lines = Some(Lines::open_at(at, *offset, counted)?);
+                    self.lines = Some((Lines::open_at(at, *offset, counted)?, next.is_some()));
                 }
-                (at, Some(next)) => *at = Some((next.clone(), 0)),
-                (_, None) => return Ok(None),
+                (at, Some(next), _) => *at = Some((next.clone(), 0)),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use super::second::agreed;
 use super::signed::Signed;
@@ -111,4 +112,21 @@ fn what_somebody_appends_to_the_checkpoints_is_cut_off_and_on_record() {
     });
     drop(log);
     assert_eq!(agreed(&signed, &[]).unwrap().unsigned, 0);
+}
+
+#[test]
+fn that_nothing_can_be_signed_is_counted_for_those_who_watch() {
+    let signed = Signed::new();
+    let log = Log::open(signed.settings(), NOW).unwrap();
+    assert!(!log.stats().is_unsigned);
+    // A round may come between the line and its change: then the next line is changed.
+    for line in 1..=12 {
+        refuse(&log, 1);
+        change(&signed, line);
+        std::thread::sleep(Duration::from_millis(100));
+        if log.stats().is_unsigned {
+            return;
+        }
+    }
+    eventually("it is told", || log.stats().is_unsigned);
 }

@@ -57,6 +57,7 @@ fn everything(log: &Log) {
         tool: Some("execute_query"),
         resource: Some("postgres://user:SECRET@db/customers?token=SECRET#SECRET"),
         prompt: Some("summarise"),
+        asked: None,
         snapshot: Some("7"),
         shadow: Some(Shadow { permitted: false, reason: "tool_blocked", rule: Some(&rule) }),
     };
@@ -297,6 +298,7 @@ fn no_client_text_can_forge_a_line_or_grow_one_without_end() {
             tool: Some(attack),
             resource: Some(attack),
             prompt: Some(attack),
+            asked: None,
             snapshot: Some(attack),
             shadow: Some(Shadow { permitted: true, reason: "public", rule: Some(&rule) }),
         };

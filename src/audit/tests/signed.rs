@@ -258,7 +258,7 @@ fn two_processes_sign_one_tree_while_one_hands_over() {
     drop(new);
     let report = signed.verify(&[]).unwrap();
     assert_eq!((report.records, report.unsigned), (written + 3, 0));
-    assert!(report.checkpoints >= 6, "{report:?}");
+    assert!(report.checkpoints >= 3, "{report:?}");
 }
 
 #[test]

@@ -63,16 +63,17 @@ impl Keys {
         Ok(Arc::new(Principal::of_child(minted)))
     }
 
-    /// Whether a child that was opened may be used from here now.
+    /// Whether a child that was opened may be used from here now; until when, in seconds since 1970.
     ///
     /// # Errors
     /// It may not.
-    pub fn check_child(&self, minted: &Minted, source: Option<IpAddr>, now: u64) -> Result<(), AuthError> {
+    pub(super) fn check_child(&self, minted: &Minted, source: Option<IpAddr>, now: u64) -> Result<u64, AuthError> {
         let minter = self.minters.get(&minted.binding).ok_or(AuthError::Revoked)?;
         minter.terms.allow(source, now)?;
         if !minter.minting.upholds(minted) {
             return Err(AuthError::Revoked);
         }
-        if now >= minted.expires { Err(AuthError::Expired) } else { Ok(()) }
+        let ends = minter.terms.expires.map_or(minted.expires, |expires| expires.min(minted.expires));
+        if now >= ends { Err(AuthError::Expired) } else { Ok(ends) }
     }
 }

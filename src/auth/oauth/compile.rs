@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::iter;
 use std::time::Duration;
 
 use crate::auth::oauth::Accepts;
@@ -20,7 +19,6 @@ use crate::config::model::Config;
 use crate::config::model::Credentials;
 use crate::config::problem::At;
 use crate::config::problem::Problems;
-use crate::config::workspaces;
 use crate::net::Rules;
 use crate::net::Url;
 use crate::network::Networks;
@@ -75,7 +73,7 @@ impl Oauth {
             issuers,
             public_url: public_url.into(),
             servers: servers(config),
-            elsewhere: elsewhere(config),
+            leads_elsewhere: config.auth.issuers.values().any(|issuer| issuer.workspace().is_some()),
             scopes: unique(scopes),
             metadata_of,
         }
@@ -220,13 +218,6 @@ fn servers(config: &Config) -> HashMap<Box<str>, Accepts> {
         ),
     };
     config.servers.iter().map(|(name, server)| (name.as_str().into(), accepts(server))).collect()
-}
-
-/// What servers that take tokens are called in other workspaces than `default`.
-fn elsewhere(config: &Config) -> HashSet<Box<str>> {
-    let taking = config.servers.iter().filter(|(_, server)| server.credentials != Credentials::Key);
-    let names = taking.flat_map(|(name, server)| iter::once(name).chain(&server.alias));
-    names.map(|name| workspaces::split(name)).filter(|(at, _)| at.is_some()).map(|(_, name)| name.into()).collect()
 }
 
 fn unique<'s>(texts: impl Iterator<Item = &'s String>) -> Vec<Box<str>> {

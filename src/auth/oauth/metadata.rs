@@ -18,11 +18,10 @@ impl Oauth {
         format!("{}{RESOURCE_PATH}{path}", self.public_url)
     }
 
-    /// The metadata of the resource at `path`, which names `word` and leads to `server` in the workspace `default`; without: of the
-    /// gateway as a whole. Where another workspace has a server of that name, nothing is said of either.
-    pub fn metadata(&self, path: &str, named: Option<(&str, &str)>) -> String {
-        let accepts =
-            named.filter(|(word, _)| !self.is_elsewhere(word)).and_then(|(_, server)| self.servers.get(server));
+    /// The metadata of the resource at `path`, which leads to `server` in the workspace `default`; without: of the gateway as a
+    /// whole. Where callers may be in other workspaces, nothing is said of single servers.
+    pub fn metadata(&self, path: &str, server: Option<&str>) -> String {
+        let accepts = server.filter(|_| !self.leads_elsewhere).and_then(|server| self.servers.get(server));
         let scopes: Vec<&str> = match accepts {
             Some(accepts) => accepts.known.iter(),
             None => self.scopes.iter(),
@@ -52,10 +51,10 @@ impl Oauth {
         prefix.and_then(|prefix| suffix.strip_prefix(prefix)).unwrap_or(suffix)
     }
 
-    /// The scopes that a client without a token should ask for where a path names `word`, which in `default` means `server`, as
-    /// one text.
-    pub fn scopes_of(&self, word: &str, server: &str) -> Option<String> {
-        let required = &self.servers.get(server).filter(|_| !self.is_elsewhere(word))?.required;
+    /// The scopes that a client without a token should ask for where a path leads to `server` in the workspace `default`, as one
+    /// text.
+    pub fn scopes_of(&self, server: &str) -> Option<String> {
+        let required = &self.servers.get(server).filter(|_| !self.leads_elsewhere)?.required;
         (!required.is_empty()).then(|| required.join(" "))
     }
 

@@ -17,12 +17,12 @@ mod token;
 mod tokens;
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::model::Algorithm;
 use crate::config::model::Claims;
 use crate::config::model::Credentials;
+use crate::principal::Principal;
 
 use crate::auth::oauth::fetch::Place;
 use crate::auth::oauth::source::Upkeep;
@@ -49,8 +49,8 @@ pub struct Oauth {
     /// The URL clients know this gateway by, without a `/` at its end.
     public_url: Box<str>,
     servers: HashMap<Box<str>, Accepts>,
-    /// Names that servers which take tokens have in other workspaces than `default`.
-    elsewhere: HashSet<Box<str>>,
+    /// Whether tokens lead into other workspaces than `default`: then, before it is known who calls, no server is told from another.
+    leads_elsewhere: bool,
     /// Scopes that metadata names for every server.
     scopes: Vec<Box<str>>,
     /// The issuer whose metadata is repeated.
@@ -102,19 +102,23 @@ impl Oauth {
         self.is_on() && self.servers.get(server).is_none_or(|accepts| accepts.credentials != Credentials::Key)
     }
 
-    /// Whether tokens may be taken where a path names `word`, which in `default` means `server`, before it is known who calls.
-    pub fn may_take_tokens(&self, word: &str, server: &str) -> bool {
-        self.takes_tokens(server) || self.is_elsewhere(word)
-    }
-
-    /// Whether several servers may be meant by `word` in a path.
-    fn is_elsewhere(&self, word: &str) -> bool {
-        self.elsewhere.contains(word)
+    /// Whether tokens may be taken where a path names what in `default` means `server`, before it is known who calls. Names alone
+    /// decide nothing where other workspaces have names of their own.
+    pub fn may_take_tokens(&self, server: &str) -> bool {
+        self.takes_tokens(server) || self.leads_elsewhere
     }
 
     /// Whether keys are taken at a server.
-    pub fn takes_keys(&self, server: &str) -> bool {
+    fn takes_keys(&self, server: &str) -> bool {
         self.servers.get(server).is_none_or(|accepts| accepts.credentials != Credentials::Token)
+    }
+
+    /// Whether what a caller showed is taken at a server.
+    pub fn takes(&self, principal: &Principal, server: &str) -> bool {
+        match principal.key {
+            Some(_) => self.takes_keys(server),
+            None => principal.is_public() || self.takes_tokens(server),
+        }
     }
 
     /// The path within the gateway that a URL of ours has; `None` if it is not ours.

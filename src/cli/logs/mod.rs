@@ -35,8 +35,12 @@ use crate::search::Step;
 
 use super::Failure;
 
+pub(super) use self::show::escaped;
+
 /// How long the gateway's index is waited for, if it is behind the record.
 const BEHIND_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long files are waited for that the gateway has to make anew.
+const REMADE_TIME_MAX: Duration = Duration::from_secs(60);
 /// From one look at the records to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After so long it is said that the index is being made.
@@ -280,12 +284,11 @@ fn bring_up_to_date(arguments: &Arguments, records: &Path, search: &Search) -> R
         Ok(index) => index,
         Err(SearchError::Kept) if arguments.reindex => {
             search.discard_days()?;
-            eprintln!("note: the running gateway makes the index anew; until then less is found");
-            return Ok(());
+            return wait(search);
         }
         Err(SearchError::Kept) => return wait(search),
-        Err(SearchError::NoRoom { .. }) => {
-            eprintln!("note: {}", SearchError::NoRoom { free_bytes_min: search::FREE_BYTES_MIN });
+        Err(error @ SearchError::NoRoom { .. }) => {
+            eprintln!("note: {error}");
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -303,19 +306,29 @@ fn bring_up_to_date(arguments: &Arguments, records: &Path, search: &Search) -> R
     Ok(())
 }
 
-/// What was called a moment ago is to be found.
+/// What was called a moment ago is to be found. Where files are missing, the answer would be that of another record: it is waited for
+/// until the gateway has noticed and made them anew.
 fn wait(search: &Search) -> Result<(), SearchError> {
-    let begun = Instant::now();
+    let (begun, mut is_lacking) = (Instant::now(), false);
     loop {
+        // In this order: as soon as the gateway has noticed, the index is behind.
+        let lacks_files = search.lacks_files()?;
         let behind = search.behind()?;
-        if behind == 0 {
+        if behind == 0 && !lacks_files {
             return Ok(());
         }
-        if begun.elapsed() > BEHIND_TIME_MAX {
-            eprintln!("note: the index is {behind} records behind");
-            return Ok(());
+        if lacks_files && !is_lacking {
+            eprintln!("note: files of the index are missing: the running gateway makes them anew");
+            is_lacking = true;
         }
-        thread::sleep(PAUSE);
+        match is_lacking {
+            true if begun.elapsed() > REMADE_TIME_MAX => return Err(SearchError::Remade { behind }),
+            false if begun.elapsed() > BEHIND_TIME_MAX => {
+                eprintln!("note: the index is {behind} records behind");
+                return Ok(());
+            }
+            _ => thread::sleep(PAUSE),
+        }
     }
 }
 

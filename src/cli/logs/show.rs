@@ -173,7 +173,7 @@ pub(super) fn duration(micros: u64) -> String {
 }
 
 /// A text in which nothing but printable ASCII is left as it is.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::cli) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -1,14 +1,15 @@
 //! Who has used how much?
 //!
 //! One account for each subject that a limit holds for. A use is counted in all of a request's accounts or in none, under one
-//! lock. Whoever the configuration names always has a place; callers known by a token alone share a number of places, and when
-//! all are taken a further one is refused: a flood of them neither grows memory nor lifts anybody's limit, as an account is only
-//! forgotten when it is as good as new. Whoever looks at all accounts lets go of the lock in between, so that no request waits
-//! for long.
+//! lock. Whoever the configuration names always has a place; callers known by a token alone share the places of their issuer, and
+//! when all are taken a further one is refused: a flood of them neither grows memory nor lifts anybody's limit, as an account is
+//! only forgotten when it is as good as new, and it takes nothing from those of another issuer. Whoever looks at all accounts lets
+//! go of the lock in between, so that no request waits for long.
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -54,10 +55,8 @@ type States = IndexMap<Subject, State>;
 struct Accounts {
     /// In an order that only forgetting one changes; new ones come last.
     states: States,
-    /// How many of them are callers without a key.
-    strangers: usize,
-    /// When the first of their places will be free, as far as was seen.
-    free_at_micros: u64,
+    /// Those of callers without a key, by their issuer.
+    strangers: HashMap<Box<str>, Strangers>,
     /// Whether somebody was refused for want of a place since accounts were looked through.
     is_full: bool,
     /// Whether something that must survive a restart changed since it was last written down.
@@ -66,6 +65,14 @@ struct Accounts {
     swept_micros: u64,
     /// From when on the clock is believed.
     believed_micros: u64,
+}
+
+/// The callers of one issuer.
+#[derive(Debug, Default)]
+struct Strangers {
+    count: usize,
+    /// When the first of their places will be free, as far as was seen.
+    free_at_micros: u64,
 }
 
 /// Why a use is not granted.
@@ -127,7 +134,7 @@ impl Ledger {
         }
         let is_stranger = principal.key.is_none() && !principal.is_public();
         for rule in rules.iter().filter(|rule| is_stranger && rule.subject().level == Level::Caller) {
-            accounts.admit(rule.subject(), quotas.callers_max, now_micros)?;
+            accounts.admit(rule.subject(), quotas.callers_of_issuer_max, now_micros)?;
         }
         for rule in &rules {
             let state = match accounts.states.get_mut(rule.subject()) {
@@ -149,7 +156,7 @@ impl Ledger {
         if !accounts.believes(now_micros) {
             return;
         }
-        let (mut next, mut free_at_micros) = (accounts.states.len(), u64::MAX);
+        let (mut next, mut free) = (accounts.states.len(), HashMap::new());
         drop(accounts);
         // From the last to the first: what takes the place of one that is forgotten has been seen.
         while next > 0 {
@@ -157,10 +164,10 @@ impl Ledger {
             let end = next.saturating_sub(SLICE_MAX);
             while next > end {
                 next -= 1;
-                free_at_micros = free_at_micros.min(accounts.look_at(next, now_micros));
+                accounts.look_at(next, now_micros, &mut free);
             }
             if end == 0 {
-                accounts.free_at_micros = free_at_micros;
+                accounts.note_free(&free);
             }
             drop(accounts);
             thread::sleep(PAUSE);
@@ -230,7 +237,11 @@ impl Ledger {
         }
         let mut accounts = self.lock();
         accounts.states = written.accounts;
-        accounts.strangers = accounts.states.keys().filter(|subject| is_strangers(subject)).count();
+        let mut strangers = HashMap::<Box<str>, Strangers>::new();
+        for issuer in accounts.states.keys().filter_map(issuer_of) {
+            strangers.entry(issuer.into()).or_default().count += 1;
+        }
+        accounts.strangers = strangers;
         Ok(())
     }
 
@@ -240,21 +251,22 @@ impl Ledger {
 }
 
 impl Accounts {
-    /// Makes a place for a caller without a key, if it has none yet.
+    /// Makes a place for a caller without a key among those of its issuer, if it has none yet.
     fn admit(&mut self, subject: &Subject, callers_max: usize, now_micros: u64) -> Result<(), NotGranted> {
         if self.states.contains_key(subject) {
             return Ok(());
         }
-        if self.strangers >= callers_max {
+        let strangers = self.strangers.entry(issuer_of(subject).unwrap_or_default().into()).or_default();
+        if strangers.count >= callers_max {
             self.is_full = true;
-            let free_at = self.free_at_micros.max(self.believed_micros);
+            let free_at = strangers.free_at_micros.max(self.believed_micros);
             // A second later it has been seen.
             let wait = free_at.saturating_sub(now_micros).div_ceil(1_000_000) + 1;
             return Err(NotGranted::CallersFull { wait });
         }
-        self.strangers += 1;
+        strangers.count += 1;
         // Nobody has seen yet when this place will be free.
-        self.free_at_micros = 0;
+        strangers.free_at_micros = 0;
         self.states.insert(subject.clone(), State::default());
         Ok(())
     }
@@ -268,16 +280,31 @@ impl Accounts {
         now_micros >= self.believed_micros
     }
 
-    /// Forgets the account at this index if it is over. When a place will be free by it.
-    fn look_at(&mut self, index: usize, now_micros: u64) -> u64 {
-        let Some((subject, state)) = self.states.get_index(index) else { return u64::MAX };
-        let is_strangers = is_strangers(subject);
-        if !state.is_over(now_micros) {
-            return if is_strangers { state.over_at(now_micros) } else { u64::MAX };
+    /// Forgets the account at this index if it is over. Notes in `free` when its issuer has a place by that.
+    fn look_at(&mut self, index: usize, now_micros: u64, free: &mut HashMap<Box<str>, u64>) {
+        let Some((subject, state)) = self.states.get_index(index) else { return };
+        let is_over = state.is_over(now_micros);
+        if let Some(issuer) = issuer_of(subject) {
+            let free_at = if is_over { now_micros } else { state.over_at(now_micros) };
+            match free.get_mut(issuer) {
+                Some(first) => *first = free_at.min(*first),
+                None => drop(free.insert(issuer.into(), free_at)),
+            }
+            if let Some(strangers) = self.strangers.get_mut(issuer).filter(|_| is_over) {
+                strangers.count -= 1;
+            }
         }
-        self.states.swap_remove_index(index);
-        self.strangers -= usize::from(is_strangers);
-        now_micros
+        if is_over {
+            self.states.swap_remove_index(index);
+        }
+    }
+
+    /// Takes over when each issuer has a place, and forgets issuers of whom nobody is left.
+    fn note_free(&mut self, free: &HashMap<Box<str>, u64>) {
+        self.strangers.retain(|issuer, strangers| {
+            strangers.free_at_micros = free.get(issuer).copied().unwrap_or(strangers.free_at_micros);
+            strangers.count > 0
+        });
     }
 
     /// Some accounts that must survive a restart, from this index on, and where those begin that come after them.
@@ -319,9 +346,12 @@ fn states<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<States, D
     deserializer.deserialize_map(Visitor)
 }
 
-/// Whether it is the account of a caller without a key, by the form of principals' ids.
-fn is_strangers(subject: &Subject) -> bool {
-    subject.level == Level::Caller && !subject.name.starts_with("key:") && &*subject.name != "public"
+/// Who vouches for the caller without a key whose account it is, by the form of principals' ids: `oauth:ISSUER:SUBJECT`, where no
+/// issuer's name has a `:`.
+fn issuer_of(subject: &Subject) -> Option<&str> {
+    let is_strangers =
+        subject.level == Level::Caller && !subject.name.starts_with("key:") && &*subject.name != "public";
+    is_strangers.then(|| subject.name.split(':').nth(1).unwrap_or_default())
 }
 
 /// A use that was counted. Dropped, what is under way ends, and what was not kept is given back.

@@ -11,7 +11,7 @@ fn quotas(text: &str) -> Quotas {
 }
 
 fn stranger(number: usize) -> Principal {
-    Principal { id: format!("jwt:issuer/{number}").into(), ..Principal::default() }
+    Principal::of_token("idp", &format!("user:{number}"))
 }
 
 /// One request at the door, which stays counted.
@@ -36,7 +36,7 @@ fn a_flood_of_made_up_callers_neither_grows_the_table_nor_lifts_a_limit() {
     let granted = (1..10_000).filter(|number| ask(&ledger, &quotas, &stranger(*number), NOW).is_ok()).count();
     let (strangers, all) = {
         let accounts = ledger.lock();
-        (accounts.strangers, accounts.states.len())
+        (accounts.strangers["idp"].count, accounts.states.len())
     };
     assert_eq!((granted, strangers, all), (2, 3, 5));
     assert!(matches!(ask(&ledger, &quotas, &stranger(99), NOW), Err(NotGranted::CallersFull { .. })));
@@ -52,7 +52,38 @@ fn a_flood_of_made_up_callers_neither_grows_the_table_nor_lifts_a_limit() {
     let later = NOW + 61_000_000;
     ledger.sweep(later);
     assert!(ask(&ledger, &quotas, &stranger(99), later).is_ok());
-    assert_eq!(ledger.lock().strangers, 1);
+    assert_eq!(ledger.lock().strangers["idp"].count, 1);
+}
+
+#[test]
+fn no_issuer_takes_the_places_of_another() {
+    let issuer = |name: &str| format!("[auth.issuers.{name}]\nissuer = \"https://{name}.example\"\n");
+    let limits = "[limits]\ncallers_max = 7\neach_caller.rpm_limit = 60\n";
+    let quotas = quotas(&format!("{limits}{}{}", issuer("one"), issuer("two")));
+    let ledger = Arc::new(Ledger::default());
+    let come = |issuer: &str, used: &Use| {
+        let granted = |number: &usize| {
+            let who = Principal::of_token(issuer, &format!("made-up:{number}"));
+            let granted = ledger.reserve(quotas.of_caller(&who), used.clone(), (&who, &quotas), NOW);
+            granted.map(|mut reservation| reservation.keep()).is_ok()
+        };
+        (0..100).filter(granted).count()
+    };
+    assert_eq!(come("one", &call(0)), 3, "an equal share for each");
+    assert_eq!(come("two", &Use::at_door(&"a".into())), 3, "whatever the other has used");
+    // Each is told when one of its own places is free: rates are worked off at once, calls remembered until after midnight.
+    ledger.sweep(NOW);
+    let wait = |issuer: &str| match ask(&ledger, &quotas, &Principal::of_token(issuer, "somebody"), NOW) {
+        Err(NotGranted::CallersFull { wait }) => wait,
+        other => panic!("{other:?}"),
+    };
+    assert!((wait("one"), wait("two")) == (13 * 3_600 + 1, 2), "{} {}", wait("one"), wait("two"));
+    // What was written down counts for the issuer whose callers they are.
+    let (mut written, restarted) = (Vec::new(), Ledger::default());
+    ledger.write(&mut written).unwrap();
+    restarted.read(&*written).unwrap();
+    assert_eq!(restarted.lock().strangers["one"].count, 3);
+    assert_eq!(Quotas::compile(&Config::default()).callers_of_issuer_max, 100_000, "without issuers nobody shares");
 }
 
 #[test]
@@ -150,7 +181,7 @@ fn nobody_waits_for_more_than_a_slice_of_the_accounts() {
     ledger.lock().swept_micros = 0;
     ledger.sweep(later);
     let accounts = ledger.lock();
-    assert_eq!((accounts.states.len(), accounts.strangers), (0, 0));
+    assert_eq!((accounts.states.len(), accounts.strangers.len()), (0, 0));
 }
 
 #[test]

@@ -207,6 +207,108 @@ fn records_that_were_taken_back_leave_the_index() {
 }
 
 #[test]
+fn what_a_failed_segment_holds_beyond_what_counts_is_not_found() {
+    // The numbers of what does not count are given again, or are left out.
+    for are_given_again in [true, false] {
+        let mut records = Records::new();
+        let counts = records.intent(START, "read");
+        let counted = fs::metadata(records.segment()).unwrap().len();
+        records.intent(START + 1, "phantom");
+        records.intent(START + 2, "phantom");
+        let mut index = records.keep();
+        catch_up(&mut index);
+        let mut follow = Follow::behind_index(&records.path).unwrap();
+        assert_eq!(records.found().len(), 3);
+        // Nothing is cut off: the disk takes no change.
+        let name = records.segment().file_name().unwrap().to_str().unwrap().to_owned();
+        if are_given_again {
+            records.seq = counts;
+        }
+        records.is_over = true;
+        let fields = json!({"cause": "sync_failed", "segment": name, "segment_bytes": counted});
+        records.line("recovered", START + 3, fields);
+        let after = records.intent(START + 4, "after");
+        records.result(START + 5, after, "ok");
+        let assert_found = |when: &str| {
+            let tools: Vec<_> = records.found().into_iter().filter_map(|entry| entry.tool).collect();
+            assert_eq!(tools, ["read", "after"], "{when}: {are_given_again}");
+        };
+        let told: Vec<u64> = (0..50).flat_map(|_| follow.step().unwrap()).map(|entry| entry.seq).collect();
+        assert_eq!(told, [after]);
+        catch_up(&mut index);
+        assert_found("as it happens");
+        index.clear().unwrap();
+        catch_up(&mut index);
+        assert_found("read again");
+        drop(index);
+        fs::remove_dir_all(records.path.join("index")).unwrap();
+        records.index();
+        assert_found("made anew");
+    }
+}
+
+#[test]
+fn what_is_cut_off_behind_a_record_leaves_nothing_unread() {
+    let mut records = Records::new();
+    records.intent(START, "read");
+    let counted = fs::metadata(records.segment()).unwrap().len();
+    records.write_raw(b"no record\n");
+    records.index();
+    File::options().write(true).open(records.segment()).unwrap().set_len(counted).unwrap();
+    records.is_over = true;
+    records.intent(START + 1, "after");
+    let mut index = records.keep();
+    while index.step().unwrap() != Step::UpToDate {}
+    records.assert_indexed();
+}
+
+#[test]
+fn a_catalogue_that_goes_while_it_is_written_to_is_missed() {
+    let (mut records, mut traffic) = made(9);
+    let mut index = records.keep();
+    catch_up(&mut index);
+    assert!(!records.search().lacks_files().unwrap());
+    for entry in fs::read_dir(records.path.join("index")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("catalogue.sqlite")) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    traffic.write(&mut records, 20);
+    catch_up(&mut index);
+    assert!(records.search().lacks_files().unwrap());
+    index.look().unwrap();
+    catch_up(&mut index);
+    assert!(!records.search().lacks_files().unwrap());
+    assert_eq!(records.search().behind().unwrap(), 0);
+    records.assert_indexed();
+    fs::remove_file(day_files(&records).first().unwrap()).unwrap();
+    assert!(records.search().lacks_files().unwrap());
+}
+
+#[test]
+fn a_late_result_does_not_keep_a_day_whose_requests_are_gone() {
+    let mut records = Records::new();
+    let day = 24 * 3_600 * SECOND;
+    let early = records.intent(START, "stream");
+    for later in 1..4 {
+        records.is_over = true;
+        records.intent(START + later * day, "read");
+    }
+    records.result(START + 3 * day, early, "ok");
+    let mut index = records.keep();
+    catch_up(&mut index);
+    assert_eq!((records.found().len(), day_files(&records).len()), (4, 4));
+    fs::remove_file(records.path.join(format!("{early:020}.jsonl"))).unwrap();
+    // A file that a crash left behind, of which nothing knows.
+    fs::write(records.index_file("2020-01-01.sqlite"), "").unwrap();
+    index.look().unwrap();
+    let tools: Vec<_> = records.found().into_iter().filter_map(|entry| entry.tool).collect();
+    assert_eq!(tools, ["read"; 3]);
+    assert_eq!(day_files(&records).len(), 3);
+}
+
+#[test]
 fn a_line_that_is_no_record_is_passed_over() {
     let mut records = Records::new();
     records.intent(START, "read");

@@ -223,12 +223,47 @@ fn tools_beyond_pairs_per_hour_max_are_counted_together() {
     let graph = records.search().graph(None, None).unwrap();
     let flow =
         |tool: &str| graph.to_tools.iter().find(|(_, found, _)| found == tool).map(|(_, _, flow)| *flow).unwrap();
-    // One place of the hour is that of the caller.
-    assert_eq!((flow("\u{2026}").calls, flow("\u{2026}").errors), (501, 1));
+    assert_eq!((flow("\u{2026}").calls, flow("\u{2026}").errors), (500, 1));
     assert_eq!((flow("tool-0").calls, flow("tool-0").errors), (1, 1));
-    assert!(graph.is_cut || graph.to_tools.len() == day::PAIRS_PER_HOUR_MAX);
+    assert!(graph.is_cut && graph.to_tools.len() == GRAPH_EDGES_MAX);
+    // Tools take no room from a caller who is new.
+    records.line("intent", START, intent_of("key:new", "files", "tool-0"));
+    catch_up(&mut index);
+    let graph = records.search().graph(None, None).unwrap();
+    let callers: Vec<_> = graph.to_servers.iter().map(|(caller, ..)| caller.clone()).collect();
+    assert_eq!(callers, ["key:ci", "key:new"].map(|key| Caller::Principal(key.into())));
     let last = Filter { tool: Some(format!("tool-{}", more - 1)), ..Filter::default() };
     assert_eq!(records.search().count(&last).unwrap(), 1, "the request itself is found");
+}
+
+#[test]
+fn callers_beyond_pairs_per_hour_max_are_one_edge_whatever_servers_they_name() {
+    let mut records = Records::new();
+    let mut lines = String::new();
+    for number in 0..day::PAIRS_PER_HOUR_MAX + 500 {
+        let (caller, server) = (format!("key:{number}"), format!("server-{number}"));
+        lines.push_str(&records.text("intent", START, intent_of(&caller, &server, "read")));
+    }
+    for number in 0..50 {
+        let mut unknown = intent_of("key:ci", &format!("nowhere-{number}"), "read");
+        unknown["decision"] = json!("refused");
+        unknown["reason"] = json!("server_unknown");
+        lines.push_str(&records.text("refused", START, unknown));
+    }
+    records.write_raw(lines.as_bytes());
+    records.index();
+    let graph = records.search().graph(None, None).unwrap();
+    let others: Vec<u64> = graph
+        .to_servers
+        .iter()
+        .filter(|(caller, server, _)| *caller == Caller::Principal("\u{2026}".into()) && server == "\u{2026}")
+        .map(|(_, _, flow)| flow.calls)
+        .collect();
+    assert_eq!(others, [500]);
+    assert!(graph.to_servers.iter().all(|(_, server, _)| !server.starts_with("nowhere")), "no server, no edge");
+    let file = rusqlite::Connection::open(records.index_file("2026-11-30.sqlite")).unwrap();
+    let rows: i64 = file.query_row("SELECT count(*) FROM pairs", [], |row| row.get(0)).unwrap();
+    assert_eq!(usize::try_from(rows), Ok(2 * (day::PAIRS_PER_HOUR_MAX + 1)));
 }
 
 #[test]

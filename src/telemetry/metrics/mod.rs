@@ -104,6 +104,7 @@ struct Inner {
     overhead_total: Histogram,
     audit_records: Count,
     audit_unavailable: IntGauge,
+    audit_unsigned: IntGauge,
     streams: Level,
     /// By kind.
     streams_by_kind: Vec<Level>,
@@ -169,6 +170,7 @@ impl Metrics {
             overhead_total: overhead.get_metric_with_label_values(&["total"])?,
             audit_records: Count(maker.one("audit_records_total", "Records written.", IntCounter::with_opts)?),
             audit_unavailable: maker.gauge("audit_unavailable", "1 while the record cannot be written.")?,
+            audit_unsigned: maker.gauge("audit_unsigned", "1 while no checkpoint of the record can be signed.")?,
             streams_by_kind: StreamKind::ALL
                 .iter()
                 .map(|kind| {
@@ -309,6 +311,11 @@ impl Metrics {
         self.0.audit_unavailable.set(unavailable.into());
     }
 
+    /// Notes whether checkpoints of the record cannot be signed.
+    pub fn audit_unsigned(&self, unsigned: bool) {
+        self.0.audit_unsigned.set(unsigned.into());
+    }
+
     /// Notes how much the process has on its hands.
     pub fn load(&self, buffered_bytes: usize, queue_delay: Duration) {
         self.0.buffered_bytes.set(i64::try_from(buffered_bytes).unwrap_or(i64::MAX));
@@ -325,6 +332,11 @@ impl Metrics {
         if let Ok(info) = config.info.get_metric_with_label_values(&[sha256]) {
             info.set(1);
         }
+    }
+
+    /// Notes whether a candidate is asked beside the configuration that was taken up.
+    pub fn shadow_asked(&self, is_asked: bool) {
+        self.0.shadows.asked(is_asked);
     }
 
     /// Notes the certificates of the data listener, each with its name and its end. Of those with one name, the one that ends

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus::Counter;
 use prometheus::IntCounter;
 use prometheus::IntCounterVec;
+use prometheus::IntGauge;
 
 use crate::telemetry::metrics::Maker;
 
@@ -25,6 +26,7 @@ pub(super) struct Shadows {
     permitted: IntCounter,
     refused: IntCounter,
     seconds: Counter,
+    asked: IntGauge,
 }
 
 impl Shadows {
@@ -35,8 +37,14 @@ impl Shadows {
             alike: all.get_metric_with_label_values(&["alike"])?,
             permitted: all.get_metric_with_label_values(&["permitted"])?,
             refused: all.get_metric_with_label_values(&["refused"])?,
+            asked: maker
+                .gauge("shadow_asked", "1 while a candidate is asked: there is one, and it has no mistakes.")?,
             seconds: maker.one("shadow_seconds_total", "Time spent asking the candidate.", Counter::with_opts)?,
         })
+    }
+
+    pub(super) fn asked(&self, is_asked: bool) {
+        self.asked.set(i64::from(is_asked));
     }
 
     pub(super) fn judged(&self, compared: Compared, took: Duration) {

@@ -154,6 +154,7 @@ fn every_metric_has_its_documented_name() {
         "refusals_total{reason=\"bad_head\"} 0",
         "audit_records_total 0",
         "audit_unavailable 0",
+        "audit_unsigned 0",
         "streams 0",
         "streams_by_kind{kind=\"answer\"} 0",
         "streams_by_kind{kind=\"standing\"} 0",

@@ -68,6 +68,12 @@ where
     A: Answerer,
     G: Gatekeeper,
 {
+    /// Whether the certificate that the client showed, if any, would be taken now.
+    fn is_vouched_for(&self) -> bool {
+        let shows = self.connection.secured().is_some_and(|secured| secured.client.is_some());
+        !shows || self.keeper.front().vouches_for(&self.connection)
+    }
+
     /// Serves requests until the connection ends.
     pub(super) async fn serve(self, stream: Stream) {
         let limits = self.keeper.limits();
@@ -101,7 +107,9 @@ where
                 Ok(Some(H2Accept::Session(session))) => {
                     requests += 1;
                     late += usize::from(is_ending);
-                    if !is_ending && requests >= self.keeper.limits().requests_max {
+                    // Its client is to come back with a certificate that is good.
+                    let is_worn = requests >= self.keeper.limits().requests_max || !self.is_vouched_for();
+                    if !is_ending && is_worn {
                         wire.graceful_shutdown();
                         is_ending = true;
                     }

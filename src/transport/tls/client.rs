@@ -1,15 +1,20 @@
 //! What does a handshake tell about the client?
 
 use std::net::IpAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use rustls::ProtocolVersion;
 use rustls::ServerConnection;
+use rustls::pki_types::CertificateDer;
 use sha2::Digest;
 use sha2::Sha256;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::x509::X509Name;
+
+use crate::transport::tls::issuers::ClientIssuers;
 
 /// Names of a client's certificate that are kept: a key may be known by any of them.
 const NAMES_MAX: usize = 64;
@@ -25,6 +30,10 @@ pub struct Secured {
     pub version: &'static str,
     /// The client's certificate, if it showed one. It was verified.
     pub client: Option<ClientCertificate>,
+    /// All certificates that the client showed, its own first.
+    chain: Vec<CertificateDer<'static>>,
+    /// Of which issuers it is known whether they vouch for the client, and whether they do.
+    known: Mutex<([u8; 32], bool)>,
 }
 
 /// A client's certificate. Whoever issued it is vouched for; what stands in it is the issuer's word.
@@ -43,15 +52,27 @@ pub struct ClientCertificate {
 }
 
 impl Secured {
-    /// What a finished handshake says.
-    pub(super) fn of(connection: &ServerConnection) -> Self {
+    /// What a finished handshake says, which these issuers verified.
+    pub(super) fn of(connection: &ServerConnection, issuers: Option<&ClientIssuers>) -> Self {
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
             Some(ProtocolVersion::TLSv1_2) => "1.2",
             _ => "unknown",
         };
-        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
-        Self { version, client: leaf.map(|leaf| ClientCertificate::read(leaf)) }
+        let chain = connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+        let client = chain.first().map(|own| ClientCertificate::read(own));
+        let known = issuers.map_or(([0; 32], false), |issuers| (issuers.digest(), true));
+        Self { version, client, chain, known: Mutex::new(known) }
+    }
+
+    /// Whether these issuers vouch for the certificate that the client showed. Issuers that it was asked of last are not asked
+    /// again.
+    pub fn is_vouched_for(&self, issuers: &ClientIssuers) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != issuers.digest() {
+            *known = (issuers.digest(), issuers.vouch_for(&self.chain));
+        }
+        known.1
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod client;
+mod issuers;
 mod names;
 mod stream;
 
@@ -16,14 +17,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::tls::RootCertStore;
 use pingora::tls::TlsAcceptor;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::ServerSessionMemoryCache;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 
 use crate::clock;
 use crate::config::model::ClientAuth;
@@ -37,12 +35,12 @@ use crate::transport::tls::names::ByName;
 pub use crate::transport::tls::certificate::Certificate;
 pub use crate::transport::tls::client::ClientCertificate;
 pub use crate::transport::tls::client::Secured;
+pub use crate::transport::tls::issuers::CLIENT_ISSUERS_MAX;
+pub use crate::transport::tls::issuers::ClientIssuers;
 pub use crate::transport::tls::stream::TlsIo;
 
 /// Certificates of one listener.
 pub const CERTIFICATES_MAX: usize = 1000;
-/// Certificates in the file of issuers that vouch for clients.
-pub const CLIENT_ISSUERS_MAX: usize = 1000;
 /// Sessions remembered for clients that come back, over all of them.
 const SESSIONS_MAX: usize = 4096;
 /// The longest a handshake may be allowed to take.
@@ -58,6 +56,8 @@ pub struct Tls {
     pub handshake_timeout: Duration,
     /// What clients are shown.
     pub certificates: Vec<Certificate>,
+    /// Who vouches for clients; `None`: they are not asked for certificates.
+    pub issuers: Option<ClientIssuers>,
 }
 
 impl Tls {
@@ -68,7 +68,7 @@ impl Tls {
         let at = At::root().key("listen").key("tls");
         check(tls, &at, problems);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = client_verifier(tls, &provider, &at, problems);
+        let issuers = ClientIssuers::load(tls, &provider, &at, problems);
         let served = previous.map_or(&[][..], |previous| previous.certificates.as_slice());
         let now = i64::try_from(clock::now_seconds()).unwrap_or(i64::MAX);
         let mut loaded = Vec::new();
@@ -81,12 +81,13 @@ impl Tls {
             return None;
         }
         let certificates = loaded.iter().map(|loaded| loaded.facts.clone()).collect();
-        let mut config = server_config(loaded, verifier, provider, &at, problems)?;
+        let mut config = server_config(loaded, issuers.as_ref(), provider, &at, problems)?;
         config.alpn_protocols.retain(|protocol| tls.http2 || protocol != b"h2");
         Some(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_timeout: Duration::from_millis(tls.handshake_timeout_ms),
             certificates,
+            issuers,
         })
     }
 }
@@ -137,36 +138,9 @@ fn check(tls: &ListenTls, at: &At, problems: &mut Problems) {
     }
 }
 
-/// What verifies clients' certificates, where they are asked for one.
-fn client_verifier(
-    tls: &ListenTls,
-    provider: &Arc<CryptoProvider>,
-    at: &At,
-    problems: &mut Problems,
-) -> Option<Arc<dyn ClientCertVerifier>> {
-    let path = tls.client_ca_file.as_deref().filter(|_| tls.client_auth != ClientAuth::None)?;
-    let at = at.key("client_ca_file");
-    let issuers = certificate::read_certificates(path, &at, problems)?;
-    let mut roots = RootCertStore::empty();
-    let added = issuers.len() <= CLIENT_ISSUERS_MAX && issuers.into_iter().all(|issuer| roots.add(issuer).is_ok());
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let builder = if tls.client_auth == ClientAuth::Request { builder.allow_unauthenticated() } else { builder };
-    match builder.build() {
-        Ok(verifier) if added => Some(verifier),
-        _ => {
-            problems.error(
-                &at,
-                format!("the certificates in `{path}` cannot vouch for clients"),
-                format!("write the path of a PEM file with the certificates of issuers, at most {CLIENT_ISSUERS_MAX}"),
-            );
-            None
-        }
-    }
-}
-
 fn server_config(
     loaded: Vec<Loaded>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    issuers: Option<&ClientIssuers>,
     provider: Arc<CryptoProvider>,
     at: &At,
     problems: &mut Problems,
@@ -178,15 +152,14 @@ fn server_config(
             return None;
         }
     };
-    let asks = verifier.is_some();
-    let builder = match verifier {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let builder = match issuers {
+        Some(issuers) => builder.with_client_cert_verifier(issuers.verifier()),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName::new(loaded)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.max_early_data_size = 0;
-    if asks {
+    if issuers.is_some() {
         // A session that is taken up again would not be verified again: a certificate could outlive its end.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -32,6 +32,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use crate::transport::tls::client::Secured;
+use crate::transport::tls::issuers::ClientIssuers;
 
 /// A client's stream after the handshake. What is read and written in the clear goes over the wire encrypted. A client that
 /// takes nothing for too long is given up.
@@ -53,9 +54,9 @@ impl TlsIo {
         Ok(Self { inner, write_timeout, stalled: None })
     }
 
-    /// What the handshake said.
-    pub fn secured(&self) -> Secured {
-        Secured::of(self.inner.get_ref().1)
+    /// What the handshake said, which these issuers verified.
+    pub fn secured(&self, issuers: Option<&ClientIssuers>) -> Secured {
+        Secured::of(self.inner.get_ref().1, issuers)
     }
 
     fn under(&self) -> &Stream {

@@ -182,7 +182,7 @@ async fn a_head_that_drips_past_the_deadline_is_given_up() {
     let begun = Instant::now();
     let error = running.call().await.unwrap_err();
     assert_eq!((error.failure(), error.sent()), (Failure::Timeout, true));
-    assert!((400..700).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((400..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     eventually("the server seeing the client leave", || scripted.departures() == 1).await;
 }
 

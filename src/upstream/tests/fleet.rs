@@ -248,7 +248,7 @@ async fn a_connection_that_idles_is_closed_before_its_server_would() {
     let scripted = Scripted::new([]);
     let running = Running::of(&scripted);
     running.call().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(scripted.departures(), 0);
     eventually("the connection being closed", || scripted.departures() == 1).await;
 }

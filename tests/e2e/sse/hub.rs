@@ -5,12 +5,15 @@ use serde_json::json;
 
 use crate::support::client;
 use crate::support::client::Answer;
+use crate::support::gateway;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
+use crate::support::upstream::Upstream;
 
 use super::INITIALIZE;
 use super::INITIALIZED;
 use super::LIST;
+use super::MESSAGES;
 use super::PATIENCE;
 use super::SECOND;
 use super::STEP;
@@ -343,6 +346,46 @@ async fn the_session_that_was_unused_longest_makes_room_for_a_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_many_children_nor_another_workspace_end_the_sessions_of_others() {
+    let guests = ["guest-0", "guest-1", "guest-2"].map(gateway::make_key);
+    let mut tables = "may_mint = true\n[agents.worker]\n".to_owned();
+    for (name, key) in ["x", "y", "z"].iter().zip(&guests) {
+        let digest = &key.digest;
+        tables += &format!("[workspaces.guests.keys.{name}]\ndigest = \"{digest}\"\nmcp_servers = [\"*\"]\n");
+    }
+    let upstream = Upstream::start().await;
+    upstream.speak_sse(MESSAGES);
+    let server = format!("[workspaces.guests.servers.a]\ntransport = \"sse\"\nurl = \"{}\"\n", upstream.sse_url());
+    let stage = Stage::sse_with("streams_max = 3", "", &(tables + &server)).await;
+    let other = format!("X-API-Key: {}", stage.other.key);
+    let first = stage.session().await;
+    let initialize = async |key: &str| {
+        let key = format!("X-API-Key: {key}");
+        let opened = client::send(stage.gateway.data, client::post("/mcp/a", &[&key], INITIALIZE)).await;
+        assert_eq!(opened.status, 200, "{}", opened.text());
+        opened
+    };
+    for _ in 0..6 {
+        let minted = client::post("/v1/mcp/keys", &[&other], r#"{"agent":"worker"}"#);
+        let minted = client::send(stage.gateway.data, minted).await.json();
+        initialize(minted["key"].as_str().unwrap()).await;
+    }
+    for number in 1..5 {
+        stage.upstream.stream(number).await.ended().await;
+    }
+    assert_eq!(first.ask(LIST).await.len(), 1, "many children are no more than one key");
+    // A first one of another workspace takes the place of the longest unused, and the others of that workspace its own.
+    for key in &guests {
+        initialize(&key.key).await;
+    }
+    for stream in [stage.upstream.stream(5), upstream.stream(0), upstream.stream(1)] {
+        stream.await.ended().await;
+    }
+    assert!(stage.upstream.stream(6).await.is_open() && upstream.stream(2).await.is_open());
+    assert_eq!(first.ask(LIST).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_used_makes_room_for_nobody() {
     let stage = Stage::sse_with("streams_max = 3", "", "").await;
     let first = stage.session().await;
@@ -364,18 +407,19 @@ async fn a_session_that_is_used_makes_room_for_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_nobody_uses_is_given_up_however_lively_its_server() {
-    let stage = Stage::sse_with("", "stream_idle_timeout_ms = 600", "").await;
+    let stage = Stage::sse_with("", "stream_idle_timeout_ms = 2000", "").await;
     let session = stage.session().await;
     let server = stage.upstream.stream(0).await;
-    for _ in 0..40 {
+    for _ in 0..80 {
         server.push(Event::comment("ping").after(STEP));
     }
-    tokio::time::timeout(SECOND * 2, server.ended()).await.expect("given up");
+    tokio::time::timeout(SECOND * 6, server.ended()).await.expect("given up while it still says something");
     assert_eq!(session.post(LIST).await.status, 404);
     // Whoever asks or listens keeps it.
     let session = stage.session().await;
     let server = stage.upstream.stream(1).await;
-    for _ in 0..10 {
+    // Together longer than it may be unused.
+    for _ in 0..15 {
         server.push(Event::comment("ping").after(STEP * 2));
         tokio::time::sleep(STEP * 2).await;
         assert_eq!(session.ask(LIST).await.len(), 1);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::support::client;
+use crate::support::clock::Clock;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 
@@ -120,13 +121,13 @@ async fn streams_end_after_the_announcement_and_the_process_soon_after() {
     let told = Instant::now();
     relay.gateway.signal("TERM");
     front.gateway.signal("TERM");
-    // While it is announced, everything goes on.
-    tokio::time::sleep(SECOND).await;
+    // While it is announced, for two seconds, everything goes on.
+    tokio::time::sleep(SECOND / 4).await;
     relay.upstream.stream(0).await.push(Event::notification("notifications/tools/list_changed", json!({})));
     assert_eq!(of_sse.stream.message().await["method"], "notifications/tools/list_changed");
     assert_eq!(of_front.ask(LIST).await["id"], 1);
     for stream in [&mut of_sse.stream, &mut of_hub, &mut of_front.stream, &mut of_get] {
-        assert!(stream.ends_within(SECOND * 2).await);
+        assert!(stream.ends_within(SECOND * 3).await);
     }
     assert!(told.elapsed() > SECOND * 3 / 2, "{:?}", told.elapsed());
     assert_eq!((relay.gateway.wait(), front.gateway.wait()), (Some(0), Some(0)));
@@ -168,7 +169,7 @@ async fn a_stream_on_which_nothing_is_said_for_long_ends_cleanly() {
     let front = Stage::streamable_with("", idle).await;
     front.upstream.on("GET", Reply::standing(vec![]));
     let mut of_sse = relay.client().await.stream;
-    let began = Instant::now();
+    let began = Clock::start();
     let mut of_get = standing(&front).await;
     let mut of_front = front.client().await.stream;
     assert!(of_sse.ends_within(SECOND).await && of_get.ends_within(SECOND).await && of_front.ends_within(SECOND).await);
@@ -179,13 +180,18 @@ async fn a_stream_on_which_nothing_is_said_for_long_ends_cleanly() {
         let results: Vec<_> = stage.gateway.records().into_iter().filter(|record| record["kind"] == "result").collect();
         assert!(results.iter().all(|result| result["outcome"] == "ok"), "{results:#?}");
     }
-    // Whatever is said keeps it, a comment too.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_said_on_a_stream_keeps_it_a_comment_too() {
+    let relay = Stage::sse_with("", "stream_idle_timeout_ms = 1500", "").await;
     let mut lively = relay.client().await.stream;
-    let server = relay.upstream.stream(1).await;
+    let server = relay.upstream.stream(0).await;
     let began = Instant::now();
-    for _ in 0..6 {
-        server.push(Event::comment("here").after(STEP));
+    // Together longer than nothing may be said.
+    for _ in 0..12 {
+        server.push(Event::comment("here").after(STEP * 2));
     }
-    assert!(lively.ends_within(SECOND * 3).await);
-    assert!(began.elapsed() > STEP * 8, "{:?}", began.elapsed());
+    assert!(lively.ends_within(SECOND * 6).await);
+    assert!(began.elapsed() > SECOND * 3, "{:?}", began.elapsed());
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::support::client;
 use crate::support::client::Answer;
+use crate::support::clock::within;
 use crate::support::gateway;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::Key;
@@ -93,7 +94,7 @@ impl Stage {
             config += &format!("[keys.{name}]\ndigest = \"{}\"\nmcp_servers = [\"a\", \"b\"]\n", key.digest);
         }
         config += tables;
-        let gateway = Gateway::start(&config);
+        let gateway = gateway::setup(&config).sparing().start();
         Self { upstream, gateway, key, other, config }
     }
 
@@ -272,7 +273,7 @@ impl Stream {
 
     /// Whether the stream ends properly within this time; further events are passed over.
     async fn ends_within(&mut self, patience: Duration) -> bool {
-        timeout(patience, async { while self.piece().await.is_some() {} }).await.is_ok()
+        within(patience, async { while self.piece().await.is_some() {} }).await.is_some()
     }
 }
 

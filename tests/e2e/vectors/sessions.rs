@@ -17,6 +17,7 @@ use crate::e2e::vectors::stage::notification;
 use crate::e2e::vectors::stage::request;
 use crate::support::client;
 use crate::support::client::Connection;
+use crate::support::clock::Clock;
 use crate::support::upstream::Event;
 use crate::support::upstream::Reply;
 use crate::support::upstream::Upstream;
@@ -449,8 +450,8 @@ pub(super) async fn a_client_of_2026_that_leaves_a_list_cancels_it_too() {
     let connection = stage.owner().modern(&body).sent(&body).await;
     let asked = stage.upstream.wait_for("tools/list", 1).await.remove(0);
     drop(connection);
-    let left = Instant::now();
-    let closed = stage.upstream.wait_closed(asked.connection).await;
-    assert!(closed.duration_since(left) < SECOND);
+    let left = Clock::start();
+    stage.upstream.wait_closed(asked.connection).await;
+    assert!(left.elapsed() < SECOND);
     assert_eq!(stage.count("notifications/cancelled"), 0);
 }

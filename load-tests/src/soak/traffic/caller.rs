@@ -128,7 +128,7 @@ impl<'a> Caller<'a> {
 
 /// Whether an answer has this status.
 pub(super) fn status(answer: &Answer, wanted: u16) -> Result<(), Wrong> {
-    if answer.status == wanted { Ok(()) } else { Err(Wrong::Status(answer.status)) }
+    if answer.status == wanted { Ok(()) } else { Err(answer.wrong_status()) }
 }
 
 /// What a prepared request leaves on record.

@@ -107,7 +107,9 @@ fn converse(caller: &mut Caller<'_>, mut stream: EventStream, calls: u64) -> Res
 
 /// Sends a message whose answer comes on the stream.
 fn post(caller: &mut Caller<'_>, request: &[u8], leaves: Leaves) -> Result<(), Wrong> {
-    caller.request(request, leaves, |answer| status(answer, 202)).map(|_| ()).ok_or(Wrong::Content)
+    let mut wrong = Wrong::Content;
+    let accepted = caller.request(request, leaves, |answer| status(answer, 202).inspect_err(|found| wrong = *found));
+    accepted.map(|_| ()).ok_or(wrong)
 }
 
 /// Waits for the answer to a message.

@@ -282,16 +282,13 @@ fn metadata_names_the_resource_as_it_is_configured() {
         "bearer_methods_supported": ["header"],
         "scopes_supported": ["files", "mcp"],
     });
-    assert_eq!(read(oauth.metadata("/mcp/files", Some(("files", "files")))), expected);
+    assert_eq!(read(oauth.metadata("/mcp/files", Some("files"))), expected);
     assert_eq!(read(oauth.metadata("", None))["resource"], "https://gw.example/gateway");
     assert_eq!(
         oauth.metadata_url("/mcp/files"),
         "https://gw.example/gateway/.well-known/oauth-protected-resource/mcp/files"
     );
     assert_eq!(["/mcp/files", "/gateway/mcp/files"].map(|suffix| oauth.resource_path(suffix)), ["/mcp/files"; 2]);
-    assert_eq!(
-        (oauth.scopes_of("files", "files").as_deref(), oauth.scopes_of("other", "other")),
-        (Some("files mcp"), None)
-    );
+    assert_eq!((oauth.scopes_of("files").as_deref(), oauth.scopes_of("other")), (Some("files mcp"), None));
     assert_eq!(["files", "other", "nobody"].map(|server| oauth.takes_tokens(server)), [true, false, true]);
 }
