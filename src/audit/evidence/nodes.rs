@@ -28,6 +28,8 @@ const STEP: u32 = 8;
 /// Files that can be needed: one for each eight levels.
 const FILES_MAX: u32 = u64::BITS / STEP;
 const HASH_BYTES: u64 = 32;
+/// What the names of files end in that are made anew, with the process's number behind it.
+const ATTEMPT: &str = ".new.";
 /// Bytes of one entry of `positions`: a number and a leaf.
 const POSITION_BYTES: u64 = 16;
 
@@ -35,6 +37,8 @@ const POSITION_BYTES: u64 = 16;
 #[derive(Debug)]
 pub(super) struct NodeFiles {
     directory: PathBuf,
+    /// What names end in while files are made anew.
+    attempt: String,
     /// What stands for the records that were removed.
     base: Option<Base>,
     pending: [Vec<u8>; FILES_MAX as usize],
@@ -44,34 +48,41 @@ pub(super) struct NodeFiles {
 impl NodeFiles {
     /// The files below an audit directory, whether or not they are there.
     pub(super) fn of(audit: &Path, base: Option<Base>) -> Self {
-        Self { directory: audit.join("tree"), base, pending: Default::default(), positions: Vec::new() }
+        let (directory, attempt) = (audit.join("tree"), String::new());
+        Self { directory, attempt, base, pending: Default::default(), positions: Vec::new() }
     }
 
-    /// Files that are made anew, in a directory of this process's own until they are [settled](NodeFiles::settle). They begin after
+    /// Files that are made anew, under names of this process's own until they are [settled](NodeFiles::settle). They begin after
     /// what was removed, if anything was; the hashes of that are holes.
     pub(super) fn anew(audit: &Path, base: Option<Base>) -> io::Result<Self> {
-        let directory = audit.join(format!("tree.{}", std::process::id()));
-        remove_all(&directory)?;
-        make(&directory)?;
-        let nodes = Self { directory, ..Self::of(audit, base) };
+        let nodes = Self { attempt: format!("{ATTEMPT}{}", std::process::id()), ..Self::of(audit, base) };
+        make(&nodes.directory)?;
         let leaves = nodes.base.as_ref().map_or(0, |base| base.leaves);
         for file in 0..FILES_MAX {
+            remove(&nodes.hashes(file))?;
             let bytes = (leaves >> (file * STEP)) * HASH_BYTES;
             if bytes > 0 {
                 open(&nodes.hashes(file))?.set_len(bytes)?;
             }
         }
+        remove(&nodes.positions_file())?;
         Ok(nodes)
     }
 
-    /// Puts files that were made anew in place of those there are. To be called in turn with others who write them.
+    /// Puts files that were made anew in place of those there are. To be called in turn with others who write them. A crash in between
+    /// leaves files that bear no root out, and are made anew.
     pub(super) fn settle(&mut self) -> io::Result<()> {
-        let place = self.directory.with_file_name("tree");
-        if self.directory != place {
-            self.write()?;
-            remove_all(&place)?;
-            fs::rename(&self.directory, &place)?;
-            self.directory = place;
+        self.write()?;
+        let paths = |nodes: &Self| -> Vec<PathBuf> {
+            (0..FILES_MAX).map(|file| nodes.hashes(file)).chain([nodes.positions_file()]).collect()
+        };
+        let made = paths(self);
+        self.attempt.clear();
+        for (made, place) in made.iter().zip(paths(self)).filter(|(made, place)| *made != place) {
+            match fs::rename(made, &place) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => remove(&place)?,
+                renamed => renamed?,
+            }
         }
         Ok(())
     }
@@ -82,11 +93,11 @@ impl NodeFiles {
     }
 
     fn hashes(&self, file: u32) -> PathBuf {
-        self.directory.join(format!("hashes.{file}"))
+        self.directory.join(format!("hashes.{file}{}", self.attempt))
     }
 
     fn positions_file(&self) -> PathBuf {
-        self.directory.join("positions")
+        self.directory.join(format!("positions{}", self.attempt))
     }
 
     /// Takes in a node that became complete.
@@ -214,10 +225,14 @@ impl Nodes for NodeFiles {
 
 /// Removes what attempts to make the files anew left when they were killed. Nobody else may be at it.
 pub(in crate::audit) fn forget_attempts(audit: &Path) -> io::Result<()> {
-    for entry in audit.read_dir()? {
+    let entries = match audit.join("tree").read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"tree.") && entry.file_type()?.is_dir() {
-            remove_all(&entry.path())?;
+        if entry.file_name().to_string_lossy().contains(ATTEMPT) {
+            remove(&entry.path())?;
         }
     }
     Ok(())
@@ -249,13 +264,6 @@ fn existing(path: &Path) -> io::Result<Option<File>> {
 
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_all(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -264,9 +264,8 @@ fn what_stands_behind_what_counts_of_a_failed_segment_is_read_by_nobody() {
 fn what_a_killed_attempt_to_make_the_hashes_anew_left_goes_at_the_next_start() {
     let signed = Signed::new();
     signed.run(3);
-    let left = signed.directory.0.join("tree.1");
-    fs::create_dir(&left).unwrap();
-    fs::write(left.join("hashes.0"), b"x").unwrap();
+    let left = signed.directory.0.join("tree/hashes.0.new.1");
+    fs::write(&left, b"x").unwrap();
     signed.run(1);
     assert!(!left.exists() && signed.directory.0.join("tree/hashes.0").exists());
 }
