@@ -173,13 +173,20 @@ impl Search {
         Ok(newest.saturating_sub(self.position()?.seq))
     }
 
-    /// Whether files are gone that it must have: whoever keeps it has yet to notice, and makes them anew.
+    /// Whether files are gone that it must have, or have not what they must: whoever keeps it has yet to notice, and makes them anew.
     ///
     /// # Errors
-    /// The index cannot be asked.
+    /// A file is damaged or cannot be read.
     pub fn lacks_files(&self) -> Result<bool, SearchError> {
         let Some(catalogue) = Catalogue::peek(&self.directory)? else { return Ok(true) };
-        Ok(catalogue.days()?.iter().any(|known| !day::path_of(&self.directory, known.day).exists()))
+        for known in catalogue.days()? {
+            // One that was written to after it had gone is there again, with less.
+            let to_seq = self.ask(known.day, |day| day.query_row("SELECT to_seq FROM filled", [], |row| row.get(0)))?;
+            if to_seq.is_none_or(|to_seq| number(to_seq) < known.to_seq) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes the files of all days, so that whoever keeps the index makes them anew.
