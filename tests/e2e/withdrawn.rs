@@ -178,7 +178,7 @@ async fn with_keys() -> (Gateway, Upstream, [gateway::Key; 2], String, String) {
     upstream.on("tools/call", Reply::never());
     let keys = [gateway::make_key("ci"), gateway::make_key("other")];
     let config = format!(
-        "[listen]\npublic_url = \"http://localhost\"\n\
+        "public_url = \"http://localhost\"\n\
          [auth.issuers.idp]\nissuer = \"http://127.0.0.1:1\"\nallow_http = true\n\
          [servers.a]\nurl = \"{}\"\n[agents.worker]\n\
          [keys.other]\ndigest = \"{}\"\nmcp_servers = [\"a\"]\n\
@@ -202,7 +202,7 @@ async fn what_is_under_way_for_a_key_ends_with_it_within_a_second() {
         ("expiry", "may_mint = true", "may_mint = true\nexpires = \"2020-01-01T00:00:00Z\"", false),
         ("networks", "may_mint = true", "may_mint = true\nallowed_sources = [\"192.0.2.0/24\"]", false),
         ("turning off", "may_mint = true", "may_mint = true\ndisabled = true", false),
-        ("removal", "[keys.ci]", "[keys.another]", false),
+        ("removal", "[keys.ci]\ndigest = \"{ci}\"", "[keys.another]\ndigest = \"{fresh}\"", false),
         ("a server for tokens alone", "[servers.a]", "[servers.a]\ncredentials = \"token\"", true),
     ] {
         let (gateway, upstream, keys, child, config) = with_keys().await;
@@ -235,14 +235,14 @@ async fn a_stream_ends_at_the_time_that_a_reload_gave_its_key() {
         under_way.push(UnderWay::begin(&gateway, &upstream, key).await);
     }
     let [own, child, other] = &mut under_way[..] else { unreachable!() };
-    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 5;
     let (day, seconds) = (soon / 86_400, soon % 86_400);
     let expires = format!("{}T{:02}:{:02}:{:02}Z", date(day), seconds / 3_600, seconds / 60 % 60, seconds % 60);
     gateway.reload(&config.replace("may_mint = true", &format!("may_mint = true\nexpires = \"{expires}\"")));
     gateway.wait_for_log("configuration reloaded");
     assert!(own.stands().await && child.stands().await, "their time is not over");
     for ended in [own, child] {
-        assert!(ends_within(&mut ended.stream, Duration::from_secs(5)).await, "the stream goes on");
+        assert!(ends_within(&mut ended.stream, Duration::from_secs(8)).await, "the stream goes on");
     }
     gateway.wait_for_record("result", |record| record["reason"] == "key_expired");
     assert!(other.stands().await);

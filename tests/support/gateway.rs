@@ -389,7 +389,7 @@ fn write_config(directory: &Path, data: SocketAddr, admin: SocketAddr, audit: &s
     // Gateways beside other tests are not always run in time, and would then rightly put off what a test asks for.
     let delay = if listen.contains("queue_delay_ms_max") { "" } else { "queue_delay_ms_max = 60000\n" };
     let text = format!(
-        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{delay}{listen}\n[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
+        "[listen]\ndata = \"{data}\"\nadmin = \"{admin}\"\n{listen}\n{delay}[audit]\ndirectory = \"audit\"\n{audit}\n[state]\ndirectory = \"state\"\n{tables}"
     );
     // A reader that is just at it sees the old file or the new one.
     fs::write(directory.join("portcullis.toml.new"), text).unwrap();

@@ -90,7 +90,8 @@ fn everything(log: &Log) {
     log.result(receipt, &outcome, NOW + 1);
     let refusal =
         Refusal { reason: "blocked_tool", rule: Some(&rule), limit_of: Some(&"key:ci"), status: Some(200), phases };
-    log.refused(&request, &refusal, NOW).unwrap();
+    let asked = Request { asked: minted.links.last(), ..request };
+    log.refused(&asked, &refusal, NOW).unwrap();
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
     log.refused_before_auth(&request, &super::refusal("unknown_key"), NOW);
     log.flush_coalesced(NOW + 1_000_000);

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
+use crate::cli::past::Decided;
+use crate::cli::past::Depends;
+use crate::cli::past::Named;
 use crate::config::model::Config;
 use crate::config::model::Grants;
 use crate::config::problem::At;
 use crate::config::workspaces::bare;
 
-use super::super::past::Decided;
-use super::super::past::Depends;
-use super::super::past::Named;
 use super::entries::Entries;
 
 /// Tools that no rule mentions and that are told apart; what is called beyond them is only counted.
