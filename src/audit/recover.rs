@@ -89,7 +89,7 @@ pub(super) fn recover(directory: &Path, signed: Option<&SignedTo>) -> Result<Fou
     if is_changed {
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
     }
-    let cut = (cut > 0).then(|| Cut { segment: kept.0, kept: kept.1, cut });
+    let cut = (cut > 0).then_some(Cut { segment: kept.0, kept: kept.1, cut });
     Ok(Found { tip: seen.tip, last, cut, unsigned: seen.unsigned, sharing: Sharing::No })
 }
 
@@ -108,7 +108,7 @@ pub(super) fn beside(directory: &Path) -> Result<Found, OpenError> {
     // A segment in which nothing stands yet continues the one before.
     let tip = match tip {
         Some(tip) => tip,
-        None if file.bytes() > 0 => return Err(Break { file: segment.clone(), line: 0, flaw: Flaw::Torn }.into()),
+        None if file.bytes() > 0 => return Err(Break { file: segment.to_path_buf(), line: 0, flaw: Flaw::Torn }.into()),
         None => match segments.iter().rev().nth(1) {
             Some(before) => end_of(before, Some(segment))?,
             None => evidence::start(directory)?,
@@ -168,7 +168,7 @@ fn look(segments: &[PathBuf], removed: Tip, signed: Option<&SignedTo>) -> Result
 /// Whether a segment begins with a record, and the one before ends with one.
 fn is_joined(segments: &[PathBuf], position: usize) -> Result<bool, Break> {
     let (Some(segment), Some(before)) = (segments.get(position), segments.get(position - 1)) else { return Ok(true) };
-    let broken = |error: io::Error| Break { file: segment.clone(), line: 0, flaw: error.into() };
+    let broken = |error: io::Error| Break { file: segment.to_path_buf(), line: 0, flaw: error.into() };
     let ends = chain::counted_bytes(before, Some(segment)).and_then(|bytes| chain::end_of(before, bytes));
     Ok(begins(segment).map_err(broken)? && ends.map_err(broken)?.is_some())
 }
@@ -193,14 +193,8 @@ struct End {
     unsigned: u64,
 }
 
-fn end_of_segment(
-    segment: &PathBuf,
-    next: Option<&PathBuf>,
-    tip: Tip,
-    may_lack: bool,
-    signed: u64,
-) -> Result<End, Break> {
-    let broken = |line, flaw| Break { file: segment.clone(), line, flaw };
+fn end_of_segment(segment: &Path, next: Option<&PathBuf>, tip: Tip, may_lack: bool, signed: u64) -> Result<End, Break> {
+    let broken = |line, flaw| Break { file: segment.to_path_buf(), line, flaw };
     let mut end = End { tip, bytes: 0, torn: None, unsigned: 0 };
     let mut number = 0;
     let counted = chain::counted_bytes(segment, next).map_err(|error| broken(0, error.into()))?;
@@ -281,8 +275,8 @@ fn is_hole(segment: &Path, mut offset: u64) -> io::Result<bool> {
 }
 
 /// The end of the chain at the end of a segment.
-fn end_of(segment: &PathBuf, next: Option<&PathBuf>) -> Result<Tip, Break> {
-    let broken = |flaw| Break { file: segment.clone(), line: 0, flaw };
+fn end_of(segment: &Path, next: Option<&PathBuf>) -> Result<Tip, Break> {
+    let broken = |flaw| Break { file: segment.to_path_buf(), line: 0, flaw };
     match chain::counted_bytes(segment, next).and_then(|bytes| chain::end_of(segment, bytes)) {
         Ok(Some(tip)) => Ok(tip),
         Ok(None) => Err(broken(Flaw::Torn)),

@@ -171,10 +171,8 @@ async fn what_may_not_be_minted_is_refused_and_says_no_more_than_its_holder_may_
     let get = format!("GET {PATH} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {boss}\r\n\r\n");
     let answer = client::send(stage.gateway.data, get).await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-    let page = stage
-        .gateway
-        .post(PATH, &[&format!("X-API-Key: {boss}"), "Origin: https://evil.example"], r#"{"agent":"worker"}"#)
-        .await;
+    let of_page = [&format!("X-API-Key: {boss}"), "Origin: https://evil.example"];
+    let page = stage.gateway.post(PATH, &of_page, r#"{"agent":"worker"}"#).await;
     assert_eq!(page.status, 403, "no page asks");
     for reason in ["mint_agent", "mint_server", "mint_tool", "mint_request"] {
         stage

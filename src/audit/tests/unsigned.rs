@@ -55,7 +55,8 @@ fn a_line_that_nothing_signs_is_judged_alike() {
         format!("{{\"seq\":{seq},\"prev\":\"{prev}\",\"kind\":\"refused\",\"time\":\"{TIME}\"}}")
     };
     assert!(agreed(&with_line(good), &[]).is_ok());
-    let bad: [(&str, &dyn Fn(u64, &str) -> String); 9] = [
+    type Made<'m> = dyn Fn(u64, &str) -> String + 'm;
+    let bad: [(&str, &Made<'_>); 9] = [
         ("no JSON", &|seq, prev| good(seq, prev).replace(&format!("\"{TIME}\""), "")),
         ("a space", &|seq, prev| good(seq, prev).replace("\"seq\":", "\"seq\": ")),
         ("too long", &|seq, prev| good(seq, prev).replace("Z\"", &format!("Z\",\"x\":\"{}\"", "x".repeat(70_000)))),
