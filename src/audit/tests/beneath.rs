@@ -32,21 +32,17 @@ fn change(signed: &Signed, line: usize) {
     fs::OpenOptions::new().write(true).open(&segment).unwrap().write_all_at(b"no_such_fool", at as u64).unwrap();
 }
 
-fn bytes_signed(signed: &Signed) -> u64 {
-    fs::metadata(signed.directory.0.join("checkpoints")).map_or(0, |file| file.len())
-}
-
 #[test]
 fn no_line_that_was_changed_before_the_round_is_signed() {
     for line in [1, 2, 5, 9, 10] {
         let (signed, kept, mut notary) = unsigned(10);
         change(&signed, line);
         assert!(notary.round(kept, true).is_err(), "line {line}");
-        assert_eq!(bytes_signed(&signed), 0, "line {line}");
+        assert_eq!(signed.bytes_signed(), 0, "line {line}");
     }
     let (signed, kept, mut notary) = unsigned(10);
     notary.round(kept, true).unwrap();
-    assert!(bytes_signed(&signed) > 0, "nothing is signed of what is whole either");
+    assert!(signed.bytes_signed() > 0, "nothing is signed of what is whole either");
 }
 
 #[test]
@@ -57,7 +53,7 @@ fn fewer_lines_than_were_kept_are_not_signed() {
     let end = text[..text.len() - 1].rfind('\n').unwrap() + 1;
     fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(end as u64).unwrap();
     assert!(notary.round(kept, true).is_err());
-    assert_eq!(bytes_signed(&signed), 0);
+    assert_eq!(signed.bytes_signed(), 0);
 }
 
 #[test]
@@ -65,7 +61,7 @@ fn the_last_line_of_a_piece_is_signed_only_if_the_next_follows_it() {
     let (signed, kept, mut notary) = unsigned(ROUND_RECORDS_MAX as usize + 1);
     change(&signed, ROUND_RECORDS_MAX as usize);
     assert!(notary.round(kept, true).is_err());
-    assert_eq!(bytes_signed(&signed), 0);
+    assert_eq!(signed.bytes_signed(), 0);
 }
 
 #[test]
@@ -77,7 +73,7 @@ fn a_file_of_checkpoints_that_was_put_in_place_of_another_is_gone_on_with() {
         let older = fs::read(&path).unwrap();
         let log = Log::open(signed.settings(), NOW).unwrap();
         refuse(&log, 3);
-        eventually("a checkpoint", || bytes_signed(&signed) > older.len() as u64);
+        eventually("a checkpoint", || signed.bytes_signed() > older.len() as u64);
         let whole = fs::read(&path).unwrap();
         if what == "emptied" {
             fs::write(&path, b"").unwrap();
@@ -89,9 +85,9 @@ fn a_file_of_checkpoints_that_was_put_in_place_of_another_is_gone_on_with() {
             "an older copy" => fs::write(&path, &older).unwrap(),
             _ => {}
         }
-        let before = bytes_signed(&signed);
+        let before = signed.bytes_signed();
         refuse(&log, 3);
-        eventually(what, || bytes_signed(&signed) > before);
+        eventually(what, || signed.bytes_signed() > before);
         drop(log);
         assert_eq!(agreed(&signed, &[]).unwrap().unsigned, 0, "{what}");
         signed.run(1);
@@ -104,7 +100,7 @@ fn what_somebody_appends_to_the_checkpoints_is_cut_off_and_on_record() {
     let path = signed.directory.0.join("checkpoints");
     let log = Log::open(signed.settings(), NOW).unwrap();
     refuse(&log, 3);
-    eventually("a checkpoint", || bytes_signed(&signed) > 0);
+    eventually("a checkpoint", || signed.bytes_signed() > 0);
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
     refuse(&log, 3);
     eventually("a record of it", || {

@@ -35,6 +35,11 @@ impl Signed {
         evidence::verify(&self.directory.0, signing_key().public(), known)
     }
 
+    /// Bytes of its checkpoints: none as long as nothing is signed.
+    pub(super) fn bytes_signed(&self) -> u64 {
+        fs::metadata(self.directory.0.join("checkpoints")).map_or(0, |file| file.len())
+    }
+
     pub(super) fn notes(&self) -> Vec<String> {
         let text = fs::read_to_string(self.directory.0.join("checkpoints")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
